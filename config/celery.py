@@ -1,0 +1,15 @@
+"""The Celery application: ``celery -A config worker`` and ``celery -A config beat``."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+# The worker forks; a connection pool's threads would not survive it.
+os.environ.setdefault("DATABASE_POOL_SIZE", "0")
+
+app = Celery("config")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

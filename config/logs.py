@@ -1,0 +1,56 @@
+"""Logging: one structlog pipeline for our own and the libraries' records, JSON unless somebody is watching."""
+
+from __future__ import annotations
+
+import logging.config
+from typing import Any
+
+import structlog
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
+    """Return the ``LOGGING`` setting; ``level`` is the root logger's."""
+    # Frame variables hold decrypted values, so no renderer of ours ever shows them.
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
+    chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if as_json:
+        chain.append(structlog.processors.format_exc_info)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structlog": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": _SHARED,
+                "processors": [*chain, renderer],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {
+            "urllib3": {"level": "WARNING"},
+            "django.server": {"handlers": ["stderr"], "propagate": False},
+        },
+    }
+
+
+def configure(settings: dict[str, Any]) -> None:
+    """Apply ``LOGGING`` and join structlog to it (Django calls this through ``LOGGING_CONFIG``)."""
+    logging.config.dictConfig(settings)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

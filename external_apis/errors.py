@@ -1,0 +1,277 @@
+"""Every error that the product raises on purpose.
+
+ApiManagerError
+├── NotFound                     404  no such row, or none that the asker may see
+├── Forbidden                    403  the asker is known and may not
+├── NotAuthenticated             401  the asker is not known
+├── Conflict                     409  the change collides with what is stored
+├── InvalidInput                 400  the asker's data is wrong; details carry field paths
+│   └── InvalidConfiguration     400  an api_config that its auth type's schema refuses
+├── PayloadTooLarge              413  a body over the limit
+├── ServiceUnavailable           503  our own database or Valkey is away (transient)
+├── VaultError                   500  a sealed value and the keyring do not fit
+│   ├── UnknownKey                    sealed under a key id that the keyring does not hold
+│   ├── Unreadable                    truncated, altered, or moved from another row or column
+│   └── NotSealed                     an attempt to store a secret in clear
+├── ConnectionUnusable           409  the stored connection cannot be used
+│   ├── ConnectionExpired
+│   ├── ConnectionRevoked
+│   ├── ConnectionInactive
+│   └── MissingCredential
+├── RateLimited                  429  our own limiter gave no slot in time (transient)
+├── EgressRefused                502  the egress guard forbids the address
+└── CallError                    502  a call to a provider went wrong
+    ├── ConnectFailed                 nothing was sent (transient)
+    ├── CallTimeout              504  no answer in time; may_have_happened tells whether it was sent
+    ├── BadAnswer                     broken off, over the size limit, or not what it claims to be
+    └── UpstreamError                 an answer with an error status
+        ├── UpstreamClientError       4xx
+        │   ├── UpstreamUnauthorized  401
+        │   └── UpstreamRateLimited   429 (transient)
+        └── UpstreamServerError       5xx (transient)
+
+``code`` is the stable machine-readable name, ``status`` the HTTP status under which our own REST layers report the
+error. A message never contains a secret, a token, the query of a URL or a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "ApiManagerError",
+    "BadAnswer",
+    "CallError",
+    "CallTimeout",
+    "Conflict",
+    "ConnectFailed",
+    "ConnectionExpired",
+    "ConnectionInactive",
+    "ConnectionRevoked",
+    "ConnectionUnusable",
+    "EgressRefused",
+    "Forbidden",
+    "InvalidConfiguration",
+    "InvalidInput",
+    "MissingCredential",
+    "NotAuthenticated",
+    "NotFound",
+    "NotSealed",
+    "PayloadTooLarge",
+    "RateLimited",
+    "ServiceUnavailable",
+    "UnknownKey",
+    "Unreadable",
+    "UpstreamClientError",
+    "UpstreamError",
+    "UpstreamRateLimited",
+    "UpstreamServerError",
+    "UpstreamUnauthorized",
+    "VaultError",
+]
+
+
+class ApiManagerError(Exception):
+    """Root of the tree: ``code``, ``status``, ``message``, ``details`` and ``is_transient`` are all a caller needs."""
+
+    code = "INTERNAL_ERROR"
+    status = 500
+    is_transient = False
+
+    def __init__(self, message: str, *, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = dict(details or {})
+
+
+class NotFound(ApiManagerError):
+    code = "NOT_FOUND"
+    status = 404
+
+
+class Forbidden(ApiManagerError):
+    code = "FORBIDDEN"
+    status = 403
+
+
+class NotAuthenticated(ApiManagerError):
+    code = "NOT_AUTHENTICATED"
+    status = 401
+
+
+class Conflict(ApiManagerError):
+    code = "CONFLICT"
+    status = 409
+
+
+class InvalidInput(ApiManagerError):
+    """``details["errors"]`` is a list of ``{"path": "api_config.base_url", "message": "..."}``."""
+
+    code = "VALIDATION_ERROR"
+    status = 400
+
+
+class InvalidConfiguration(InvalidInput):
+    pass
+
+
+class PayloadTooLarge(ApiManagerError):
+    code = "PAYLOAD_TOO_LARGE"
+    status = 413
+
+
+class ServiceUnavailable(ApiManagerError):
+    code = "SERVICE_UNAVAILABLE"
+    status = 503
+    is_transient = True
+
+
+class VaultError(ApiManagerError):
+    code = "VAULT_ERROR"
+
+
+class UnknownKey(VaultError):
+    code = "UNKNOWN_ENCRYPTION_KEY"
+
+
+class Unreadable(VaultError):
+    code = "SEALED_VALUE_UNREADABLE"
+
+
+class NotSealed(VaultError):
+    code = "SECRET_NOT_SEALED"
+
+
+class ConnectionUnusable(ApiManagerError):
+    code = "CONNECTION_UNUSABLE"
+    status = 409
+
+
+class ConnectionExpired(ConnectionUnusable):
+    code = "CONNECTION_EXPIRED"
+
+
+class ConnectionRevoked(ConnectionUnusable):
+    code = "CONNECTION_REVOKED"
+
+
+class ConnectionInactive(ConnectionUnusable):
+    code = "CONNECTION_INACTIVE"
+
+
+class MissingCredential(ConnectionUnusable):
+    code = "MISSING_CREDENTIAL"
+
+
+class RateLimited(ApiManagerError):
+    """``retry_after_seconds`` is the time until the limiter would give the next slot."""
+
+    code = "RATE_LIMIT_EXCEEDED"
+    status = 429
+    is_transient = True
+
+    def __init__(self, message: str, *, retry_after_seconds: float, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, details={"retry_after_seconds": round(retry_after_seconds, 3), **(details or {})})
+        self.retry_after_seconds = retry_after_seconds
+
+
+class EgressRefused(ApiManagerError):
+    code = "EGRESS_REFUSED"
+    status = 502
+
+
+class CallError(ApiManagerError):
+    """``request_id`` is the id that the client gave the call; ``attempts`` how often it was sent or tried."""
+
+    code = "CALL_FAILED"
+    status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str = "",
+        attempts: int = 1,
+        may_have_happened: bool = False,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            details={
+                "request_id": request_id,
+                "attempts": attempts,
+                "may_have_happened": may_have_happened,
+                **(details or {}),
+            },
+        )
+        self.request_id = request_id
+        self.attempts = attempts
+        self.may_have_happened = may_have_happened
+
+
+class ConnectFailed(CallError):
+    code = "CONNECT_FAILED"
+    is_transient = True
+
+
+class CallTimeout(CallError):
+    code = "CALL_TIMEOUT"
+    status = 504
+    is_transient = True
+
+
+class BadAnswer(CallError):
+    code = "BAD_ANSWER"
+
+
+class UpstreamError(CallError):
+    """The provider answered with an error.
+
+    ``upstream_status`` and ``upstream_request_id`` come from the answer; ``body`` is its beginning, bounded, and stays
+    out of the message and of ``details`` because providers like to quote credentials in it.
+    """
+
+    code = "UPSTREAM_ERROR"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        upstream_status: int,
+        upstream_request_id: str = "",
+        body: bytes = b"",
+        retry_after_seconds: float | None = None,
+        request_id: str = "",
+        attempts: int = 1,
+        may_have_happened: bool = False,
+    ) -> None:
+        super().__init__(
+            message,
+            request_id=request_id,
+            attempts=attempts,
+            may_have_happened=may_have_happened,
+            details={"upstream_status": upstream_status, "upstream_request_id": upstream_request_id},
+        )
+        self.upstream_status = upstream_status
+        self.upstream_request_id = upstream_request_id
+        self.body = body
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UpstreamClientError(UpstreamError):
+    code = "UPSTREAM_CLIENT_ERROR"
+
+
+class UpstreamUnauthorized(UpstreamClientError):
+    code = "UPSTREAM_UNAUTHORIZED"
+
+
+class UpstreamRateLimited(UpstreamClientError):
+    code = "UPSTREAM_RATE_LIMITED"
+    is_transient = True
+
+
+class UpstreamServerError(UpstreamError):
+    code = "UPSTREAM_SERVER_ERROR"
+    is_transient = True

@@ -1,0 +1,19 @@
+"""Prefixed, time-ordered ids: ``conn_01j8x...``, made here before the insert so that a row's identity is known."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_TIME_BITS, _RANDOM_BITS = 48, 82
+_LENGTH = (_TIME_BITS + _RANDOM_BITS) // 5
+
+MAX_LENGTH = 48
+"""Length of an id column: the longest prefix, an underscore, and the 26 characters."""
+
+
+def new_id(prefix: str) -> str:
+    """Return ``prefix_`` and 26 characters: 48 bits of milliseconds, then 82 random bits."""
+    number = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+    return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range((_LENGTH - 1) * 5, -1, -5))
