@@ -1,0 +1,8 @@
+"""The upper floor as a Django app."""
+
+from django.apps import AppConfig
+
+
+class ConnectionsConfig(AppConfig):
+    name = "connections"
+    verbose_name = "Connections"

@@ -1,0 +1,6 @@
+"""The upper floor's tables."""
+
+from connections.models.connections import ConnectionStatus, ExternalApiConnection
+from connections.models.credentials import ExternalApiCredential
+
+__all__ = ["ConnectionStatus", "ExternalApiConnection", "ExternalApiCredential"]

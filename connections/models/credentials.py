@@ -1,0 +1,30 @@
+"""Credentials: the sealed values of one connection, apart from it."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from connections.models.connections import ExternalApiConnection
+from external_apis.models import Tenant
+from external_apis.models.base import History, Timestamped
+from external_apis.models.secret_bearing import SecretBearing
+
+
+class ExternalApiCredential(SecretBearing, Timestamped):
+    """``secrets`` holds the seed's plain keys: ``access_token``, ``refresh_token``, ``api_key``, ``username``, …"""
+
+    connection = models.OneToOneField(
+        ExternalApiConnection, on_delete=models.CASCADE, primary_key=True, related_name="credential"
+    )
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    token_type = models.CharField(max_length=50, blank=True, default="")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    scopes = models.JSONField(default=list, blank=True)
+
+    history = History()
+
+    class Meta:
+        verbose_name = "credential"
+
+    def __str__(self) -> str:
+        return f"Credential of {self.connection_id}"

@@ -1,0 +1,19 @@
+"""The ground floor's tables."""
+
+from external_apis.models.accounts import Account
+from external_apis.models.catalogue import CatalogueEntry
+from external_apis.models.encryption_keys import EncryptionKey
+from external_apis.models.providers import Category, Environment, ExternalApi, ProviderStatus
+from external_apis.models.tenants import Partner, Tenant
+
+__all__ = [
+    "Account",
+    "CatalogueEntry",
+    "Category",
+    "EncryptionKey",
+    "Environment",
+    "ExternalApi",
+    "Partner",
+    "ProviderStatus",
+    "Tenant",
+]

@@ -1,0 +1,63 @@
+"""Rows that hold secrets: one sealed column, and beside it what may be shown of each secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from django.db import models
+
+from external_apis.crypto import Sealed
+from external_apis.fields import SecretsField
+from external_apis.keyring import keyring
+
+_HINT_CHARACTERS = 4
+# A hint gives away little of a long random token and too much of a password.
+_SHORTEST_HINTED = 20
+
+
+class SecretFacts(TypedDict):
+    """All that an answer may say of a secret."""
+
+    keyVersion: str
+    fingerprint: str
+    hint: str
+
+
+class SecretBearing(models.Model):
+    """``secrets`` is sealed; ``secret_fingerprints`` are keyed and part of the history; hints are the last characters."""
+
+    secrets = SecretsField(default=dict, editable=False)
+    secret_fingerprints = models.JSONField(default=dict, blank=True, editable=False)
+    secret_hints = models.JSONField(default=dict, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(self.__dict__.get("secrets"), Sealed) and "secrets" in self.__dict__:
+            self.describe_secrets()
+            if (update_fields := kwargs.get("update_fields")) is not None:
+                kwargs["update_fields"] = {*update_fields, "secrets", "secret_fingerprints", "secret_hints"}
+        super().save(*args, **kwargs)
+
+    def describe_secrets(self) -> None:
+        """Bring fingerprints and hints up to date with the secrets (``bulk_create`` does not call `save`)."""
+        values: Mapping[str, str] = self.secrets
+        self.secret_fingerprints = {name: keyring().fingerprint(value) for name, value in values.items()}
+        self.secret_hints = {
+            name: value[-_HINT_CHARACTERS:] for name, value in values.items() if len(value) >= _SHORTEST_HINTED
+        }
+
+    def secret_facts(self) -> dict[str, SecretFacts]:
+        """Describe each secret by name, opening nothing.
+
+        Raises `VaultError` where the sealed column is damaged or its key is not in the keyring.
+        """
+        field = self._meta.get_field("secrets")
+        assert isinstance(field, SecretsField)  # noqa: S101 (tells the type checker)
+        key_id = field.key_id(self)
+        return {
+            name: SecretFacts(keyVersion=key_id, fingerprint=fingerprint, hint=self.secret_hints.get(name, ""))
+            for name, fingerprint in self.secret_fingerprints.items()
+        }

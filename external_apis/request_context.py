@@ -1,0 +1,86 @@
+"""Who is acting and in which request: set at the edges (HTTP, commands), read by history, logs and audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+from external_apis.ids import new_id
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """``actor`` is a readable name (``user:alice``, ``key:ADMIN_API_KEY``, ``command:call``), ``user_id`` the primary
+    key of the user model where a user acts, ``address`` the peer's IP address."""
+
+    request_id: str = ""
+    actor: str = ""
+    user_id: Any = None
+    address: str | None = None
+
+
+_current = ContextVar("external_apis_request_context", default=RequestContext())  # noqa: B039 (frozen)
+
+
+def current() -> RequestContext:
+    return _current.get()
+
+
+@contextmanager
+def acting(actor: str, *, user_id: Any = None) -> Iterator[None]:
+    """Name the actor for the time of a block; keeps the request id, or makes one."""
+    context = _current.get()
+    token = _current.set(
+        replace(context, actor=actor, user_id=user_id, request_id=context.request_id or new_id("req"))
+    )
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def set_actor(actor: str, *, user_id: Any = None) -> None:
+    """Name the actor for the rest of the current request."""
+    _current.set(replace(_current.get(), actor=actor, user_id=user_id))
+
+
+class RequestContextMiddleware:
+    """Gives every request an id (a well-formed incoming ``X-Request-Id`` is taken over) and returns it as a header."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        incoming = request.headers.get("X-Request-Id", "")
+        request_id = incoming if _REQUEST_ID.fullmatch(incoming) else new_id("req")
+        token = _current.set(RequestContext(request_id=request_id, address=request.META.get("REMOTE_ADDR") or None))
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                response = self.get_response(request)
+        finally:
+            _current.reset(token)
+        response["X-Request-Id"] = request_id
+        return response
+
+
+class ActorMiddleware:
+    """Names the signed-in user as the actor. Stands behind Django's authentication middleware."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        user = getattr(request, "user", None)
+        # A request without a session cookie cannot have a user, and is not worth loading one.
+        if request.COOKIES and user is not None and user.is_authenticated:
+            set_actor(f"user:{user.get_username()}", user_id=user.pk)
+        return self.get_response(request)
