@@ -6,26 +6,28 @@ Every variable may also be given as ``NAME_FILE``, the path of a file that holds
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from environ.fileaware_mapping import FileAwareMapping
 
 from config import logs, runtime
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
 
-VAR_DIR = Path(env.str("VAR_DIR", default="") or BASE_DIR / "var").absolute()
+VAR_DIR = runtime.var_dir(env.ENVIRON)
 PORT = env.int("PORT", default=8000)
 DEBUG = env.bool("DEBUG", default=False)
 
 EMBEDDED = runtime.is_embedded(env.ENVIRON)
 if EMBEDDED:
-    for _name, _value in runtime.environment(VAR_DIR).items():
-        env.ENVIRON.setdefault(_name, _value)
+    # Beside os.environ and not in it: child processes would inherit the secrets, and no longer see themselves embedded.
+    env.ENVIRON = FileAwareMapping(runtime.overlay(os.environ, VAR_DIR))
 
 
 def _required(name: str) -> str:
@@ -46,7 +48,9 @@ ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")
 PUBLIC_BASE_URL = env.str("PUBLIC_BASE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
 _public = urlsplit(PUBLIC_BASE_URL)
 if _public.scheme not in ("http", "https") or not _public.hostname or _public.query or _public.fragment:
-    raise ImproperlyConfigured("PUBLIC_BASE_URL is an http or https URL without query, such as https://apis.example.com")
+    raise ImproperlyConfigured(
+        "PUBLIC_BASE_URL is an http or https URL without query, such as https://apis.example.com"
+    )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[_public.hostname, "127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"]
 
@@ -157,7 +161,9 @@ SESSION_COOKIE_NAME = "external_apis_session"
 CSRF_COOKIE_NAME = "external_apis_csrf"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY_HEADERS", default=False) else None
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY_HEADERS", default=False) else None
+)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SECURE_REFERRER_POLICY = "same-origin"

@@ -1,0 +1,79 @@
+"""Real PostgreSQL and Valkey for the whole run, started before Django reads its settings and gone with pytest.
+
+``TEST_DATABASE_URL`` (a role that may create databases) and ``TEST_REDIS_URL`` name servers to use instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import environ
+import psycopg
+import pytest
+from django.conf import settings
+
+from config import embedded, runtime
+
+_OURS = [
+    "DATABASE_URL",
+    "REDIS_URL",
+    "MIGRATE_DATABASE_URL",
+    "SECRET_KEY",
+    "ENCRYPTION_KEYS",
+    "JWT_SECRET",
+    "ADMIN_API_KEY",
+    "ADMIN_PASSWORD",
+    "PUBLIC_BASE_URL",
+    "ALLOWED_HOSTS",
+    "EGRESS_ALLOW",
+    "EGRESS_PROXY",
+    "EGRESS_CA_FILE",
+    "DEBUG",
+    "VAR_DIR",
+    "PORT",
+    "SANDBOX",
+    "SANDBOX_URL",
+]
+_services = ExitStack()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment, then load settings: pytest-django takes over from there."""
+    for name in _OURS:
+        os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
+    folder = Path(tempfile.mkdtemp(prefix="eam-tests-"))
+    _services.callback(shutil.rmtree, folder, ignore_errors=True)
+    os.environ.update(VAR_DIR=str(folder), DATABASE_POOL_SIZE="0", DJANGO_SETTINGS_MODULE="config.settings")
+    runtime.prepare(folder)
+    _services.callback(shutil.rmtree, runtime.socket_dir(folder), ignore_errors=True)
+    if "TEST_DATABASE_URL" in os.environ:
+        external = {name: os.environ[f"TEST_{name}"] for name in ("DATABASE_URL", "REDIS_URL")}
+        os.environ.update(runtime.environment(folder) | external | {"MIGRATE_DATABASE_URL": external["DATABASE_URL"]})
+    else:
+        _services.enter_context(embedded.serve(folder, durable=False))
+        _let_owner_create_databases(folder)
+    _use_owner_role()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers after the last fixture is torn down."""
+    _services.close()
+
+
+def _let_owner_create_databases(folder: Path) -> None:
+    url = runtime.postgres_url(runtime.socket_dir(folder), "postgres", "postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {runtime.OWNER_ROLE} CREATEDB")
+
+
+def _use_owner_role() -> None:
+    """The test database is made, migrated and used by one role; tests/config covers the app role's rights."""
+    owner = environ.Env.db_url_config(settings.MIGRATE_DATABASE_URL)
+    settings.DATABASES["default"].update({name: owner[name] for name in ("USER", "PASSWORD", "HOST", "PORT")})
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
