@@ -1,0 +1,203 @@
+"""Rate limits: a GCRA in Valkey that decides any number of windows together, for calls out and for our own APIs.
+
+GCRA keeps one number for a limit, the theoretical arrival time (ATM Forum TM 4.0, I.356): every admitted unit moves it
+on by the emission interval, and a unit is admitted while it lies no further ahead of now than the burst allows. The
+clock is Valkey's own, so that machines need not agree on the time.
+
+A GCRA with burst b and emission interval e admits at most ``b + floor(T / e)`` units in a window T. Providers count a
+window for themselves, so calls out use a small burst, ``b = max(1, N // 25)``, and ``e = T / (N - b + 1)``, which
+admits exactly N in any window. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+import redis
+
+from external_apis import valkey
+from external_apis.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Decision", "Limit", "LocalLimiter", "decide", "outbound_limits", "own_limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """``burst`` units at once, then one every ``emission_us`` microseconds, counted under ``key``."""
+
+    key: str
+    count: int
+    period_seconds: int
+    burst: int
+    emission_us: int
+
+    def at_share(self, parts: int) -> Limit:
+        """Return this limit with a 1/``parts`` share of its rate, and of its burst as far as that can be divided."""
+        return Limit(self.key, self.count, self.period_seconds, max(1, self.burst // parts), self.emission_us * parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``remaining`` and ``reset_after_seconds`` speak of the tightest limit; ``limit`` is that one, or None."""
+
+    allowed: bool
+    retry_after_seconds: float = 0.0
+    remaining: int = 0
+    reset_after_seconds: float = 0.0
+    limit: Limit | None = None
+
+
+class RateLimitConfig(Protocol):
+    """The part of a provider's ``rate_limit`` block (seed 000) that is read here."""
+
+    @property
+    def requests_per_second(self) -> int | None: ...
+    @property
+    def requests_per_minute(self) -> int | None: ...
+    @property
+    def requests_per_hour(self) -> int | None: ...
+    @property
+    def requests_per_day(self) -> int | None: ...
+
+
+def outbound_limits(config: RateLimitConfig, scope_key: str) -> tuple[Limit, ...]:
+    """Return the limits of a provider, never more than N calls in any window; ``scope_key`` names who shares them."""
+    windows = (
+        ("second", 1, config.requests_per_second),
+        ("minute", 60, config.requests_per_minute),
+        ("hour", 3600, config.requests_per_hour),
+        ("day", 86400, config.requests_per_day),
+    )
+    limits = []
+    for name, seconds, count in windows:
+        if count is not None:
+            burst = max(1, count // 25)
+            limits.append(Limit(_key(scope_key, name), count, seconds, burst, _emission(seconds, count - burst + 1)))
+    return tuple(limits)
+
+
+def own_limit(scope_key: str, count: int, period_seconds: int) -> Limit:
+    """Return a limit for callers of our own APIs: all of ``count`` may come at once."""
+    return Limit(_key(scope_key, str(period_seconds)), count, period_seconds, count, _emission(period_seconds, count))
+
+
+def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
+    """Charge ``cost`` units to every limit, or to none when one of them refuses, in one round trip.
+
+    Raises ValueError for a cost that some limit's burst can never admit, and `ServiceUnavailable` without Valkey.
+    """
+    if not limits:
+        return Decision(allowed=True)
+    _check_cost(limits, cost)
+    arguments: list[Any] = [cost]
+    for limit in limits:
+        arguments += (limit.emission_us, limit.burst)
+    client = valkey.client()
+    try:
+        answer = _script(client)(keys=[limit.key for limit in limits], args=arguments, client=client)
+    except redis.RedisError:
+        raise ServiceUnavailable(valkey.UNAVAILABLE) from None
+    return _decision(limits, [int(number) for number in answer])
+
+
+class LocalLimiter:
+    """The same decision in this process's memory, for calls out while Valkey is away.
+
+    It applies a quarter of each limit: processes cannot see each other then, and a few of them together are still
+    to stay near what the provider allows, at the price of slower calls for as long as Valkey is away. ``now_us`` is
+    a clock in microseconds.
+    """
+
+    SHARE = 4
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._arrivals: dict[str, int] = {}
+
+    def decide(self, limits: Sequence[Limit], cost: int = 1, *, now_us: int | None = None) -> Decision:
+        shares = [limit.at_share(self.SHARE) for limit in limits]
+        now = int(monotonic() * 1e6) if now_us is None else now_us
+        charged: dict[str, int] = {}
+        wait, tightest, least, reset = 0, 0, -1, 0
+        with self._lock:
+            for index, limit in enumerate(shares):
+                full = limit.burst * limit.emission_us
+                arrival = min(max(self._arrivals.get(limit.key, 0), now), now + full)
+                # A cost beyond the share's burst is charged in full and waited for by whoever comes next.
+                needed = min(cost, limit.burst) * limit.emission_us
+                wait = max(wait, arrival + needed - full - now)
+                charged[limit.key] = arrival + cost * limit.emission_us
+                remaining = (full - (arrival - now)) // limit.emission_us - cost
+                if least < 0 or remaining < least:
+                    tightest, least, reset = index, max(0, remaining), arrival - now
+            if wait <= 0:
+                self._arrivals.update(charged)
+                self._forget(now)
+        return Decision(wait <= 0, max(0, wait) / 1e6, max(0, least), reset / 1e6, limits[tightest] if limits else None)
+
+    def _forget(self, now: int) -> None:
+        if len(self._arrivals) > 10_000:
+            self._arrivals = {key: arrival for key, arrival in self._arrivals.items() if arrival > now}
+
+
+def _key(scope_key: str, window: str) -> str:
+    # The braces keep the windows of one scope on one node of a cluster.
+    return f"{valkey.PREFIX}limit:{{{scope_key}}}:{window}"
+
+
+def _emission(seconds: int, units: int) -> int:
+    return -(-seconds * 1_000_000 // units)  # rounded up: never one too many
+
+
+def _check_cost(limits: Sequence[Limit], cost: int) -> None:
+    if cost < 1 or any(cost > limit.burst for limit in limits):
+        raise ValueError("a cost has to be at least 1 and at most the burst of each limit")
+
+
+def _decision(limits: Sequence[Limit], answer: list[int]) -> Decision:
+    wait_us, remaining, reset_us, tightest = answer
+    return Decision(wait_us == 0, wait_us / 1e6, remaining, reset_us / 1e6, limits[tightest - 1])
+
+
+@lru_cache(maxsize=8)
+def _script(client: redis.Redis) -> Any:
+    return client.register_script(_LUA)
+
+
+# KEYS: one for a limit. ARGV: cost, then emission interval (us) and burst of each limit.
+# Answers: wait (us, 0 when admitted), units left and time to full (us) of the tightest limit, and its index.
+# An arrival time further ahead than a full burst comes from a changed limit or a clock set back, and is cut off.
+_LUA = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stored = redis.call('MGET', unpack(KEYS))
+local cost = tonumber(ARGV[1])
+local arrivals, wait = {}, 0
+for i = 1, #KEYS do
+  local emission, burst = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local arrival = math.min(math.max(tonumber(stored[i] or 0), now), now + burst * emission)
+  arrivals[i] = arrival
+  wait = math.max(wait, arrival + cost * emission - burst * emission - now)
+end
+local least, reset, tightest = -1, 0, 1
+for i = 1, #KEYS do
+  local emission, burst = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local arrival = arrivals[i]
+  if wait <= 0 then
+    arrival = arrival + cost * emission
+    redis.call('SET', KEYS[i], string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000) + 1)
+  end
+  local left = math.floor((burst * emission - (arrival - now)) / emission)
+  if least < 0 or left < least then
+    least, reset, tightest = left, arrival - now, i
+  end
+end
+return {math.max(wait, 0), least, reset, tightest}
+"""

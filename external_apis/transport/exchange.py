@@ -1,0 +1,217 @@
+"""One request and its answer over a connection that is kept for the next."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import HTTPHeaderDict
+from urllib3.connection import ProxyConfig
+from urllib3.exceptions import HTTPError
+from urllib3.util import Url, create_urllib3_context, make_headers, parse_url
+
+from external_apis.egress import Policy, current_policy
+from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
+from external_apis.transport.bodies import MAX_BODY_BYTES, read_bounded
+from external_apis.transport.origin import Origin
+from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection, PlainConnection, TLSConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Answer", "Transport", "shared_transport"]
+
+_IDLE_PER_ORIGIN, _IDLE_SECONDS = 64, 60.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer: the body is read, unpacked and bounded."""
+
+    status: int
+    reason: str
+    headers: HTTPHeaderDict
+    body: bytes = field(repr=False)
+
+
+class Transport:
+    """Keeps connections alive by origin; one for a policy and process (`shared_transport`), used by all threads."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._tls = create_urllib3_context()
+        self._tls.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+        if policy.ca_file:
+            self._tls.load_verify_locations(policy.ca_file)
+        self._tls.sslsocket_class = DeadlineTLSSocket
+        self._proxy = parse_url(policy.proxy) if policy.proxy else None
+        self._proxy_headers = _proxy_headers(self._proxy)
+        self._idle: dict[Origin, deque[tuple[float, GuardedConnection]]] = {}
+
+    def send(
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        deadline: float,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> Answer:
+        """Send one request and return its answer, whatever its status.
+
+        ``target`` is path and query, percent-encoded; ``deadline`` is on the clock of `time.monotonic` and bounds the
+        whole exchange, name resolution excepted. Raises `EgressRefused`; `ConnectFailed` and `CallTimeout` when nothing
+        was sent; `CallTimeout` and `BadAnswer` with ``may_have_happened`` when something was.
+        """
+        connection = self._borrow(origin, deadline)
+        try:
+            self._write(connection, origin, method, target, headers, body)
+            response = http.client.HTTPConnection.getresponse(connection)
+            answer = Answer(
+                response.status,
+                response.reason,
+                HTTPHeaderDict(response.headers.items()),
+                read_bounded(response, max_body_bytes),
+            )
+        except TimeoutError:
+            connection.close()
+            raise CallTimeout(f"{origin} did not answer in time.", may_have_happened=True) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            connection.close()
+            raise BadAnswer(f"{origin} broke off: {type(error).__name__}.", may_have_happened=True) from None
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(origin, connection)
+        return answer
+
+    def _write(  # noqa: PLR0917
+        self,
+        connection: GuardedConnection,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> None:
+        is_forwarded = self._proxy is not None and origin.scheme == "http"
+        connection.putrequest(
+            method, f"{origin}{target}" if is_forwarded else target, skip_host=True, skip_accept_encoding=True
+        )
+        connection.putheader("Host", origin.host_header)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if is_forwarded:
+            for name, value in self._proxy_headers.items():
+                connection.putheader(name, value)
+        if body is not None or method in ("POST", "PUT", "PATCH"):
+            connection.putheader("Content-Length", str(len(body or b"")))
+        connection.endheaders(body)
+
+    def _borrow(self, origin: Origin, deadline: float) -> GuardedConnection:
+        now = monotonic()
+        if now >= deadline:
+            raise CallTimeout(f"No time was left to call {origin}.")
+        idle = self._idle.get(origin)
+        while idle:
+            try:
+                since, connection = idle.pop()
+            except IndexError:  # another thread took the last one
+                break
+            if now - since < _IDLE_SECONDS and connection.is_connected:
+                connection.keep_deadline(deadline)
+                return connection
+            connection.close()
+        return self._connect(origin, deadline)
+
+    def _give_back(self, origin: Origin, connection: GuardedConnection) -> None:
+        if connection.sock is None:  # the upstream asked for the end
+            return
+        idle = self._idle.setdefault(origin, deque())
+        if len(idle) < _IDLE_PER_ORIGIN:
+            idle.append((monotonic(), connection))
+        else:
+            connection.close()
+
+    def _connect(self, origin: Origin, deadline: float) -> GuardedConnection:
+        self.policy.check_name(origin.host, origin.port)
+        connection = self._new_connection(origin)
+        connection.policy = None if self._proxy else self.policy
+        connection.timeout = max(deadline - monotonic(), 0.001)
+        try:
+            connection.connect()
+        except TimeoutError:
+            connection.close()
+            raise CallTimeout(f"{origin} could not be connected to in time.") from None
+        except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
+            connection.close()
+            raise ConnectFailed(f"{origin} could not be connected to: {_explain(error)}.") from None
+        except BaseException:
+            connection.close()
+            raise
+        connection.keep_deadline(deadline)
+        return connection
+
+    def _new_connection(self, origin: Origin) -> GuardedConnection:
+        if self._proxy is None:
+            if origin.scheme == "https":
+                return TLSConnection(origin.host.strip("[]"), origin.port, ssl_context=self._tls)
+            return PlainConnection(origin.host.strip("[]"), origin.port)
+        hop = Origin.of(self._proxy._replace(auth=None))
+        options: dict[str, Any] = {
+            "proxy": self._proxy,
+            "proxy_config": ProxyConfig(self._tls, False, None, None),
+        }
+        if origin.scheme == "https" or hop.scheme == "https":
+            connection: GuardedConnection = TLSConnection(
+                hop.host.strip("[]"), hop.port, ssl_context=self._tls, **options
+            )
+        else:
+            connection = PlainConnection(hop.host.strip("[]"), hop.port, **options)
+        if origin.scheme == "https":
+            connection.set_tunnel(origin.host.strip("[]"), origin.port, headers=self._proxy_headers, scheme=hop.scheme)
+        return connection
+
+
+def shared_transport(policy: Policy | None = None) -> Transport:
+    """Return this process's transport for the policy, or for that of the settings."""
+    return _make_transport(policy or current_policy())
+
+
+@lru_cache(maxsize=16)
+def _make_transport(policy: Policy) -> Transport:
+    return Transport(policy)
+
+
+# A socket shared with a forked child would mix up both processes' answers.
+os.register_at_fork(after_in_child=_make_transport.cache_clear)
+
+
+def _proxy_headers(proxy: Url | None) -> dict[str, str]:
+    return make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy and proxy.auth else {}
+
+
+def _explain(error: Exception) -> str:
+    """Say what went wrong in words that cannot hold a URL or a password."""
+    if isinstance(error, socket.gaierror):
+        return "the name does not resolve"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return "TLS failed"
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    if "Tunnel connection failed" in str(error):
+        return "the proxy refuses the tunnel"
+    return type(error).__name__

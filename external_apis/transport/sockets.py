@@ -1,0 +1,98 @@
+"""urllib3's connections on sockets that the egress guard permits and that keep a deadline."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+if TYPE_CHECKING:
+    from external_apis.egress import Policy
+
+__all__ = ["DeadlineTLSSocket", "GuardedConnection", "PlainConnection", "TLSConnection"]
+
+
+class _Guard:
+    """What makes a urllib3 connection a guarded one; ``policy`` is None only for the connection to the proxy."""
+
+    policy: Policy | None = None
+
+    def _new_conn(self: Any) -> socket.socket:
+        host, port = self._dns_host, self.port
+        if self.policy is None:
+            candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        else:
+            candidates = self.policy.resolve(host, port)
+        return _open_socket(candidates, self.timeout, self.socket_options)
+
+    def keep_deadline(self: Any, deadline: float) -> None:
+        self.sock.deadline = deadline
+
+
+class PlainConnection(_Guard, HTTPConnection):
+    pass
+
+
+class TLSConnection(_Guard, HTTPSConnection):
+    pass
+
+
+GuardedConnection = PlainConnection | TLSConnection
+
+
+class _DeadlineSocket(socket.socket):
+    """A socket time-out bounds one wait; this bounds them together, so that a trickle of bytes cannot outlast it."""
+
+    deadline: float | None = None
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        _bound(self)
+        return super().recv_into(*args, **kwargs)
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        _bound(self)
+        super().sendall(*args, **kwargs)
+
+
+class DeadlineTLSSocket(ssl.SSLSocket):
+    deadline: float | None = None
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        _bound(self)
+        return super().recv_into(*args, **kwargs)
+
+    def send(self, *args: Any, **kwargs: Any) -> int:  # a TLS socket's sendall loops over this
+        _bound(self)
+        return super().send(*args, **kwargs)
+
+
+def _bound(sock: _DeadlineSocket | DeadlineTLSSocket) -> None:
+    if sock.deadline is not None:
+        remaining = sock.deadline - monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out")
+        sock.settimeout(remaining)
+
+
+def _open_socket(candidates: list[Any], timeout: float, options: Any) -> socket.socket:
+    """Connect to the first candidate that answers, each within its share of the time that is left."""
+    deadline = monotonic() + timeout
+    failure: OSError = OSError("no address")
+    for index, (family, kind, protocol, _, address) in enumerate(candidates):
+        sock = _DeadlineSocket(family, kind, protocol)
+        try:
+            for option in options or ():
+                sock.setsockopt(*option)
+            sock.settimeout(max(deadline - monotonic(), 0.001) / (len(candidates) - index))
+            sock.connect(address)
+        except OSError as error:
+            failure = error
+            sock.close()
+        else:
+            sock.settimeout(max(deadline - monotonic(), 0.001))
+            sock.deadline = deadline
+            return sock
+    raise failure
