@@ -38,6 +38,7 @@ _OURS = [
     "SANDBOX",
     "SANDBOX_URL",
 ]
+pytest_plugins = ["tests.sandbox"]
 _services = ExitStack()
 
 

@@ -1,0 +1,134 @@
+"""The sandbox as data: for each static scheme a provider body in seed 000's shape, and a connection to it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from connections.sandbox import credentials
+
+
+def providers(base_url: str) -> list[dict[str, Any]]:
+    """Provider bodies against the sandbox at the origin of ``base_url``; each has its ``connection`` beside it.
+
+    Every call makes new objects, so that a caller may change them.
+    """
+    parts = urlsplit(base_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return [
+        _provider(origin, "bearer", "bearer", {}, {"access_token": credentials.BEARER_TOKEN}),
+        _provider(
+            origin,
+            "api-key-header",
+            "api_key",
+            {"api_key": {"location": "header", "header_name": credentials.API_KEY_HEADER}},
+            {"api_key": credentials.API_KEY},
+        ),
+        _provider(
+            origin,
+            "api-key-query",
+            "api_key",
+            {"api_key": {"location": "query", "query_name": credentials.API_KEY_QUERY}},
+            {"api_key": credentials.QUERY_API_KEY},
+        ),
+        _provider(
+            origin,
+            "headers",
+            "api_key",
+            {
+                "api_key": {
+                    "location": "headers",
+                    "headers": {credentials.APP_ID_HEADER: "app_id", credentials.APP_KEY_HEADER: "app_key"},
+                }
+            },
+            {"app_id": credentials.APP_ID, "app_key": credentials.APP_KEY},
+        ),
+        _provider(
+            origin,
+            "basic",
+            "basic",
+            {},
+            {"username": credentials.BASIC_USERNAME, "password": credentials.BASIC_PASSWORD},
+        ),
+        _provider(
+            origin,
+            "hmac",
+            "hmac",
+            {
+                "hmac": {
+                    "algorithm": "sha256",
+                    "signature_header": credentials.SIGNATURE_HEADER,
+                    "timestamp_header": credentials.TIMESTAMP_HEADER,
+                    "template": "{method}\n{path}\n{timestamp}\n{body}",
+                    "encoding": "hex",
+                }
+            },
+            {"hmac_secret": credentials.HMAC_SECRET},
+        ),
+        _provider(
+            origin,
+            "oauth1",
+            "oauth1",
+            {
+                "oauth1": {
+                    "consumer_key": credentials.OAUTH1_CONSUMER_KEY,
+                    "consumer_secret": credentials.OAUTH1_CONSUMER_SECRET,
+                    "request_token_url": f"{origin}/oauth1/request_token",
+                    "authorization_url": f"{origin}/oauth1/authorize",
+                    "access_token_url": f"{origin}/oauth1/access_token",
+                    "signature_method": "HMAC-SHA256",
+                }
+            },
+            {"oauth_token": credentials.OAUTH1_TOKEN, "oauth_token_secret": credentials.OAUTH1_TOKEN_SECRET},
+        ),
+        _provider(
+            origin,
+            "oauth2",
+            "oauth2",
+            {
+                "oauth2": {
+                    "client_id": credentials.OAUTH2_CLIENT_ID,
+                    "client_secret": credentials.OAUTH2_CLIENT_SECRET,
+                    "authorization_url": f"{origin}/oauth/authorize",
+                    "token_url": f"{origin}/oauth/token",
+                    "scopes": ["read", "write"],
+                }
+            },
+            {"access_token": credentials.OAUTH2_ACCESS_TOKEN},
+        ),
+        _provider(
+            origin,
+            "client-credentials",
+            "client_credentials",
+            {
+                "client_credentials": {
+                    "client_id": credentials.CLIENT_CREDENTIALS_ID,
+                    "client_secret": credentials.CLIENT_CREDENTIALS_SECRET,
+                    "token_url": f"{origin}/oauth/token",
+                    "scopes": ["read"],
+                }
+            },
+            {"access_token": credentials.CLIENT_CREDENTIALS_TOKEN},
+        ),
+        _provider(origin, "none", "none", {}, {}, path=""),
+    ]
+
+
+def _provider(
+    origin: str, scheme: str, auth_type: str, block: dict[str, Any], secrets: dict[str, str], *, path: str | None = None
+) -> dict[str, Any]:
+    base = f"{origin}/auth/{scheme}" if path is None else f"{origin}{path}"
+    return {
+        "name": f"Sandbox ({scheme})",
+        "slug": f"sandbox-{scheme}",
+        "category": "other",
+        "environment": "development",
+        "is_sandbox": True,
+        "api_config": {"base_url": base, "auth_type": auth_type, "test_path": "/me", **block},
+        "connection": {
+            "connection_name": f"Sandbox connection ({scheme})",
+            "slug": "default",
+            "credentials": secrets,
+            "provider_data": {"account_id": f"acct_sandbox_{scheme.replace('-', '_')}"},
+        },
+    }
