@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import worker_process_init
+
+from config import lifeline
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # The worker forks; a connection pool's threads would not survive it.
@@ -13,3 +16,8 @@ os.environ.setdefault("DATABASE_POOL_SIZE", "0")
 app = Celery("config")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@worker_process_init.connect
+def _end_with_master(**_: object) -> None:
+    lifeline.watch_parent()

@@ -52,10 +52,23 @@ def serve(folder: Path, *, durable: bool = True) -> Iterator[list[Server]]:
     ``durable=False`` leaves out every fsync, for tests. Raises `CommandError` with one line when another process uses
     the folder or a server does not start.
     """
-    lock = _lock(folder)
+    with claim(folder) as lock, _running(folder, lock, durable=durable) as servers:
+        yield servers
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[int]:
+    """Have the folder to ourselves, with no server running; yields the lock's descriptor.
+
+    Servers whose owner was killed get a moment to finish. Raises `CommandError` with one line when somebody uses it.
+    """
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while (lock := _try_lock(folder)) is None:
+        if processes.is_alive(_owner(folder)) or time.monotonic() > deadline:
+            raise CommandError(_in_use(folder))
+        time.sleep(_POLL_SECONDS)
     try:
-        with _running(folder, lock, durable=durable) as servers:
-            yield servers
+        yield lock
     finally:
         os.close(lock)
 
@@ -242,16 +255,6 @@ def _stop(servers: list[Server]) -> None:
         except subprocess.TimeoutExpired:
             server.process.kill()
             server.process.wait()
-
-
-def _lock(folder: Path) -> int:
-    """Take the folder; servers whose owner was killed get a moment to finish."""
-    deadline = time.monotonic() + _ORPHAN_SECONDS
-    while (lock := _try_lock(folder)) is None:
-        if processes.is_alive(_owner(folder)) or time.monotonic() > deadline:
-            raise CommandError(_in_use(folder))
-        time.sleep(_POLL_SECONDS)
-    return lock
 
 
 def _try_lock(folder: Path) -> int | None:

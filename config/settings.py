@@ -64,6 +64,11 @@ SANDBOX_URL = env.str("SANDBOX_URL", default=f"http://127.0.0.1:{PORT + 1}")
 if SANDBOX:
     EGRESS_ALLOW.append(urlsplit(SANDBOX_URL).netloc)
 
+WEB_WORKERS = env.int("WEB_WORKERS", default=1)
+# A thread waits while its upstream does, and holds no database connection meanwhile: more threads than connections.
+WEB_THREADS = env.int("WEB_THREADS", default=16)
+WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=2)
+
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=2_621_440)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
