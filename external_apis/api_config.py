@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +26,18 @@ from pydantic import (
 from external_apis.errors import InvalidConfiguration
 from external_apis.url_rules import base_url_problem
 
-__all__ = ["AUTH_TYPES", "ApiConfig", "join", "parse", "schema", "secret_values", "split", "validation_errors"]
+__all__ = [
+    "AUTH_BLOCKS",
+    "AUTH_TYPES",
+    "ApiConfig",
+    "join",
+    "joined_data",
+    "parse",
+    "schema",
+    "secret_values",
+    "split",
+    "validation_errors",
+]
 
 PLACEHOLDER = "••••••••"
 """What a form shows for a stored secret; refused as a value."""
@@ -95,6 +106,9 @@ Scope = Annotated[str, Field(min_length=1, max_length=500)]
 
 class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A configuration may hold opened secrets and is not pickled.")
 
 
 class RateLimit(_Block):
@@ -323,7 +337,7 @@ def validation_errors(error: ValidationError, prefix: str) -> list[dict[str, str
         if location and location[0] in AUTH_TYPES and prefix == "api_config":
             location = location[1:]
         message = item["msg"].removeprefix("Value error, ")
-        found.append({"path": ".".join([prefix, *location]), "message": message})
+        found.append({"path": ".".join([prefix, *location] if prefix else location) or "(body)", "message": message})
     return found
 
 
@@ -337,14 +351,19 @@ def join(stored: Mapping[str, Any], secrets: Mapping[str, str]) -> ApiConfig:
 
     What was valid when it was stored is not checked against the environment's rules again.
     """
+    return parse(joined_data(stored, secrets), environment="")
+
+
+def joined_data(stored: Mapping[str, Any], by_path: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``stored`` with each value of ``by_path`` (``oauth2.client_secret``) set in its place."""
     data = _copied(stored)
-    for path, value in secrets.items():
+    for path, value in by_path.items():
         *blocks, name = path.split(".")
         target = data
         for block in blocks:
             target = target.setdefault(block, {})
         target[name] = value
-    return parse(data, environment="")
+    return data
 
 
 def secret_values(block: BaseModel) -> dict[str, str]:

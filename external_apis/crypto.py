@@ -93,7 +93,9 @@ class Keyring:
             if not colon:
                 raise ValueError(f"ENCRYPTION_KEYS: entry {position} is not of the form id:base64.")
             try:
-                key = base64.b64decode(encoded.strip(), altchars=b"-_" if {"-", "_"} & set(encoded) else None, validate=True)
+                key = base64.b64decode(
+                    encoded.strip(), altchars=b"-_" if {"-", "_"} & set(encoded) else None, validate=True
+                )
             except (binascii.Error, ValueError):
                 raise ValueError(f"ENCRYPTION_KEYS: the key of entry {position} is not base64.") from None
             if key_id in keys:

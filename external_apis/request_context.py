@@ -39,9 +39,7 @@ def current() -> RequestContext:
 def acting(actor: str, *, user_id: Any = None) -> Iterator[None]:
     """Name the actor for the time of a block; keeps the request id, or makes one."""
     context = _current.get()
-    token = _current.set(
-        replace(context, actor=actor, user_id=user_id, request_id=context.request_id or new_id("req"))
-    )
+    token = _current.set(replace(context, actor=actor, user_id=user_id, request_id=context.request_id or new_id("req")))
     try:
         yield
     finally:

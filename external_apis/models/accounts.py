@@ -16,7 +16,9 @@ class Account(Timestamped):
     """One-to-one with the user; without a tenant the user's rights are not bound to one."""
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "user"), editable=False)
-    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="external_apis_account")
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="external_apis_account"
+    )
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="accounts")
     plan = models.CharField(max_length=50, blank=True, default="")
     tokens = models.BigIntegerField(default=0)

@@ -25,7 +25,7 @@ class SecretFacts(TypedDict):
 
 
 class SecretBearing(models.Model):
-    """``secrets`` is sealed; ``secret_fingerprints`` are keyed and part of the history; hints are the last characters."""
+    """``secrets`` is sealed; the fingerprints are keyed and part of the history; hints are the last characters."""
 
     secrets = SecretsField(default=dict, editable=False)
     secret_fingerprints = models.JSONField(default=dict, blank=True, editable=False)

@@ -1,0 +1,154 @@
+"""Create, change, delete and restore connections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from connections import lookup
+from connections.connection_input import ConnectionChanges, ConnectionInput
+from connections.credentials import CredentialInput, read_credentials
+from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
+from external_apis.crypto import Secrets
+from external_apis.errors import Conflict, InvalidInput, NotFound
+from external_apis.models import Account, ExternalApi, Partner, Tenant
+from external_apis.provider_input import read_body
+from external_apis.providers import open_config
+from external_apis.tenancy import EVERYTHING, Scope
+
+
+def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
+    """Store a connection to a provider from the seed's body; its credentials are sealed.
+
+    Raises `InvalidInput` with field paths, `NotFound` for rows it refers to, `Conflict` for a slug in use.
+    """
+    body = read_body(ConnectionInput, data)
+    credentials = read_credentials(body.credentials, open_config(api).api_config)
+    tenant = _tenant_for(api, body.sales_channel_id, scope)
+    connection = ExternalApiConnection(
+        external_api=api,
+        connection_name=body.connection_name,
+        slug=body.slug or _free_slug(api, body.connection_name),
+        tenant=tenant,
+        partner=_partner_for(api, body.partner_id, tenant),
+        user=_account(body.user_id, scope),
+        owner=_account(body.owner_id, scope),
+        note=body.note,
+        rotate_by=body.rotate_by,
+        provider_data=body.provider_data,
+    )
+    if body.id:
+        if ExternalApiConnection.objects.filter(pk=body.id).exists():
+            raise Conflict(f"A connection with the id {body.id} exists already.")
+        connection.id = body.id
+    with transaction.atomic():
+        _save(connection)
+        credential = ExternalApiCredential(connection=connection, tenant=tenant)
+        _apply(credential, credentials)
+        credential.save()
+    return connection
+
+
+def update_connection(
+    connection: ExternalApiConnection, data: Mapping[str, Any], scope: Scope = EVERYTHING
+) -> ExternalApiConnection:
+    """Change a connection. Credentials that are not mentioned stay; new ones make an expired connection active."""
+    body = read_body(ConnectionChanges, data)
+    given = body.model_fields_set
+    with transaction.atomic():
+        connection = (
+            ExternalApiConnection.objects.select_for_update(of=("self",))
+            .select_related("external_api", "credential")
+            .get(pk=connection.pk)
+        )
+        for name in given & {"connection_name", "slug", "provider_data", "note", "rotate_by", "status"}:
+            setattr(connection, name, getattr(body, name))
+        if "owner_id" in given:
+            connection.owner = _account(body.owner_id, scope)
+        if "credentials" in given:
+            config = open_config(connection.external_api).api_config
+            _apply(connection.credential, read_credentials(body.credentials, config))
+            connection.credential.save()
+            connection.authenticated_at = timezone.now()
+            if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.ERROR) and "status" not in given:
+                connection.status = ConnectionStatus.ACTIVE
+                connection.error_message = None
+        _save(connection)
+    return connection
+
+
+def delete_connection(connection: ExternalApiConnection) -> None:
+    """Delete softly; the sealed credentials stay until the row is purged."""
+    connection.deleted_at = timezone.now()
+    connection.save(update_fields=["deleted_at"])
+
+
+def restore_connection(connection: ExternalApiConnection) -> None:
+    """Undo a soft delete. Raises `Conflict` where another live connection has taken the slug."""
+    connection.deleted_at = None
+    _save(connection)
+
+
+def _apply(credential: ExternalApiCredential, given: CredentialInput) -> None:
+    current: Secrets = credential.secrets
+    credential.secrets = current.merged(given.secrets)
+    for name, value in given.facts.items():
+        setattr(credential, name, value)
+
+
+def _save(connection: ExternalApiConnection) -> None:
+    try:
+        with transaction.atomic():
+            connection.save()
+    except IntegrityError:
+        raise Conflict(
+            f"A connection {connection.slug!r} exists already for this provider, tenant, partner and user."
+        ) from None
+
+
+def _free_slug(api: ExternalApi, name: str) -> str:
+    taken = lookup.live().filter(external_api=api)
+    if not taken.filter(slug="default").exists():
+        return "default"
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:90] or "connection"
+    slugs = set(taken.filter(slug__startswith=base).values_list("slug", flat=True))
+    return base if base not in slugs else next(slug for n in range(2, 10**9) if (slug := f"{base}-{n}") not in slugs)
+
+
+def _tenant_for(api: ExternalApi, tenant_id: str | None, scope: Scope) -> Tenant | None:
+    tenant_id = tenant_id or scope.tenant_id or api.tenant_id
+    if tenant_id is None:
+        return None
+    if scope.tenant_id not in (None, tenant_id):
+        raise NotFound(f"Tenant {tenant_id} not found")
+    tenant = Tenant.objects.filter(pk=tenant_id).first()
+    if tenant is None:
+        raise NotFound(f"Tenant {tenant_id} not found")
+    if api.tenant_id not in (None, tenant_id):
+        raise InvalidInput("A provider of one tenant takes no connection of another.")
+    return tenant
+
+
+def _partner_for(api: ExternalApi, partner_id: str | None, tenant: Tenant | None) -> Partner | None:
+    partner_id = partner_id or api.partner_id
+    if partner_id is None:
+        return None
+    partner = Partner.objects.filter(pk=partner_id).first()
+    if partner is None or partner.tenant_id not in (None, tenant.pk if tenant else None):
+        raise NotFound(f"Partner {partner_id} not found")
+    if api.partner_id not in (None, partner_id):
+        raise InvalidInput("A provider of one partner takes no connection of another.")
+    return partner
+
+
+def _account(account_id: str | None, scope: Scope) -> Account | None:
+    if account_id is None:
+        return None
+    account = scope.own(Account.objects.all()).filter(pk=account_id).first()
+    if account is None:
+        raise NotFound(f"User {account_id} not found")
+    return account

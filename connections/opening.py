@@ -1,0 +1,92 @@
+"""Open a connection for use: check that it may be used, decrypt it, give it a client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from django.utils import timezone
+
+from connections.client import ApiClient, Target
+from connections.models import ConnectionStatus, ExternalApiConnection
+from external_apis.crypto import Secrets
+from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked
+from external_apis.models import ProviderStatus
+from external_apis.providers import open_config
+
+
+@dataclass(frozen=True)
+class DecryptedConnection:
+    """A usable connection with its credentials opened. Its ``repr`` shows no secret; it cannot be pickled."""
+
+    row: ExternalApiConnection
+    credentials: Secrets
+
+    @property
+    def id(self) -> str:
+        return self.row.pk
+
+    @property
+    def external_api_id(self) -> str:
+        return self.row.external_api_id
+
+    @property
+    def connection_name(self) -> str:
+        return self.row.connection_name
+
+    @property
+    def status(self) -> str:
+        return self.row.status
+
+    @property
+    def provider_data(self) -> dict[str, Any]:
+        return self.row.provider_data
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.row.credential.expires_at
+
+    @property
+    def scopes(self) -> list[str]:
+        return self.row.credential.scopes
+
+    def __repr__(self) -> str:
+        return f"<DecryptedConnection {self.id}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An opened connection is not pickled.")
+
+
+def open_connection(row: ExternalApiConnection) -> DecryptedConnection:
+    """Open a loaded row after checking that it may be used; raises as `get_connection` does."""
+    if row.external_api.status == ProviderStatus.INACTIVE:
+        raise ConnectionInactive(f"External API {row.external_api.slug} is inactive.")
+    if row.status == ConnectionStatus.REVOKED:
+        raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
+    credentials: Secrets = row.credential.secrets
+    expires_at = row.credential.expires_at
+    has_expired = row.status == ConnectionStatus.EXPIRED or (expires_at is not None and expires_at < timezone.now())
+    if has_expired and not _can_be_renewed(row, credentials):
+        raise ConnectionExpired("Connection has expired. Please re-authenticate.")
+    return DecryptedConnection(row=row, credentials=credentials)
+
+
+def client_of(connection: DecryptedConnection) -> ApiClient:
+    """Return the client of an opened connection."""
+    api = connection.row.external_api
+    return ApiClient(
+        Target(
+            provider_id=api.pk,
+            provider_slug=api.slug,
+            connection_id=connection.id,
+            connection_slug=connection.row.slug,
+            config=open_config(api).api_config,
+            credentials=connection.credentials,
+            provider_data=connection.provider_data,
+        )
+    )
+
+
+def _can_be_renewed(row: ExternalApiConnection, credentials: Secrets) -> bool:
+    return "refresh_token" in credentials or row.external_api.auth_type == "client_credentials"

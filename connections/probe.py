@@ -1,0 +1,47 @@
+"""'Test connection': one real call that tells whether the credentials work."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from connections.models import ExternalApiConnection
+from connections.opening import client_of, open_connection
+from external_apis.errors import ApiManagerError, UpstreamError
+
+
+@dataclass(frozen=True)
+class TestOutcome:
+    """What 'Test connection' found. ``status`` is the provider's HTTP status, None where no answer came."""
+
+    __test__ = False
+
+    is_ok: bool
+    message: str
+    status: int | None
+    duration_ms: int
+
+
+def test_connection(row: ExternalApiConnection) -> TestOutcome:
+    """Really call the provider: its ``test_path``, or the base URL where none is configured. Raises nothing of ours."""
+    started = time.monotonic()
+
+    def outcome(is_ok: bool, message: str, status: int | None) -> TestOutcome:
+        duration_ms = round((time.monotonic() - started) * 1000)
+        return TestOutcome(is_ok=is_ok, message=message, status=status, duration_ms=duration_ms)
+
+    path = row.external_api.api_config.get("test_path")
+    try:
+        response = client_of(open_connection(row)).get(path or "", retries=0)
+    except UpstreamError as error:
+        # Without a test path the base URL may well be a 404: the provider answered and did not refuse us.
+        if path is None and error.upstream_status not in (401, 403, 407) and error.upstream_status < 500:
+            message = f"The provider answered {error.upstream_status} at its base URL; set test_path to check more."
+            return outcome(True, message, error.upstream_status)
+        return outcome(False, error.message, error.upstream_status)
+    except ApiManagerError as error:
+        return outcome(False, error.message, None)
+    return outcome(True, f"The provider answered {response.status_code}.", response.status_code)
+
+
+test_connection.__test__ = False  # type: ignore[attr-defined]

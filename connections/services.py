@@ -1,0 +1,55 @@
+"""The front door (seed 000's service layer): what a developer imports to store, open and use connections."""
+
+from __future__ import annotations
+
+from connections import lookup
+from connections.client import ApiClient
+from connections.editing import create_connection, delete_connection, restore_connection, update_connection
+from connections.opening import DecryptedConnection, client_of, open_connection
+from connections.probe import TestOutcome, test_connection
+from external_apis.providers import create_external_api, get_api_config
+
+__all__ = [
+    "DecryptedConnection",
+    "TestOutcome",
+    "create_connection",
+    "create_external_api",
+    "delete_connection",
+    "get_api_client",
+    "get_api_config",
+    "get_connection",
+    "restore_connection",
+    "test_connection",
+    "update_connection",
+]
+
+
+def get_connection(
+    reference: str,
+    *,
+    environment: str | None = None,
+    tenant: str | None = None,
+    partner: str | None = None,
+    user: str | None = None,
+) -> DecryptedConnection:
+    """Return a usable connection with its credentials opened (see `lookup.find_by_reference` for references).
+
+    Raises `NotFound`, `ConnectionRevoked`, `ConnectionInactive`, `ConnectionExpired` (unless it can be renewed), and
+    `VaultError` where the credentials do not open.
+    """
+    return open_connection(
+        lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+    )
+
+
+def get_api_client(
+    reference: str,
+    *,
+    environment: str | None = None,
+    tenant: str | None = None,
+    partner: str | None = None,
+    user: str | None = None,
+) -> ApiClient:
+    """Return a client that calls the provider through a connection; raises as `get_connection` does."""
+    connection = get_connection(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+    return client_of(connection)

@@ -1,0 +1,68 @@
+"""JSON from outside: parsed strictly, and refused where PostgreSQL could not store it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from external_apis.errors import InvalidInput
+
+MAX_DEPTH = 32
+
+
+def load(body: bytes) -> Any:
+    """Parse a JSON body. Raises `InvalidInput` for what is not JSON or could not be stored."""
+    try:
+        value = json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
+    except RecursionError:
+        raise InvalidInput(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
+    except UnicodeDecodeError:
+        raise InvalidInput("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}.") from None
+    except ValueError as error:
+        # Python's own limit on the digits of an integer among others.
+        raise InvalidInput(f"The body is not JSON: {error}") from None
+    check(value)
+    return value
+
+
+def check(value: Any, path: str = "") -> None:
+    """Refuse NUL bytes, lone surrogates and deep nesting anywhere in a value. Raises `InvalidInput` with the path."""
+    _check(value, path, 0)
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    if isinstance(value, str):
+        _check_text(value, path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key, path)
+            _check(item, f"{path}.{key}" if path else key, depth + 1)
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            _check(item, f"{path}.{position}" if path else str(position), depth + 1)
+
+
+def _check_text(text: str, path: str) -> None:
+    problem = None
+    if "\0" in text:
+        problem = "contains a NUL byte"
+    elif not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        problem = "contains a lone surrogate"
+    if problem:
+        place = path or "(body)"
+        raise InvalidInput(f"{place[:200]}: {problem}", details={"errors": [{"path": place[:200], "message": problem}]})
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
