@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
 from config import lifeline
@@ -12,6 +14,9 @@ from config import lifeline
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # The worker forks; a connection pool's threads would not survive it.
 os.environ.setdefault("DATABASE_POOL_SIZE", "0")
+
+# It warns root of pickled tasks; this worker accepts JSON alone.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("config")
 app.config_from_object("django.conf:settings", namespace="CELERY")

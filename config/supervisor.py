@@ -36,7 +36,7 @@ class Program:
     """One program of the product. Those of a lower ``stage`` stop first and get ``grace_seconds`` to finish."""
 
     name: str
-    command: Sequence[str]
+    command: tuple[str, ...]
     stage: int = 0
     grace_seconds: float = 30
 

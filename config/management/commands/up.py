@@ -102,23 +102,22 @@ def _prepare_database() -> None:
 
 
 def _programs() -> list[supervisor.Program]:
-    python = [sys.executable, "-m"]
     web = f"granian --interface wsgi --host {_HOST} --port {settings.PORT} --workers {settings.WEB_WORKERS}"
-    web += f" --blocking-threads {settings.WEB_THREADS} --no-ws --log-level warning config.wsgi:application"
+    web += f" --blocking-threads {settings.WEB_THREADS} --no-ws --log-level error config.wsgi:application"
     worker = f"celery --quiet -A config worker --concurrency {settings.WORKER_CONCURRENCY} --loglevel INFO"
     worker += " --without-gossip --without-mingle"
     beat = ["celery", "--quiet", "-A", "config", "beat", "--pidfile=", "--schedule", str(settings.VAR_DIR / "beat")]
     settings.VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    programs = [
-        supervisor.Program("web", [*python, *web.split()]),
-        supervisor.Program("worker", [*python, *worker.split()]),
-        supervisor.Program("beat", [*python, *beat]),
-    ]
+    programs = [_program("web", web.split()), _program("worker", worker.split()), _program("beat", beat)]
     if settings.SANDBOX:
-        sandbox = [*python, "connections.sandbox", "--port", str(settings.PORT + 1)]
+        sandbox = f"connections.sandbox --port {settings.PORT + 1}"
         # Requests and tasks that are being finished may still call it.
-        programs.append(supervisor.Program("sandbox", sandbox, stage=1, grace_seconds=5))
+        programs.append(_program("sandbox", sandbox.split(), stage=1, grace_seconds=5))
     return programs
+
+
+def _program(name: str, module: list[str], *, stage: int = 0, grace_seconds: float = 30) -> supervisor.Program:
+    return supervisor.Program(name, (sys.executable, "-m", *module), stage, grace_seconds)
 
 
 def _environ() -> dict[str, str]:
