@@ -106,7 +106,7 @@ def prepare(folder: Path) -> bool:
                     f"{folder / _SECRETS} is missing, and the credentials in {folder / 'postgres'} are sealed under "
                     "its keys: put it back, or type 'make reset' to start empty."
                 )
-            _write_once(folder / _SECRETS, _new_secrets())
+            write_once(folder / _SECRETS, _new_secrets())
         _ensure_socket_dir(folder)
     return is_new
 
@@ -138,7 +138,7 @@ def _read_secrets(folder: Path) -> dict[str, str]:
     return {name: values[name] for name in _GENERATED}
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
     """Write ``path`` with mode 0600, whole or not at all."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def _ensure_socket_dir(folder: Path) -> None:
     except ImproperlyConfigured:
         made = tempfile.mkdtemp(prefix="eam-", dir=_SOCKET_PARENT)
         (folder / _SOCKETS).unlink(missing_ok=True)
-        _write_once(folder / _SOCKETS, f"{made}\n")
+        write_once(folder / _SOCKETS, f"{made}\n")
 
 
 def _is_private(path: Path) -> bool:
