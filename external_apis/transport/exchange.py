@@ -89,7 +89,9 @@ class Transport:
             raise CallTimeout(f"{origin} did not answer in time.", may_have_happened=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            raise BadAnswer(f"{origin} broke off: {type(error).__name__}.", may_have_happened=True) from None
+            broken = BadAnswer(f"{origin} broke off: {type(error).__name__}.", may_have_happened=True)
+            broken.is_transient = True  # unlike an answer that is too long or badly packed
+            raise broken from None
         except BaseException:
             connection.close()
             raise

@@ -1,0 +1,64 @@
+"""Bodies and queries on the wire: JSON, and forms with nested keys as Stripe documents them (``a[b][0]=c``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Literal
+from urllib.parse import quote, quote_plus
+
+from connections.client.outgoing import refuse
+
+__all__ = ["CONTENT_TYPES", "encode_body", "encode_query"]
+
+CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
+
+_MAX_DEPTH = 32
+
+
+def encode_body(data: Any, encoding: Literal["json", "form"]) -> bytes:
+    """Return the body in the provider's ``request_encoding``; raises `InvalidInput` for data that it cannot carry."""
+    if encoding == "form":
+        if not isinstance(data, Mapping):
+            raise refuse("data", "is not an object, which a form needs")
+        return "&".join(
+            f"{_quote(name, quote_plus)}={_quote(value, quote_plus)}" for name, value in _flatten(data, "")
+        ).encode()
+    try:
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise refuse("data", "cannot be written as JSON") from None
+
+
+def encode_query(params: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:
+    """Return an encoded query: a list repeats its name, an object nests (``created[gte]=1``), None is left out."""
+    pairs: list[str] = []
+    for name, value in params.items() if isinstance(params, Mapping) else params:
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            pairs += [f"{_quote(key)}={_quote(text)}" for key, text in _flatten({name: item}, "")]
+    return "&".join(pairs)
+
+
+def _flatten(data: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    if depth > _MAX_DEPTH:
+        raise refuse("data", "is nested too deeply")
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            yield from _flatten(value, f"{prefix}[{name}]" if prefix else str(name), depth + 1)
+    elif isinstance(data, (list, tuple)):
+        for index, value in enumerate(data):
+            yield from _flatten(value, f"{prefix}[{index}]", depth + 1)
+    elif isinstance(data, bool):
+        yield prefix, "true" if data else "false"
+    elif isinstance(data, (str, int, float, Decimal)):
+        yield prefix, str(data)
+    elif data is not None:
+        raise refuse("data", f"holds a {type(data).__name__}, which a form cannot carry")
+
+
+def _quote(text: str, quote_with: Any = quote) -> str:
+    try:
+        return str(quote_with(text, safe=""))
+    except UnicodeEncodeError:
+        raise refuse("data", "holds characters that UTF-8 cannot carry") from None

@@ -1,0 +1,131 @@
+"""A request before it is sent: what schemes sign, free of any HTTP library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+
+from external_apis.errors import InvalidInput
+from external_apis.transport import Origin
+
+__all__ = ["Headers", "Outgoing", "join_path", "refuse"]
+
+_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~:@,-]+(\.[A-Za-z0-9_~:@,-]+)*)*/?")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\#]")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PATH_SAFE, _QUERY_SAFE = "/:@!$&'()*+,;=~%", "/?:@!$&'()*+,;=~%"
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# The transport frames the message and names the host; a caller that did so could smuggle a second request.
+_TRANSPORTS_OWN = frozenset(
+    ("connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te",
+     "trailer", "transfer-encoding", "upgrade")
+)  # fmt: skip
+
+
+class Headers:
+    """Header fields, one value a name; names are compared without case, as RFC 9110 has it."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, str] | None = None) -> None:
+        self._fields: dict[str, tuple[str, str]] = {}
+        for name, value in (fields or {}).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self._fields[name.lower()] = (name, value)
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in self._fields
+
+    def get(self, name: str) -> str | None:
+        found = self._fields.get(name.lower())
+        return found[1] if found else None
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._fields.pop(name.lower(), None)
+
+    def keep(self, names: frozenset[str]) -> None:
+        self._fields = {key: item for key, item in self._fields.items() if key in names}
+
+    def add_checked(self, fields: Mapping[str, str]) -> None:
+        """Add a caller's fields; raises `InvalidInput` for one that HTTP cannot carry or that the transport sets."""
+        for name, value in fields.items():
+            if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TRANSPORTS_OWN:
+                raise refuse("headers", f"the header {str(name)[:60]!r} may not be set")
+            if not isinstance(value, str) or not _VALUE.fullmatch(value):
+                raise refuse(f"headers.{name}", "holds characters that an HTTP header cannot carry")
+            self[name] = value
+
+    def copy(self) -> Headers:
+        twin = Headers()
+        twin._fields = self._fields.copy()
+        return twin
+
+    def as_dict(self) -> dict[str, str]:
+        return dict(self._fields.values())
+
+
+@dataclass(slots=True, repr=False)
+class Outgoing:
+    """``target`` is path and query as they are sent, percent-encoded; ``body`` is what is sent, byte for byte."""
+
+    method: str
+    origin: Origin
+    target: str
+    headers: Headers = field(default_factory=Headers)
+    body: bytes | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self.origin}{self.target}"
+
+    def copy(self) -> Outgoing:
+        return Outgoing(self.method, self.origin, self.target, self.headers.copy(), self.body)
+
+    def add_query(self, encoded: str) -> None:
+        self.target += ("&" if "?" in self.target else "?") + encoded
+
+    def __repr__(self) -> str:  # a query or a header may hold a key
+        return f"<Outgoing {self.method} {self.origin}>"
+
+
+def join_path(base_path: str, path: str) -> str:
+    """Append a caller's path, which may have a query, to the base URL's path and encode what needs it.
+
+    Raises `InvalidInput` for whatever could lead elsewhere: absolute URLs, ``//host``, ``..`` segments however they are
+    spelled, control characters, backslashes, fragments.
+    """
+    base = base_path.rstrip("/")
+    if not path:
+        return base or "/"
+    if not path.startswith("/"):
+        if _ABSOLUTE.match(path):
+            raise refuse("path", "is a path below the provider's base URL, not a URL")
+        path = f"/{path}"
+    if _PLAIN_PATH.fullmatch(path):
+        return base + path
+    if path.startswith("//") or _CONTROL.search(path):
+        raise refuse("path", "begins with two slashes, or holds a control character, a backslash or a fragment")
+    route, mark, query = path.partition("?")
+    if any(segment.partition(";")[0] == ".." for segment in re.split(r"[/\\]", unquote(unquote(route)))):
+        raise refuse("path", "holds a '..' segment")
+    return base + _encode(route, _PATH_SAFE) + mark + _encode(query, _QUERY_SAFE)
+
+
+def refuse(path: str, message: str) -> InvalidInput:
+    """Return the error for a call's argument; the message never quotes the value."""
+    return InvalidInput(f"Invalid call: {path} {message}.", details={"errors": [{"path": path, "message": message}]})
+
+
+def _encode(text: str, safe: str) -> str:
+    try:
+        return quote(_STRAY_PERCENT.sub("%25", text), safe=safe)
+    except UnicodeEncodeError:
+        raise refuse("path", "holds characters that UTF-8 cannot carry") from None

@@ -1,0 +1,84 @@
+"""When a call is tried again, and how long that waits: a policy as an immutable object.
+
+Seed 004's rules: no 4xx but 429, a wait that doubles, jitter, a cap, and Retry-After where the provider sends one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from external_apis.errors import CallError, CallTimeout, ConnectFailed, UpstreamError, UpstreamRateLimited
+
+if TYPE_CHECKING:
+    from connections.client.outgoing import Outgoing
+    from external_apis.api_config import RetryConfig
+
+__all__ = ["Clock", "RetryPolicy", "is_repeatable", "parse_retry_after"]
+
+_IDEMPOTENT_METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"))  # RFC 9110 9.2.2
+_IDEMPOTENCY_HEADERS = ("Idempotency-Key", "X-Idempotency-Key", "PayPal-Request-Id", "X-Request-Idempotency-Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance, given from outside so that tests need not wait: seconds, and a number from 0 to 1."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """``max_attempts`` counts the first one. Defaults are seed 004's: 5 attempts, 1 s doubling, jitter, 30 s cap."""
+
+    max_attempts: int = 5
+    backoff_ms: int = 1000
+    cap_ms: int = 30_000
+
+    @classmethod
+    def of(cls, config: RetryConfig | None) -> RetryPolicy:
+        """Return the policy of a provider: ``max_retries`` are those after the first attempt."""
+        return cls() if config is None else cls(config.max_retries + 1, config.backoff_ms)
+
+    def wait_seconds(self, error: CallError, attempt: int, *, is_repeatable: bool, chance: float) -> float | None:
+        """Return the wait before the next attempt, or None when the error of attempt number ``attempt`` stands.
+
+        A request that is not repeatable is sent again only after a refusal (429, 503), or when nothing was sent.
+        """
+        if attempt >= self.max_attempts or not error.is_transient:
+            return None
+        if not (is_repeatable or _was_not_taken(error)):
+            return None
+        if isinstance(error, UpstreamError) and error.retry_after_seconds is not None:
+            return error.retry_after_seconds
+        # The jitter is as long as the first wait: up to 1 s by default, as in the seed.
+        return min(self.backoff_ms * (2.0 ** (attempt - 1) + chance), self.cap_ms) / 1000
+
+
+def is_repeatable(request: Outgoing) -> bool:
+    """Tell whether sending it twice does no more than sending it once: by its method, or by an idempotency key."""
+    return request.method in _IDEMPOTENT_METHODS or any(name in request.headers for name in _IDEMPOTENCY_HEADERS)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Read Retry-After (RFC 9110 10.2.3), seconds or a date, as seconds from ``now``; None when it is neither."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _was_not_taken(error: CallError) -> bool:
+    if isinstance(error, UpstreamError):
+        return isinstance(error, UpstreamRateLimited) or error.upstream_status == 503
+    return isinstance(error, ConnectFailed) or (isinstance(error, CallTimeout) and not error.may_have_happened)
