@@ -30,7 +30,10 @@ class Command(BaseCommand):
             table = Table("category", "definitions", caption=summary)
             for category, count in counts.items():
                 table.add_row(category, str(count))
-            Console().print(table)
+            console = Console()
+            with console.capture() as drawn:
+                console.print(table)
+            self.stdout.write(drawn.get())
         else:
             for category, count in counts.items():
                 self.stdout.write(f"{category}\t{count}")
