@@ -11,7 +11,7 @@ from typing import Any
 from connections.sandbox.wire import Wire
 
 
-class Refusal(Exception):  # noqa: N818  an answer that is raised, not a fault of the sandbox
+class Refusal(Exception):
     """Ends a request with an error status and the reason; the message never quotes a credential."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:

@@ -110,21 +110,21 @@ def providers(base_url: str) -> list[dict[str, Any]]:
             },
             {"access_token": credentials.CLIENT_CREDENTIALS_TOKEN},
         ),
-        _provider(origin, "none", "none", {}, {}, path=""),
+        _provider(origin, "none", "none", {}, {}),
     ]
 
 
 def _provider(
-    origin: str, scheme: str, auth_type: str, block: dict[str, Any], secrets: dict[str, str], *, path: str | None = None
+    origin: str, scheme: str, auth_type: str, block: dict[str, Any], secrets: dict[str, str]
 ) -> dict[str, Any]:
-    base = f"{origin}/auth/{scheme}" if path is None else f"{origin}{path}"
+    base_url = origin if scheme == "none" else f"{origin}/auth/{scheme}"
     return {
         "name": f"Sandbox ({scheme})",
         "slug": f"sandbox-{scheme}",
         "category": "other",
         "environment": "development",
         "is_sandbox": True,
-        "api_config": {"base_url": base, "auth_type": auth_type, "test_path": "/me", **block},
+        "api_config": {"base_url": base_url, "auth_type": auth_type, "test_path": "/me", **block},
         "connection": {
             "connection_name": f"Sandbox connection ({scheme})",
             "slug": "default",

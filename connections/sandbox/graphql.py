@@ -16,6 +16,8 @@ from connections.sandbox.request import Request
 from connections.sandbox.routing import POST, Route
 from connections.sandbox.state import State, now_text
 
+DOCUMENT_CHARACTERS = 100_000
+
 Resolver = Callable[[Mapping[str, Any], State], dict[str, Any]]
 
 
@@ -100,8 +102,9 @@ def _read_body(request: Request) -> tuple[str, dict[str, Any], str | None]:
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "bad_json", "The body is not JSON") from error
     document = body.get("query") if isinstance(body, dict) else None
-    if not isinstance(document, str):
-        raise Refusal(400, "bad_request", "The body must be an object with a query")
+    if not isinstance(document, str) or len(document) > DOCUMENT_CHARACTERS:
+        message = f"The body must be an object with a query of at most {DOCUMENT_CHARACTERS} characters"
+        raise Refusal(400, "bad_request", message)
     variables, name = body.get("variables") or {}, body.get("operationName")
     if not isinstance(variables, dict) or not isinstance(name, str | None):
         raise Refusal(400, "bad_request", "variables must be an object and operationName text")
@@ -115,10 +118,11 @@ def _complete(value: Any, field: Field, path: list[str | int], errors: list[dict
         return None
     if isinstance(value, list):
         return [_complete(item, field, [*path, number], errors) for number, item in enumerate(value)]
+    if isinstance(value, dict) != bool(field.fields):
+        message = f"Field {field.name} must {'' if isinstance(value, dict) else 'not '}have a selection of subfields"
+        return _complete(FieldError(message), field, path, errors)
     if not isinstance(value, dict):
         return value
-    if not field.fields:
-        return _complete(FieldError(f"Field {field.name} must have a selection of subfields"), field, path, errors)
     return {child.key: _complete(_pick(value, child), child, [*path, child.key], errors) for child in field.fields}
 
 

@@ -40,9 +40,12 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
+    """``missing`` names the required variables that were not given."""
+
     kind: str
     name: str | None
     fields: tuple[Field, ...]
+    missing: tuple[str, ...] = ()
 
 
 def parse(document: str, variables: Mapping[str, Any], name: str | None = None) -> Operation:
@@ -56,6 +59,8 @@ def parse(document: str, variables: Mapping[str, Any], name: str | None = None) 
         operations = [operation for operation in operations if operation.name == name]
     if len(operations) != 1:
         raise GraphqlSyntaxError("Exactly one operation must be meant; operationName chooses among several")
+    for variable in operations[0].missing:
+        raise GraphqlSyntaxError(f"Variable ${variable} is required and was not provided")
     return operations[0]
 
 
@@ -78,6 +83,7 @@ class _Parser:
         self._position = 0
         self._given = variables
         self._variables: dict[str, Any] = {}
+        self._missing: list[str] = []
 
     def read_document(self) -> list[Operation]:
         operations = []
@@ -92,11 +98,11 @@ class _Parser:
         if kind not in {"query", "mutation"}:
             raise GraphqlSyntaxError(f"Syntax Error: {kind} is not supported here")
         name = self._name() if self._kind() == "name" else None
-        self._variables = {}
+        self._variables, self._missing = {}, []
         if self._take("("):
             while not self._take(")"):
                 self._read_variable()
-        return Operation(kind, name, self._read_selection(0))
+        return Operation(kind, name, self._read_selection(0), tuple(self._missing))
 
     def _read_variable(self) -> None:
         self._need("$")
@@ -106,7 +112,7 @@ class _Parser:
         default = self._read_value(0) if self._take("=") else None
         value = self._given.get(name, default)
         if is_required and value is None:
-            raise GraphqlSyntaxError(f"Variable ${name} is required and was not provided")
+            self._missing.append(name)
         self._variables[name] = value
 
     def _read_type(self, depth: int) -> bool:

@@ -6,6 +6,7 @@ Answers that break HTTP itself stand in ``breakage``. Every wait and size is bou
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import deque
 from email.utils import formatdate
@@ -24,7 +25,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 def give_status(request: Request, _state: State) -> Reply:
     """The status asked for; ``retry_after`` adds the header."""
     text = request.arguments["code"]
-    if not (text.isascii() and text.isdigit() and 200 <= int(text[:4]) <= 599):
+    if not re.fullmatch(r"[2-5][0-9]{2}", text, re.ASCII):
         raise Refusal(400, "bad_parameter", "The status must be from 200 to 599")
     status = int(text)
     headers = _retry_after(request, request.parameters.get("retry_after"))

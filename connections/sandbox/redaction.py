@@ -8,7 +8,19 @@ from urllib.parse import urlencode
 from connections.sandbox.credentials import SECRETS
 from connections.sandbox.request import Request
 
-SENSITIVE = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-signature"})
+SENSITIVE = frozenset(
+    {
+        "access_token",
+        "api_key",
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-app-id",
+        "x-app-key",
+        "x-signature",
+    }
+)
 
 
 def show_headers(request: Request) -> dict[str, str]:

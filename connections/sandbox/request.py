@@ -9,7 +9,7 @@ from functools import cached_property
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from connections.sandbox.answers import Refusal
-from connections.sandbox.wire import TooMuch, Wire
+from connections.sandbox.wire import TooMuch, TooSlow, Wire
 
 HEAD_BYTES = 65_536
 HEADERS = 200
@@ -18,15 +18,14 @@ FIELDS = 1_000
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
-_HEADER = re.compile(
-    rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
-)
+_FIELD_NAME = re.compile(_TOKEN)
+_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIRST_BYTES = frozenset(b"\r!#$%&'*+.^_`|~-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 
 
-@dataclass(slots=False)
+@dataclass
 class Request:
     """``target`` is the path and query as sent; ``path`` is decoded and loses the ``prefix`` that chose a scheme."""
 
@@ -110,9 +109,16 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
 def read_request(wire: Wire, patience_seconds: float) -> Request:
     """Read one request; the client has ``patience_seconds`` from its first byte to its last.
 
-    :raises Refusal: for a request that is malformed or too large; the connection cannot be used after it.
-    :raises ClientGone: when the client left or was too slow.
+    :raises Refusal: for a request that is malformed, too large or too slow; the connection cannot be used after it.
+    :raises ClientGone: when the client left.
     """
+    try:
+        return _read(wire, patience_seconds)
+    except TooSlow as error:
+        raise Refusal(408, "too_slow", f"The request took more than {patience_seconds:g} seconds") from error
+
+
+def _read(wire: Wire, patience_seconds: float) -> Request:
     deadline = time.monotonic() + patience_seconds
     if wire.wait(patience_seconds) not in _FIRST_BYTES:
         raise Refusal(400, "bad_request_line", "This is not HTTP")
@@ -147,10 +153,10 @@ def _parse_headers(lines: list[bytes]) -> list[tuple[str, str]]:
         raise Refusal(431, "too_many_headers", f"More than {HEADERS} headers")
     headers = []
     for line in lines:
-        match = _HEADER.fullmatch(line)
-        if match is None:
+        name, colon, value = line.partition(b":")
+        if not (colon and _FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)):
             raise Refusal(400, "bad_header", "A header line is malformed")
-        headers.append((match[1].decode(), match[2].decode("latin-1")))
+        headers.append((name.decode(), value.strip(b" \t").decode("latin-1")))
     return headers
 
 

@@ -47,12 +47,20 @@ class Server:
                 # Out of file descriptors, or the client was gone before it was met: neither ends the service.
                 time.sleep(0.05)
                 continue
+            self._admit(connection, str(address[0]))
+
+    def _admit(self, connection: socket.socket, address: str) -> None:
+        with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wire = Wire(connection, str(address[0]))
-            if not self._slots.acquire(blocking=False):
-                connection.close()
-                continue
-            threading.Thread(target=self._serve_client, args=(wire,), daemon=True).start()
+        if not self._slots.acquire(blocking=False):
+            connection.close()
+            return
+        try:
+            threading.Thread(target=self._serve_client, args=(Wire(connection, address),), daemon=True).start()
+        except RuntimeError:
+            # The system has no thread left for this client; the next one may be luckier.
+            connection.close()
+            self._slots.release()
 
     def _serve_client(self, wire: Wire) -> None:
         try:
@@ -73,6 +81,8 @@ class Server:
             reply = self._application(request)
         except Refusal as refusal:
             reply = answer_error(refusal)
+        except ClientGone:
+            raise
         except Exception as error:
             print(f"sandbox: {type(error).__name__} while answering", file=sys.stderr, flush=True)
             reply = answer_error(Refusal(500, "sandbox_error", "The sandbox itself failed; its log names the fault"))

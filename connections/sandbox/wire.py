@@ -11,11 +11,15 @@ SEND_SECONDS = 60.0
 RECEIVE_BYTES = 65_536
 
 
-class ClientGone(Exception):  # noqa: N818  an event, not a fault of the sandbox
-    """The client closed the connection, or took longer than it may."""
+class ClientGone(Exception):
+    """The client closed the connection."""
 
 
-class TooMuch(Exception):  # noqa: N818  see above
+class TooSlow(ClientGone):
+    """The client took longer than it may."""
+
+
+class TooMuch(Exception):
     """The client sent more than the caller of ``read_until`` accepts."""
 
 
@@ -95,10 +99,12 @@ class Wire:
     def _receive(self, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise ClientGone
+            raise TooSlow
         self._socket.settimeout(left)
         try:
             data = self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError as error:
+            raise TooSlow from error
         except OSError as error:
             raise ClientGone from error
         if not data:

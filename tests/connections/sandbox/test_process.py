@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -20,19 +19,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 
 
-def is_alive(pid: int) -> bool:
+def accepts(port: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
         return False
     return True
-
-
-def wait_until_gone(pid: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_alive(pid)
 
 
 def test_says_where_it_listens(sandbox: Sandbox) -> None:
@@ -74,17 +66,20 @@ def test_dies_with_its_parent_however_that_ends() -> None:
     parent_code = (
         "import subprocess, sys, time\n"
         f"p = subprocess.Popen({[*COMMAND, '--port', '0', '--die-with-parent']!r}, stdout=subprocess.PIPE, text=True)\n"
-        "print(p.pid, p.stdout.readline().strip(), flush=True)\n"
+        "print(p.stdout.readline().strip(), flush=True)\n"
         "time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", parent_code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline().split()[0])
-    assert is_alive(pid)
+    port = int(parent.stdout.readline().rpartition(":")[2])
+    assert accepts(port)
     parent.kill()
     parent.wait(5)
     parent.stdout.close()
-    wait_until_gone(pid, 3)
+    deadline = time.monotonic() + 3
+    while accepts(port) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not accepts(port)
 
 
 def test_a_parent_that_is_gone_already_is_noticed() -> None:
