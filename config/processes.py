@@ -7,16 +7,14 @@ import socket
 import subprocess
 from pathlib import Path
 
-from config.launch import is_alive as _exists
-
 _PROC = Path("/proc")
 _LISTEN = "0A"
 _COMMAND_LENGTH = 120
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process of this number exists; 0 stands for an unknown one, which does not."""
-    return pid > 0 and _exists(pid)
+    """Tell whether a process of this number still runs something; 0 stands for an unknown one, which does not."""
+    return pid > 0 and bool(_command_line(pid))
 
 
 def describe(pid: int) -> str:
