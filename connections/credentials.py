@@ -53,7 +53,7 @@ def read_credentials(data: Any, config: ApiConfig) -> CredentialInput:
         elif name not in expected:
             known = ", ".join(sorted(expected)) or "none"
             problems.append((path, f"is not used by auth type {config.auth_type} (it uses: {known})"))
-        elif problem := _secret_problem(value):
+        elif problem := _secret_problem(name, value):
             problems.append((path, problem))
         else:
             secrets[name] = value
@@ -62,12 +62,13 @@ def read_credentials(data: Any, config: ApiConfig) -> CredentialInput:
     return CredentialInput(secrets=secrets, facts=facts)
 
 
-def _secret_problem(value: Any) -> str:
+def _secret_problem(name: str, value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
         return "is not a string"
-    if not value or len(value) > _MAX_SECRET_LENGTH:
+    # Some vendors take the key as the user name and nothing as the password.
+    if (not value and name != "password") or len(value) > _MAX_SECRET_LENGTH:
         return "is empty or longer than 20,000 characters"
     if value == PLACEHOLDER:
         return "is the placeholder that stands for a stored secret, not a secret"

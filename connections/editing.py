@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -32,7 +33,6 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
     connection = ExternalApiConnection(
         external_api=api,
         connection_name=body.connection_name,
-        slug=body.slug or _free_slug(api, body.connection_name),
         tenant=tenant,
         partner=_partner_for(api, body.partner_id, tenant),
         user=_account(body.user_id, scope),
@@ -41,6 +41,7 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
         rotate_by=body.rotate_by,
         provider_data=body.provider_data,
     )
+    connection.slug = body.slug or _free_slug(connection)
     if body.id:
         if ExternalApiConnection.objects.filter(pk=body.id).exists():
             raise Conflict(f"A connection with the id {body.id} exists already.")
@@ -110,13 +111,20 @@ def _save(connection: ExternalApiConnection) -> None:
         ) from None
 
 
-def _free_slug(api: ExternalApi, name: str) -> str:
-    taken = lookup.live().filter(external_api=api)
-    if not taken.filter(slug="default").exists():
+def _free_slug(connection: ExternalApiConnection) -> str:
+    """``default`` for the first connection of a provider, tenant, partner and user, then one made of the name."""
+    beside = lookup.live().filter(
+        external_api=connection.external_api,
+        tenant=connection.tenant,
+        partner=connection.partner,
+        user=connection.user,
+    )
+    if not beside.filter(slug="default").exists():
         return "default"
-    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:90] or "connection"
-    slugs = set(taken.filter(slug__startswith=base).values_list("slug", flat=True))
-    return base if base not in slugs else next(slug for n in range(2, 10**9) if (slug := f"{base}-{n}") not in slugs)
+    base = re.sub(r"[^a-z0-9]+", "-", connection.connection_name.lower()).strip("-")[:90] or "connection"
+    taken = set(beside.filter(slug__startswith=base).values_list("slug", flat=True))
+    candidates = (base if number == 1 else f"{base}-{number}" for number in count(1))
+    return next(slug for slug in candidates if slug not in taken)
 
 
 def _tenant_for(api: ExternalApi, tenant_id: str | None, scope: Scope) -> Tenant | None:

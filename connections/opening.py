@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from django.utils import timezone
 
-from connections.client import ApiClient, Target
+from connections.client import Target
 from connections.models import ConnectionStatus, ExternalApiConnection
 from external_apis.crypto import Secrets
 from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked
@@ -41,7 +41,8 @@ class DecryptedConnection:
 
     @property
     def provider_data(self) -> dict[str, Any]:
-        return self.row.provider_data
+        data: dict[str, Any] = self.row.provider_data
+        return data
 
     @property
     def expires_at(self) -> datetime | None:
@@ -49,7 +50,8 @@ class DecryptedConnection:
 
     @property
     def scopes(self) -> list[str]:
-        return self.row.credential.scopes
+        scopes: list[str] = self.row.credential.scopes
+        return scopes
 
     def __repr__(self) -> str:
         return f"<DecryptedConnection {self.id}>"
@@ -72,19 +74,17 @@ def open_connection(row: ExternalApiConnection) -> DecryptedConnection:
     return DecryptedConnection(row=row, credentials=credentials)
 
 
-def client_of(connection: DecryptedConnection) -> ApiClient:
-    """Return the client of an opened connection."""
+def target_of(connection: DecryptedConnection) -> Target:
+    """Return what a client needs to know of an opened connection."""
     api = connection.row.external_api
-    return ApiClient(
-        Target(
-            provider_id=api.pk,
-            provider_slug=api.slug,
-            connection_id=connection.id,
-            connection_slug=connection.row.slug,
-            config=open_config(api).api_config,
-            credentials=connection.credentials,
-            provider_data=connection.provider_data,
-        )
+    return Target(
+        provider_id=api.pk,
+        provider_slug=api.slug,
+        connection_id=connection.id,
+        connection_slug=connection.row.slug,
+        config=open_config(api).api_config,
+        credentials=connection.credentials,
+        provider_data=connection.provider_data,
     )
 
 

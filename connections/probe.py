@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from connections.client import ApiClient
 from connections.models import ExternalApiConnection
-from connections.opening import client_of, open_connection
+from connections.opening import open_connection, target_of
+from external_apis.api_config import RetryConfig
 from external_apis.errors import ApiManagerError, UpstreamError
+
+# Somebody waits for the answer in front of a page.
+_TIMEOUT_MS = 15_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ def test_connection(row: ExternalApiConnection) -> TestOutcome:
 
     path = row.external_api.api_config.get("test_path")
     try:
-        response = client_of(open_connection(row)).get(path or "", retries=0)
+        response = _single_attempt_client(row).get(path or "", timeout_ms=_TIMEOUT_MS)
     except UpstreamError as error:
         # Without a test path the base URL may well be a 404: the provider answered and did not refuse us.
         if path is None and error.upstream_status not in (401, 403, 407) and error.upstream_status < 500:
@@ -45,3 +50,9 @@ def test_connection(row: ExternalApiConnection) -> TestOutcome:
 
 
 test_connection.__test__ = False  # type: ignore[attr-defined]
+
+
+def _single_attempt_client(row: ExternalApiConnection) -> ApiClient:
+    target = target_of(open_connection(row))
+    config = target.config.model_copy(update={"retry_config": RetryConfig(max_retries=0)})
+    return ApiClient(replace(target, config=config))

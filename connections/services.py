@@ -5,7 +5,7 @@ from __future__ import annotations
 from connections import lookup
 from connections.client import ApiClient
 from connections.editing import create_connection, delete_connection, restore_connection, update_connection
-from connections.opening import DecryptedConnection, client_of, open_connection
+from connections.opening import DecryptedConnection, open_connection, target_of
 from connections.probe import TestOutcome, test_connection
 from external_apis.providers import create_external_api, get_api_config
 
@@ -52,4 +52,4 @@ def get_api_client(
 ) -> ApiClient:
     """Return a client that calls the provider through a connection; raises as `get_connection` does."""
     connection = get_connection(reference, environment=environment, tenant=tenant, partner=partner, user=user)
-    return client_of(connection)
+    return ApiClient(target_of(connection))

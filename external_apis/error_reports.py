@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView
 from types import FrameType
 from typing import Any
 
@@ -24,5 +25,5 @@ class SecretSafeFilter(SafeExceptionReporterFilter):
     def get_post_parameters(self, request: HttpRequest | None) -> QueryDict | dict[str, Any]:
         return QueryDict()
 
-    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> list[Any]:
-        return []
+    def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> ItemsView[str, Any]:
+        return dict[str, Any]().items()

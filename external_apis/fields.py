@@ -45,10 +45,6 @@ class SecretsField(EncryptedField, models.Field):  # type: ignore[type-arg]
         """Serialise the sealed form: a fixture or dump never holds a secret in clear."""
         return self.pre_save(obj, add=False).hex()
 
-    def to_python(self, value: Any) -> Any:
-        # What `value_to_string` wrote, read back by a deserialiser.
-        return Sealed(bytes.fromhex(value)) if isinstance(value, str) else value
-
     def get_default(self) -> Secrets:
         return Secrets()
 

@@ -27,6 +27,7 @@ __all__ = [
     "delete_external_api",
     "explain",
     "find",
+    "find_by_id_or_slug",
     "get_api_config",
     "live",
     "open_config",
@@ -61,6 +62,12 @@ def find(reference: str, scope: Scope = EVERYTHING) -> ExternalApi:
     if api is None:
         raise NotFound(f"External API {reference} not found")
     return api
+
+
+def find_by_id_or_slug(reference: str, scope: Scope = EVERYTHING) -> ExternalApi:
+    """Return the provider of an id, or what a slug resolves to within the scope. Raises `NotFound` and `Conflict`."""
+    api = scope.readable(live()).filter(pk=reference).first()
+    return api or resolve(reference, tenant=scope.tenant_id)
 
 
 def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApi:

@@ -7,7 +7,7 @@ from django.db import models
 from connections.models.connections import ExternalApiConnection
 from external_apis.models import Tenant
 from external_apis.models.base import History, Timestamped
-from external_apis.models.secret_bearing import SecretBearing
+from external_apis.models.secret_bearing import SECRET_COLUMNS, SecretBearing
 
 
 class ExternalApiCredential(SecretBearing, Timestamped):
@@ -21,7 +21,7 @@ class ExternalApiCredential(SecretBearing, Timestamped):
     expires_at = models.DateTimeField(null=True, blank=True)
     scopes = models.JSONField(default=list, blank=True)
 
-    history = History()
+    history = History(excluded_fields=SECRET_COLUMNS)
 
     class Meta:
         verbose_name = "credential"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import models
@@ -66,17 +67,13 @@ class HistoryContext(models.Model):
 
 
 class History(HistoricalRecords):
-    """Change history of a model, less its sealed columns and hints: secrets appear as keyed fingerprints only."""
+    """Change history of a model with the acting user and the request (see `HistoryContext`).
 
-    excluded: ClassVar[tuple[str, ...]] = ("secrets", "secret_hints")
+    A model with secrets leaves out `secret_bearing.SECRET_COLUMNS`: its history shows keyed fingerprints only.
+    """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(bases=[HistoryContext], get_user=_acting_user, **kwargs)
-
-    def finalize(self, sender: type[models.Model], **kwargs: Any) -> None:
-        names = {field.name for field in sender._meta.fields}
-        self.excluded_fields = [*self.excluded_fields, *(name for name in self.excluded if name in names)]
-        super().finalize(sender, **kwargs)
+    def __init__(self, *, excluded_fields: Sequence[str] = ()) -> None:
+        super().__init__(bases=[HistoryContext], get_user=_acting_user, excluded_fields=list(excluded_fields))
 
 
 def _acting_user(**kwargs: Any) -> Any:

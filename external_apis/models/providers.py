@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from external_apis.ids import MAX_LENGTH, new_id
 from external_apis.models.base import Authored, History, SoftDeleted, Timestamped
-from external_apis.models.secret_bearing import SecretBearing
+from external_apis.models.secret_bearing import SECRET_COLUMNS, SecretBearing
 from external_apis.models.tenants import Partner, Tenant
 
 
@@ -59,7 +59,7 @@ class ExternalApi(Authored, SecretBearing, Timestamped, SoftDeleted):
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="external_apis")
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, null=True, blank=True, related_name="external_apis")
 
-    history = History()
+    history = History(excluded_fields=SECRET_COLUMNS)
 
     class Meta:
         verbose_name = "provider"

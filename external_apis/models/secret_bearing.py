@@ -11,6 +11,9 @@ from external_apis.crypto import Sealed
 from external_apis.fields import SecretsField
 from external_apis.keyring import keyring
 
+SECRET_COLUMNS = ("secrets", "secret_hints")
+"""What a history leaves out."""
+
 _HINT_CHARACTERS = 4
 # A hint gives away little of a long random token and too much of a password.
 _SHORTEST_HINTED = 20
