@@ -190,7 +190,7 @@ def _embedded(address: Address) -> IPv4Address | None:
         return address.ipv4_mapped or address.sixtofour
     if address.teredo:
         return address.teredo[1]
-    if address in _COMPATIBLE or any(address in network for network in _NAT64):
+    if (address in _COMPATIBLE and int(address) > 1) or any(address in network for network in _NAT64):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return None
 

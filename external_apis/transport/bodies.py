@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import zlib
-from typing import TYPE_CHECKING
 
 from external_apis.errors import BadAnswer
-
-if TYPE_CHECKING:
-    import http.client
 
 __all__ = ["MAX_BODY_BYTES", "read_bounded"]
 
@@ -22,6 +19,8 @@ def read_bounded(response: http.client.HTTPResponse, limit: int) -> bytes:
     """Read the whole body and unpack it; raises `BadAnswer` when it is too long, cut short or broken."""
     if response.length is not None and response.length > limit:
         raise _too_long(limit)
+    if response.length is None and not response.chunked and response.headers.defects:
+        raise http.client.IncompleteRead(b"")  # it broke off within a header line
     if response.length is not None:
         body = response.read()  # raises IncompleteRead when the sender announced more than it sends
     else:

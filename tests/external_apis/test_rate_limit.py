@@ -1,0 +1,183 @@
+"""The limiter: exact in every window, all limits or none, shared by processes, and never silently off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from external_apis import valkey
+from external_apis.api_config import RateLimit
+from external_apis.errors import ServiceUnavailable
+from external_apis.rate_limit import Limit, LocalLimiter, decide, outbound_limits, own_limit
+
+
+@pytest.fixture
+def scope() -> str:
+    return f"test_{uuid4().hex}"
+
+
+def window(scope: str, count: int, seconds: str = "second") -> tuple[Limit, ...]:
+    return outbound_limits(RateLimit.model_validate({f"requests_per_{seconds}": count}), scope)
+
+
+@given(st.integers(1, 100_000), st.sampled_from(["second", "minute", "hour", "day"]))
+def test_a_window_never_admits_more_than_its_count(count: int, seconds: str) -> None:
+    """What GCRA admits from an idle start: the burst, and one more each interval until the window has passed."""
+    (limit,) = window("a", count, seconds)
+    period_us = limit.period_seconds * 1_000_000
+    admitted = limit.burst + (period_us - 1) // limit.emission_us
+    assert admitted <= count
+    assert limit.burst >= 1
+
+
+@given(st.integers(1, 300), st.lists(st.integers(0, 200_000), min_size=1, max_size=400))
+def test_any_arrivals_stay_within_the_window(count: int, gaps: list[int]) -> None:
+    """The same arithmetic in memory, under a clock of the test's own: a quarter of each limit, in any window."""
+    limiter, (limit,) = LocalLimiter(), window("a", count)
+    now, admitted = 0, []
+    for gap in gaps:
+        now += gap
+        if limiter.decide([limit], now_us=now).allowed:
+            admitted.append(now)
+    for start in admitted:
+        assert sum(start <= moment < start + 1_000_000 for moment in admitted) <= max(1, -(-count // 4))
+
+
+def test_only_the_windows_that_are_configured_limit(scope: str) -> None:
+    config = RateLimit(requests_per_second=10, requests_per_day=86_400)
+    limits = outbound_limits(config, scope)
+    assert [(limit.count, limit.period_seconds) for limit in limits] == [(10, 1), (86_400, 86_400)]
+    assert outbound_limits(RateLimit(), scope) == ()
+    assert decide(()).allowed
+
+
+def test_the_second_call_waits_for_its_interval(scope: str) -> None:
+    limits = window(scope, 10, "minute")  # burst 1, one each 6 s
+    first, second = decide(limits), decide(limits)
+    assert first.allowed
+    assert not second.allowed
+    assert 5.5 < second.retry_after_seconds <= 6
+    assert second.limit == limits[0]
+
+
+def test_nothing_is_charged_when_one_limit_refuses(scope: str) -> None:
+    wide, narrow = own_limit(f"{scope}w", 100, 3600), own_limit(f"{scope}n", 2, 3600)
+    assert [decide([wide, narrow]).allowed for _ in range(5)] == [True, True, False, False, False]
+    refusal = decide([wide, narrow])
+    assert refusal.limit == narrow
+    assert decide([wide]).remaining == 97
+
+
+def test_our_own_limits_admit_their_count_at_once(scope: str) -> None:
+    limit = own_limit(scope, 5, 60)
+    decisions = [decide([limit]) for _ in range(6)]
+    assert [decision.allowed for decision in decisions] == [True] * 5 + [False]
+    assert [decision.remaining for decision in decisions] == [4, 3, 2, 1, 0, 0]
+    assert 11 < decisions[-1].retry_after_seconds <= 12
+    assert 59 < decisions[-1].reset_after_seconds <= 60
+
+
+def test_a_cost_counts_as_so_many_calls(scope: str) -> None:
+    limit = own_limit(scope, 5, 60)
+    assert decide([limit], cost=4).remaining == 1
+    assert not decide([limit], cost=2).allowed
+    assert decide([limit], cost=1).allowed
+
+
+@pytest.mark.parametrize("cost", [0, -1, 6])
+def test_a_cost_that_could_never_pass_is_an_error(scope: str, cost: int) -> None:
+    with pytest.raises(ValueError, match="cost"):
+        decide([own_limit(scope, 5, 60)], cost=cost)
+
+
+def test_keys_expire(scope: str) -> None:
+    limits = (*window(scope, 100), *window(scope, 10, "minute"))
+    decide(limits)
+    lives: list[Any] = [valkey.client().pttl(limit.key) for limit in limits]
+    assert 0 < lives[0] <= 15
+    assert 5_000 < lives[1] <= 6_100
+
+
+def test_a_limit_that_was_made_wider_takes_effect_at_once(scope: str) -> None:
+    tight = window(scope, 1, "day")
+    assert decide(tight).allowed
+    assert decide(tight).retry_after_seconds > 80_000
+    assert decide(window(scope, 86_400, "day")).retry_after_seconds < 86_400 / 24
+
+
+def test_many_threads_together_never_exceed_the_limit(scope: str) -> None:
+    limits, admitted, lock = window(scope, 50), [], threading.Lock()
+    end = time.monotonic() + 1.3
+
+    def hammer() -> None:
+        while time.monotonic() < end:
+            if decide(limits).allowed:
+                with lock:
+                    admitted.append(time.monotonic())
+
+    threads = [threading.Thread(target=hammer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    admitted.sort()
+    # Moments are noted a little after Valkey's decision: a window of 0.97 s allows for that.
+    assert max(sum(start <= moment < start + 0.97 for moment in admitted) for start in admitted) <= 50
+    assert len(admitted) >= 55
+
+
+TAKE = """
+import sys, django
+django.setup()
+from external_apis.rate_limit import Limit, decide
+limit = Limit(sys.argv[1], 5, 3600, 5, 720_000_000)
+print(sum(decide([limit]).allowed for _ in range(10)))
+"""
+
+
+def test_processes_share_a_limit(scope: str) -> None:
+    taken = [
+        subprocess.run(
+            [sys.executable, "-c", TAKE, f"{valkey.PREFIX}{scope}"], capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    ]
+    assert [int(process.stdout) for process in taken] == [5, 0]
+
+
+def test_without_valkey_a_decision_is_an_error_that_names_no_address(settings: Any) -> None:
+    settings.REDIS_URL = "redis://:hunter22@127.0.0.1:1/0"
+    with pytest.raises(ServiceUnavailable) as caught:
+        decide([own_limit("a", 1, 1)])
+    assert caught.value.message == "Valkey is unavailable."
+    assert caught.value.__cause__ is None
+
+
+def test_in_memory_all_limits_are_charged_or_none() -> None:
+    limiter, wide, narrow = LocalLimiter(), own_limit("w", 400, 3600), own_limit("n", 8, 3600)
+    allowed = [limiter.decide([wide, narrow], now_us=1).allowed for _ in range(5)]
+    assert allowed == [True, True, False, False, False]
+    assert limiter.decide([wide], now_us=1).remaining == 97
+
+
+def test_in_memory_a_refusal_names_the_time_of_the_next_slot() -> None:
+    limiter, limits = LocalLimiter(), window("a", 60, "minute")
+    assert limiter.decide(limits, now_us=0).allowed
+    wait = limiter.decide(limits, now_us=0).retry_after_seconds
+    assert not limiter.decide(limits, now_us=int(wait * 1e6) - 1).allowed
+    assert limiter.decide(limits, now_us=int(wait * 1e6)).allowed
+
+
+def test_memory_forgets_limits_that_have_recovered() -> None:
+    limiter = LocalLimiter()
+    for number in range(10_100):
+        limiter.decide([own_limit(str(number), 1000, 1)], now_us=number * 1_000_000)
+    assert len(limiter._arrivals) < 10_002
