@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from external_apis import error_answers
+from external_apis.health import healthz
+
+urlpatterns = [
+    path("healthz", healthz, name="healthz"),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("", include("external_apis.management_api.urls")),
+    path("", include("connections.api.urls")),
+    # The admin below would answer an unknown path of the API with its log-in page.
+    re_path(r"^admin/external-apis(?:/.*)?$", error_answers.unknown_route),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = error_answers.bad_request
+handler403 = error_answers.permission_denied
+handler404 = error_answers.page_not_found
+handler500 = error_answers.server_error

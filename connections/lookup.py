@@ -6,6 +6,7 @@ from django.db.models import Q, QuerySet
 
 from connections.models import ExternalApiConnection
 from external_apis.errors import Conflict, NotFound
+from external_apis.models import ExternalApi
 from external_apis.providers import resolve
 from external_apis.tenancy import EVERYTHING, Scope
 
@@ -24,6 +25,27 @@ def find(connection_id: str, scope: Scope = EVERYTHING) -> ExternalApiConnection
     if connection is None:
         raise NotFound(f"Connection {connection_id} not found")
     return connection
+
+
+def of_provider(api: ExternalApi) -> QuerySet[ExternalApiConnection]:
+    """Connections of a live provider that are not deleted, newest first."""
+    return ExternalApiConnection.objects.filter(external_api=api, deleted_at=None)
+
+
+def find_of_provider(api: ExternalApi, reference: str, scope: Scope = EVERYTHING) -> ExternalApiConnection:
+    """Return a provider's connection by id or slug, with its credential, in one query.
+
+    Raises `NotFound`, and `Conflict` for a slug that several tenants, partners or users of the scope have.
+    """
+    rows = scope.own(of_provider(api)).select_related("credential")
+    found = list(rows.filter(Q(pk=reference) | Q(slug=reference))[:_MAX_NAMED])
+    found = [row for row in found if row.pk == reference] or found
+    if not found:
+        raise NotFound(f"Connection {reference} not found")
+    if len(found) > 1:
+        raise Conflict(f"Connection {reference} is ambiguous: name it by its id")
+    found[0].external_api = api
+    return found[0]
 
 
 def find_by_reference(

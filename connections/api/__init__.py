@@ -1,0 +1,1 @@
+"""HTTP of the upper floor: connections of the management REST."""

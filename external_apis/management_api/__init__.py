@@ -1,0 +1,1 @@
+"""Seed 000's management REST, as far as providers go: ``/admin/external-apis``."""

@@ -1,0 +1,57 @@
+"""Lists: ``limit`` and ``offset`` in the query, the total in a header, a bare array as body."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, TypeVar
+
+import redis
+from django.db import models
+from pydantic import BaseModel, ConfigDict, Field
+
+from external_apis import valkey
+
+TOTAL_HEADER = "X-Total-Count"
+_TOTAL_SECONDS = 5
+_Model = TypeVar("_Model", bound=models.Model)
+
+
+class PageQuery(BaseModel):
+    """The query of a list; subclasses add their filters. A parameter that is not named here is refused."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    """How many items to return."""
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """How many items to leave out first."""
+
+    def filters(self) -> dict[str, Any]:
+        """What was given beside the page itself."""
+        given: dict[str, Any] = self.model_dump(exclude={"limit", "offset"}, exclude_unset=True)
+        return given
+
+
+def page_of(rows: models.QuerySet[_Model], query: PageQuery) -> list[_Model]:
+    return list(rows[query.offset : query.offset + query.limit])
+
+
+def total_header(rows: models.QuerySet[Any]) -> Mapping[str, str]:
+    """Return the header with the number of rows, at most 5 s old.
+
+    Counting follows the table and not the page, so the number is kept in Valkey under a hash of the query; without
+    Valkey it is counted each time.
+    """
+    sql, parameters = rows.order_by().query.sql_with_params()
+    digest = hashlib.sha256(repr((sql, parameters)).encode()).hexdigest()[:32]
+    key = f"{valkey.PREFIX}total:{digest}"
+    with suppress(redis.RedisError):
+        kept = valkey.client().get(key)
+        if kept is not None:
+            return {TOTAL_HEADER: str(int(kept))}
+    total = rows.order_by().count()
+    with suppress(redis.RedisError):
+        valkey.client().set(key, total, ex=_TOTAL_SECONDS)
+    return {TOTAL_HEADER: str(total)}

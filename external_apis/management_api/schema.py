@@ -1,0 +1,126 @@
+"""What OpenAPI says of the management REST beyond what the code says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from django.conf import settings
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from pydantic import BaseModel
+
+from external_apis.api_config import ApiConfig
+from external_apis.management_api.paging import TOTAL_HEADER, PageQuery
+from external_apis.provider_input import ProviderInput
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class Error(BaseModel):
+    """Every error has this shape."""
+
+    error: ErrorBody
+
+
+class NewProvider(ProviderInput):
+    """Body that makes a provider; secrets go in plain keys (``client_secret``, ``key``) and are stored encrypted."""
+
+    api_config: ApiConfig  # type: ignore[assignment]
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "external_apis.authentication.ApiKeyAuthentication"
+    name = "adminApiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "description": "The installation's `ADMIN_API_KEY`."}
+
+
+class StaffSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "external_apis.authentication.StaffSessionAuthentication"
+    name = "staffSession"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "The admin's session; unsafe methods send the CSRF token in `X-CSRFToken` as well.",
+        }
+
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    def __call__(self, view: _View, /) -> _View: ...
+
+
+_FAILURES = {
+    400: "The body or the query is wrong; `details.errors` names the fields.",
+    401: "Not authenticated.",
+    403: "Not permitted.",
+    404: "There is no such row, or none that the asker may see.",
+    409: "It collides with what is stored.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    503: "The database or Valkey is away.",
+}
+_READING = (401, 403, 404, 503)
+_WRITING = (400, 401, 403, 404, 409, 413, 415, 503)
+
+
+def lists(operation: str, items: type[BaseModel], query: type[PageQuery], summary: str) -> Decorator:
+    """Document a GET that returns a page as a bare array."""
+    total = OpenApiParameter(TOTAL_HEADER, int, OpenApiParameter.HEADER, response=[200], description="Number of rows.")
+    return extend_schema(
+        operation_id=operation,
+        summary=summary,
+        description=f"The body is a bare array; the number of all rows, at most 5 s old, is in {TOTAL_HEADER}.",
+        parameters=[total, *_query_parameters(query)],
+        responses={200: items, **_failures((400, *_READING))},
+    )
+
+
+def reads(operation: str, detail: type[BaseModel], summary: str) -> Decorator:
+    description = "A slug does as well as an id. No secret is shown: `name_encrypted` holds facts about one."
+    return extend_schema(
+        operation_id=operation, summary=summary, description=description, responses={200: detail, **_failures(_READING)}
+    )
+
+
+def writes(
+    operation: str, body: type[BaseModel] | None, detail: type[BaseModel], summary: str, status: int = 200
+) -> Decorator:
+    return extend_schema(
+        operation_id=operation, summary=summary, request=body, responses={status: detail, **_failures(_WRITING)}
+    )
+
+
+def deletes(operation: str, summary: str) -> Decorator:
+    description = "The row stays in the database, without effect, until it is restored or purged."
+    return extend_schema(
+        operation_id=operation, summary=summary, description=description, responses={204: None, **_failures(_READING)}
+    )
+
+
+def _failures(statuses: tuple[int, ...]) -> Mapping[int, OpenApiResponse]:
+    return {status: OpenApiResponse(Error, _FAILURES[status]) for status in statuses}
+
+
+def _query_parameters(query: type[PageQuery]) -> list[OpenApiParameter]:
+    """One parameter for each field; enumerations stand in the parameter itself."""
+    schema = query.model_json_schema()
+    parameters = []
+    for name, field in schema["properties"].items():
+        named = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
+        # A filter's default is not what is filtered by when it is left out.
+        hidden = {"title", "description", "$ref"} | (set() if name in PageQuery.model_fields else {"default"})
+        shown = {key: value for key, value in {**named, **field}.items() if key not in hidden}
+        parameters.append(OpenApiParameter(name, shown, description=field.get("description", "")))
+    return parameters
