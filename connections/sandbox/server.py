@@ -122,7 +122,10 @@ class Server:
         milliseconds = (time.monotonic() - started) * 1000
         # Without the query, which may carry a key.
         path = request.target.partition("?")[0]
-        print(f"{wire.address} {request.method} {path} {outcome} {milliseconds:.1f} ms", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a log that nobody reads any more ends no service
+            print(
+                f"{wire.address} {request.method} {path} {outcome} {milliseconds:.1f} ms", file=sys.stderr, flush=True
+            )
 
 
 def _send_chunks(wire: Wire, stream: Stream, *, is_chunked: bool) -> None:

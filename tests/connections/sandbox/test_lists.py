@@ -14,10 +14,13 @@ TOTALS = [0, 1, 9, 10, 11, 30]
 
 
 def walk_pages(client: Client, total: int) -> list[Any]:
-    found, page = [], 1
-    while len(data := client.get(f"/items/page?total={total}&limit=10&page={page}").json()["data"]) == 10:
-        found, page = found + data, page + 1
-    return found + data
+    found: list[Any] = []
+    for page in range(1, 100):
+        data = client.get(f"/items/page?total={total}&limit=10&page={page}").json()["data"]
+        found += data
+        if len(data) < 10:
+            break
+    return found
 
 
 def walk_offsets(client: Client, total: int) -> list[Any]:
@@ -30,9 +33,11 @@ def walk_offsets(client: Client, total: int) -> list[Any]:
 
 
 def walk_cursors(client: Client, total: int) -> list[Any]:
-    found, cursor = [], ""
+    found: list[Any] = []
+    cursor = ""
     while cursor is not None:
         answer = client.get("/items/cursor", params={"total": total, "cursor": cursor}).json()
+        assert answer["data"] or not total
         found += answer["data"]
         cursor = answer["pagination"]["next_cursor"]
         assert answer["pagination"]["has_more"] == (cursor is not None)
@@ -44,15 +49,18 @@ def walk_links(client: Client, total: int) -> list[Any]:
     found = list(answer.json())
     while "next" in answer.links:
         answer = client.session.get(answer.links["next"]["url"], timeout=5)
+        assert answer.json()
         found += answer.json()
     assert answer.links["last"]["url"].endswith(f"page={max(1, -(-total // 10))}")
     return found
 
 
 def walk_urls(client: Client, total: int) -> list[Any]:
-    found, url = [], f"{client.sandbox.url}/items/next-url?total={total}"
+    found: list[Any] = []
+    url = f"{client.sandbox.url}/items/next-url?total={total}"
     while url:
         answer = client.session.get(url, timeout=5).json()
+        assert answer["results"] or not total
         found += answer["results"]
         url = answer["next"]
     return found

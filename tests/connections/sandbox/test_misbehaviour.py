@@ -14,6 +14,7 @@ import pytest
 import requests
 import urllib3
 
+from connections.sandbox.server import CLIENTS
 from tests.connections.sandbox.conftest import Client, exchange
 from tests.sandbox import Sandbox
 
@@ -103,8 +104,9 @@ class TestRateLimited:
         assert answers[4].headers["Retry-After"] == "1"
         assert client.get(path + "-other").status_code == 200
         deadline = time.monotonic() + 3
-        while client.get(path).status_code == 429:
+        while (answer := client.get(path)).status_code == 429:
             assert time.monotonic() < deadline
+        assert answer.status_code == 200
 
 
 class TestBodies:
@@ -195,6 +197,14 @@ class TestRedirects:
         for hop, _ in enumerate(pairwise(range(5)), 1):
             location = client.get(location).headers["Location"]
             assert location == f"/auth/none/redirect-loop?key=circle&hop={hop}"
+
+
+def test_whoever_leaves_a_wait_gives_its_place_back(client: Client) -> None:
+    """More of them than the server has places for."""
+    for path in ["/hang", "/slow?seconds=60"] * (CLIENTS // 2 + 30):
+        with socket.create_connection(("127.0.0.1", client.sandbox.port)) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert client.get("/me").status_code == 200
 
 
 def test_no_misbehaviour_is_left_behind(client: Client) -> None:
