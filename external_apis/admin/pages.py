@@ -1,0 +1,250 @@
+"""What the admin pages share: tenants' bounds, soft delete and restore, history, and lists that stay quick."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin import ShowFacets
+from django.core.cache import cache
+from django.core.paginator import Paginator
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import cached_property
+from django.views.decorators.http import require_POST
+from simple_history.admin import SimpleHistoryAdmin
+from unfold.admin import ModelAdmin
+
+from external_apis.admin.service_form import ServiceForm
+from external_apis.errors import ApiManagerError
+from external_apis.tenancy import EVERYTHING, Scope, scope_of
+
+_COUNT_SECONDS = 5
+_COUNTED_AFRESH = 1_000
+_NAMED_AT_MOST = 50
+
+
+@dataclass(frozen=True)
+class Button:
+    """A button above a row's form. What changes something or calls somebody is posted, with a CSRF token."""
+
+    label: str
+    url: str
+    icon: str
+    is_post: bool = False
+
+
+class CountingPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts a long list once in some seconds: paging through 100,000 rows does not count them each time."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        # A short list is always counted afresh, so that what was just added or deleted shows.
+        near: int = rows[: _COUNTED_AFRESH + 1].count()
+        if near <= _COUNTED_AFRESH:
+            return near
+        key = f"admin-count:{hashlib.sha256(repr(rows.query.sql_with_params()).encode()).hexdigest()}"
+        found: int | None = cache.get(key)
+        if found is None:
+            found = rows.count()
+            cache.set(key, found, _COUNT_SECONDS)
+        return found
+
+
+class QuickModelAdmin(ModelAdmin):
+    """A list page without counts that nobody reads, bounded to the tenant of whoever looks."""
+
+    paginator = CountingPaginator
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 50
+    list_filter_submit = True
+    warn_unsaved_form = True
+
+    def bound(self, scope: Scope, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """The rows that somebody of this scope may see here."""
+        return scope.own(rows)
+
+    def may_write(self, scope: Scope, obj: Any) -> bool:
+        """Whether somebody of this scope may change the row, None standing for any row."""
+        return obj is None or scope.owns(obj)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return self.bound(scope_of(request.user), super().get_queryset(request))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(super().has_add_permission(request)) and self.may_write(scope_of(request.user), None)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(super().has_change_permission(request, obj)) and self.may_write(scope_of(request.user), obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(super().has_delete_permission(request, obj)) and self.may_write(scope_of(request.user), obj)
+
+
+class InstallationAdmin(QuickModelAdmin):
+    """Rows that decide who sees what: only operators of the whole installation write them."""
+
+    def may_write(self, scope: Scope, obj: Any) -> bool:
+        return scope == EVERYTHING
+
+
+class DeletedFilter(admin.SimpleListFilter):
+    """Live rows unless asked otherwise."""
+
+    title = "deleted"
+    parameter_name = "deleted"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Deleted"), ("all", "Live and deleted")]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(deleted_at__isnull=self.value() != "yes")
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Live"}
+        yield from others
+
+
+class ServiceAdmin(SimpleHistoryAdmin, QuickModelAdmin):
+    """Pages of a model that services write: provider and connection.
+
+    Deleting is soft: a deleted row is shown read-only, with a button that restores it.
+    """
+
+    actions: ClassVar = ["restore_selected"]
+    change_form_outer_before_template = "external_apis/row_buttons.html"
+    object_history_template = "external_apis/history.html"
+
+    # --- who may ----------------------------------------------------------------------------------------------------
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not (obj is not None and obj.is_deleted)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_deleted)
+
+    def has_restore_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may delete may undo it."""
+        return super().has_delete_permission(request) and self.may_write(scope_of(request.user), obj)
+
+    # --- storing ----------------------------------------------------------------------------------------------------
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if issubclass(form, ServiceForm):
+            form.scope = scope_of(request.user)
+        return form
+
+    def delete_row(self, row: Any) -> None:
+        """Delete softly, through the service."""
+        raise NotImplementedError
+
+    def restore_row(self, row: Any) -> None:
+        """Undo it, through the service."""
+        raise NotImplementedError
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Nothing: the form has stored the row through its service."""
+
+    # --- soft delete ------------------------------------------------------------------------------------------------
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        # Nothing else goes with a soft delete; and a selection of 100,000 rows is not listed.
+        count = objs.count() if isinstance(objs, models.QuerySet) else len(objs)
+        named = [f"{obj} ({obj.pk})" for obj in objs[:_NAMED_AT_MOST]]
+        if count > len(named):
+            named.append(f"… and {count - len(named)} more")
+        return named, {str(self.opts.verbose_name_plural): count}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_row(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
+        for row in queryset.filter(deleted_at=None).iterator(chunk_size=500):
+            self.delete_row(row)
+
+    @admin.action(description="Restore selected rows", permissions=["restore"])
+    def restore_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
+        """Undo soft deletes; a row whose place is taken is named and stays deleted."""
+        restored = 0
+        for row in queryset.exclude(deleted_at=None).iterator(chunk_size=500):
+            restored += self._restore(request, row)
+        self.message_user(request, f"Restored: {restored}.", messages.SUCCESS if restored else messages.WARNING)
+
+    def restore_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The button of a deleted row's page."""
+        row = self.row_or_404(request, object_id)
+        if not self.has_restore_permission(request, row):
+            raise Http404
+        if self._restore(request, row):
+            self.message_user(request, f"{row} is restored.", messages.SUCCESS)
+        return self.to_row(row)
+
+    def _restore(self, request: HttpRequest, row: Any) -> bool:
+        try:
+            self.restore_row(row)
+        except ApiManagerError as error:
+            self.message_user(request, f"{row}: {error.message}", messages.ERROR)
+            return False
+        self.log_change(request, row, "Restored.")
+        return True
+
+    # --- pages ------------------------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        urls: list[URLPattern] = super().get_urls()
+        history_of_one_version = f"{self.opts.app_label}_{self.opts.model_name}_simple_history"
+        restore = self.admin_site.admin_view(require_POST(self.restore_view))
+        # One version has no page: it would be a form, and forms know nothing of versions.
+        kept = [url for url in urls if url.name != history_of_one_version]
+        return [path("<path:object_id>/restore/", restore, name=self.url_name("restore")), *kept]
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Who changed what, when and from which request, secrets as fingerprints; of rows that may be seen."""
+        self.row_or_404(request, object_id)
+        response: HttpResponse = super().history_view(request, object_id, extra_context)
+        return response
+
+    def row_or_404(self, request: HttpRequest, object_id: str) -> Any:
+        """The row, where whoever asks may see it: a foreign tenant's is as missing as one that never was."""
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        if not self.has_view_or_change_permission(request, row):
+            raise Http404
+        return row
+
+    def url_name(self, page: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
+
+    def row_url(self, row: Any, page: str) -> str:
+        return reverse(f"admin:{self.url_name(page)}", args=[row.pk])
+
+    def to_row(self, row: Any) -> HttpResponseRedirect:
+        return HttpResponseRedirect(self.row_url(row, "change"))
+
+    def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
+        """What else may be done with a row, above its form."""
+        if obj.is_deleted and self.has_restore_permission(request, obj):
+            return [Button("Restore", self.row_url(obj, "restore"), "undo", is_post=True)]
+        return []
+
+    def render_change_form(  # noqa: PLR0917 (Django's)
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
+        form_url: str = "", obj: Any = None,
+    ) -> HttpResponse:  # fmt: skip
+        if obj is not None:
+            context["row_buttons"] = self.row_buttons(request, obj)
+        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
+        return response

@@ -1,0 +1,123 @@
+"""Admin pages of providers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from external_apis import catalogue
+from external_apis.admin.config_fields import COMMON, auth_types, config_fields
+from external_apis.admin.pages import DeletedFilter, ServiceAdmin
+from external_apis.admin.provider_form import ProviderForm, auth_label
+from external_apis.models import ExternalApi
+from external_apis.providers import delete_external_api, restore_external_api
+from external_apis.tenancy import Scope
+
+_STATUS_COLOURS = {"active": "success", "inactive": "danger", "deprecated": "warning"}
+
+
+@admin.register(ExternalApi)
+class ProviderAdmin(ServiceAdmin):
+    """Everybody reads global definitions; only those that own a row change it."""
+
+    form = ProviderForm
+    list_display: ClassVar = [
+        "name",
+        "slug",
+        "shown_auth",
+        "category",
+        "environment",
+        "is_sandbox",
+        "shown_status",
+        "tenant",
+    ]
+    list_filter: ClassVar = ["status", "category", "environment", "is_sandbox", DeletedFilter]
+    list_select_related: ClassVar = ["tenant"]
+    search_fields: ClassVar = ["name", "slug", "=id"]
+    search_help_text = "Name, slug or id"
+    ordering: ClassVar = ["slug", "id"]
+    autocomplete_fields: ClassVar = ["tenant", "partner"]
+
+    def delete_row(self, row: ExternalApi) -> None:
+        delete_external_api(row)
+
+    def restore_row(self, row: ExternalApi) -> None:
+        restore_external_api(row)
+
+    def bound(self, scope: Scope, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return scope.readable(rows)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [] if obj is None else ["id", "tenant", "partner", "created", "updated"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        columns = ["name", "slug", "category", "provider", "status", "environment", "is_sandbox", "tenant", "partner"]
+        facts = [] if obj is None else ["id", "created", "updated"]
+        if obj is not None and not self.has_change_permission(request, obj):
+            return [
+                (None, {"fields": [*columns, *facts]}),
+                ("Configuration", {"fields": ["shown_config", "shown_secrets"]}),
+            ]
+        common = config_fields(COMMON)
+        blocks = dict.fromkeys(field.block for field in common if field.block)
+        groups = [name for name in auth_types() if config_fields(name)]
+        return [
+            (None, {"fields": [*columns, *facts]}),
+            ("Configuration", {"fields": [field.name for field in common if not field.block]}),
+            ("Authentication", {"fields": ["auth_type"]}),
+            *(
+                (auth_label(name), {"fields": [f.name for f in config_fields(name)], "classes": [f"auth-type-{name}"]})
+                for name in groups
+            ),
+            *(
+                (
+                    block.replace("_config", "").replace("_", " ").capitalize(),
+                    {"fields": [field.name for field in common if field.block == block], "classes": ["collapse"]},
+                )
+                for block in blocks
+            ),
+        ]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A definition of the catalogue (``?preset=stripe``) fills the form."""
+        preset = catalogue.find(request.GET.get("preset", "")[:100])
+        if preset is None:
+            return {}
+        names = ("slug", "name", "category", "provider", "api_config")
+        return {name: getattr(preset, name) for name in names}
+
+    @display(description="status", ordering="status", label=_STATUS_COLOURS)  # type: ignore[untyped-decorator]
+    def shown_status(self, obj: ExternalApi) -> str:
+        return obj.status
+
+    @admin.display(description="authentication")
+    def shown_auth(self, obj: ExternalApi) -> str:
+        return auth_label(obj.auth_type)
+
+    @admin.display(description="created")
+    def created(self, obj: ExternalApi) -> str:
+        return _when_and_who(obj.created_at, obj.created_by)
+
+    @admin.display(description="last changed")
+    def updated(self, obj: ExternalApi) -> str:
+        return _when_and_who(obj.updated_at, obj.updated_by)
+
+    @admin.display(description="configuration")
+    def shown_config(self, obj: ExternalApi) -> SafeString:
+        return format_html("<pre>{}</pre>", json.dumps(obj.api_config, indent=2, ensure_ascii=False))
+
+    @admin.display(description="stored secrets")
+    def shown_secrets(self, obj: ExternalApi) -> SafeString:
+        rows = ((path, fingerprint) for path, fingerprint in obj.secret_fingerprints.items())
+        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or format_html("none")
+
+
+def _when_and_who(moment: Any, actor: str | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC by {actor or 'unknown'}"

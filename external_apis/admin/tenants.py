@@ -1,0 +1,43 @@
+"""Admin pages of tenants, partners and accounts: they decide who sees what."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import QuerySet
+
+from external_apis.admin.pages import InstallationAdmin
+from external_apis.models import Account, Partner, Tenant
+from external_apis.tenancy import EVERYTHING, Scope
+
+
+@admin.register(Tenant)
+class TenantAdmin(InstallationAdmin):
+    list_display: ClassVar = ["name", "slug", "is_active", "created_at"]
+    list_filter: ClassVar = ["is_active"]
+    search_fields: ClassVar = ["name", "slug", "=id"]
+    fields: ClassVar = ["name", "slug", "is_active"]
+    prepopulated_fields: ClassVar = {"slug": ["name"]}
+
+    def bound(self, scope: Scope, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows if scope == EVERYTHING else rows.filter(pk=scope.tenant_id)
+
+
+@admin.register(Partner)
+class PartnerAdmin(InstallationAdmin):
+    list_display: ClassVar = ["name", "slug", "tenant", "created_at"]
+    list_select_related: ClassVar = ["tenant"]
+    search_fields: ClassVar = ["name", "slug", "=id"]
+    fields: ClassVar = ["name", "slug", "tenant"]
+    autocomplete_fields: ClassVar = ["tenant"]
+    prepopulated_fields: ClassVar = {"slug": ["name"]}
+
+
+@admin.register(Account)
+class AccountAdmin(InstallationAdmin):
+    list_display: ClassVar = ["user", "id", "tenant", "plan", "tokens"]
+    list_select_related: ClassVar = ["user", "tenant"]
+    search_fields: ClassVar = ["^user__username", "=id"]
+    fields: ClassVar = ["user", "tenant", "plan", "tokens"]
+    autocomplete_fields: ClassVar = ["user", "tenant"]

@@ -1,0 +1,56 @@
+"""Users and groups in the product's look; nobody who is bound to a tenant gets near them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from external_apis.tenancy import EVERYTHING, scope_of
+
+User = get_user_model()
+admin.site.unregister(Group)
+if admin.site.is_registered(User):
+    admin.site.unregister(User)
+
+
+class _OperatorsOnly(ModelAdmin):
+    """Who may edit users may make themselves a superuser: never somebody bound to a tenant."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_operator(request) and bool(super().has_module_permission(request))
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_operator(request) and bool(super().has_view_permission(request, obj))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_operator(request) and bool(super().has_add_permission(request))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_operator(request) and bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_operator(request) and bool(super().has_delete_permission(request, obj))
+
+
+def _is_operator(request: HttpRequest) -> bool:
+    return scope_of(request.user) == EVERYTHING
+
+
+@admin.register(User)
+class UserAdmin(_OperatorsOnly, DjangoUserAdmin):  # type: ignore[type-arg]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(_OperatorsOnly, DjangoGroupAdmin):
+    pass
