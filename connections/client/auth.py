@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import re
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote, urlsplit
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from external_apis.api_config import ApiKeyConfig, BasicConfig, BearerConfig, HmacConfig, OAuth1Config
 
 __all__ = ["SCHEMES", "RequestsAuth", "Scheme", "make_scheme"]
+
+# At DEBUG it writes tokens and what it signs into the log.
+logging.getLogger("oauthlib").setLevel(logging.INFO)
 
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 

@@ -70,7 +70,7 @@ class ApiClient:
         self.target = target
         self._scheme = make_scheme(target)
         self._clock = clock or Clock()
-        self._on_event = on_event
+        self.on_event = on_event
         self._transport = transport or shared_transport()
         self._composer = Composer(config)
         self._origin = self._composer.origin
@@ -187,8 +187,8 @@ class ApiClient:
         if request.origin == self._origin:
             signed = request.copy()
             self._scheme.sign(signed, self._clock.now())
-        if self._on_event is not None:
-            self._on_event(Event(kind, call.request_id, call.attempt, request=redact(request, signed)))
+        if self.on_event is not None:
+            self.on_event(Event(kind, call.request_id, call.attempt, request=redact(request, signed)))
         call.sent += 1
         started = self._clock.monotonic()
         answer = self._transport.send(
@@ -215,8 +215,8 @@ class ApiClient:
             self._clock.sleep(wait)
 
     def _tell(self, kind: Any, call: _Call, **facts: Any) -> None:
-        if self._on_event is not None:
-            self._on_event(Event(kind, call.request_id, call.attempt, **facts))
+        if self.on_event is not None:
+            self.on_event(Event(kind, call.request_id, call.attempt, **facts))
 
     def __repr__(self) -> str:
         return f"<ApiClient {self.target.name}>"

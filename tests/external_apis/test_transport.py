@@ -10,8 +10,6 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,58 +22,9 @@ from cryptography.x509.oid import NameOID
 from external_apis.egress import Allowance, Policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed, EgressRefused
 from external_apis.transport import Answer, GuardedSession, Origin, Transport, shared_transport
+from tests.sockets import OK, Play, answering, read_head, serve, trickle
 
 LOOPBACK = Policy((Allowance.parse("127.0.0.1"),))
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-Play = Callable[[socket.socket], None]
-
-
-@contextmanager
-def serve(play: Play, *, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Run ``play`` on every connection, each in its thread; yields the port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def handle(client: socket.socket) -> None:
-        try:
-            with context.wrap_socket(client, server_side=True) if context else client as wrapped:
-                play(wrapped)
-        except OSError:
-            pass  # the client left, which many of these tests are about
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=handle, args=(client,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def read_head(client: socket.socket) -> bytes:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = client.recv(65536)
-        if not piece:
-            raise OSError
-        received += piece
-    return received
-
-
-def answering(*answers: bytes) -> Play:
-    def play(client: socket.socket) -> None:
-        for answer in answers:
-            read_head(client)
-            client.sendall(answer)
-
-    return play
 
 
 def send(port: int, *, seconds: float = 5.0, policy: Policy = LOOPBACK, limit: int = 100_000) -> Answer:
@@ -112,17 +61,6 @@ def test_a_connection_that_the_server_closed_is_replaced() -> None:
         for _ in range(3):
             assert transport.send(origin, "GET", "/", {}, None, deadline=time.monotonic() + 5).body == b"ok"
             time.sleep(0.05)  # the server's FIN has to arrive
-
-
-def trickle(before: bytes, piece: bytes) -> Play:
-    def play(client: socket.socket) -> None:
-        read_head(client)
-        client.sendall(before)
-        while True:
-            client.sendall(piece)
-            time.sleep(0.02)
-
-    return play
 
 
 @pytest.mark.parametrize(
