@@ -75,13 +75,17 @@ class Installation:
         return process
 
     def processes(self) -> dict[int, str]:
-        """Every living process of this installation with its command line: those with its VAR_DIR around them."""
+        """Every living process of this installation with its command line.
+
+        They have its VAR_DIR in their environment, or (a server's title overwrites that) work in it.
+        """
         mark = f"VAR_DIR={self.folder}".encode()
         found = {}
         for entry in PROC.glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes()  # empty for a zombie
-                if words and mark in (entry / "environ").read_bytes().split(b"\0"):
+                is_inside = (entry / "cwd").readlink().is_relative_to(self.folder)
+                if words and (is_inside or mark in (entry / "environ").read_bytes().split(b"\0")):
                     found[int(entry.name)] = words.replace(b"\0", b" ").decode(errors="replace")
         found.pop(os.getpid(), None)
         return found
@@ -97,6 +101,12 @@ def wait_for(is_so: Callable[[], bool], seconds: float, explain: Callable[[], ob
     while not is_so():
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Alive and no zombie: whatever adopts an orphan here may not reap it."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
 
 
 @pytest.fixture

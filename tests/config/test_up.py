@@ -1,0 +1,228 @@
+"""``manage.py up`` as a newcomer meets it: it starts, says where, stops in order, and survives every kind of kill."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import redis
+
+from config import runtime
+
+if TYPE_CHECKING:
+    from tests.config.conftest import Installation
+
+MARKS = {
+    "supervisor": "manage.py up",
+    "web": "-m granian",
+    "worker": "config worker",
+    "beat": "config beat",
+    "sandbox": "-m connections.sandbox",
+    "postgres": "bin/postgres -D",
+    "valkey": "valkey-server",
+}
+
+
+def _up(installation: Installation, *options: str, **more: str) -> subprocess.Popen[str]:
+    """Start the product and return once it announced itself and the worker takes tasks."""
+    process = installation.start("manage.py", "up", *options, **more)
+    _read_until(process, "Stop with Ctrl-C", "celery@")
+    return process
+
+
+def _read_until(process: subprocess.Popen[str], *texts: str) -> str:
+    assert process.stdout
+    seen = ""
+    while not all(text in seen for text in texts):
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen
+
+
+def _pid_of(installation: Installation, part: str) -> int:
+    found = [pid for pid, words in installation.processes().items() if MARKS[part] in words]
+    assert found, (part, installation.processes())
+    return min(found)
+
+
+def _status(installation: Installation, path: str = "/healthz") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", installation.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_a_first_start_serves_and_ctrl_c_stops_everything_in_order(installation: Installation) -> None:
+    began = time.monotonic()
+    process = installation.start("manage.py", "up")
+    output = _read_until(process, "Stop with Ctrl-C", "celery@")
+    assert time.monotonic() - began < 30  # the promise is 10 s on a machine that does nothing else
+    assert f"http://127.0.0.1:{installation.port}/admin/" in output
+    assert "first-login.env" in output
+    assert not any(secret in output for secret in runtime.environment(installation.folder).values())
+    assert _status(installation, "/admin/login/") == 200
+    for part in MARKS:
+        _pid_of(installation, part)
+    _assert_only_loopback_listens(installation)
+    _assert_tables_are_the_owners(installation)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, rest
+    assert "Stopped (SIGINT)" in rest
+    assert "Warm shutdown" in rest
+    assert not installation.processes()
+    assert not (installation.folder / "postgres" / "postmaster.pid").exists(), "PostgreSQL was not shut down cleanly"
+
+
+def _assert_only_loopback_listens(installation: Installation) -> None:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = (installation.port, installation.port + 1)
+    ours = [row[1] for row in rows if row[3] == "0A" and int(row[1][-4:], 16) in ports]
+    assert len(ours) == 2
+    assert all(address.startswith("0100007F:") for address in ours)
+
+
+def _assert_tables_are_the_owners(installation: Installation) -> None:
+    with psycopg.connect(runtime.environment(installation.folder)["DATABASE_URL"]) as connection:
+        owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert owners == [(runtime.OWNER_ROLE,)]
+
+
+def test_kill_9_of_any_or_all_leaves_nothing_and_loses_nothing(installation: Installation) -> None:
+    # Beat and sandbox end like any other program; masters killed with the supervisor leave workers to themselves.
+    for round_number, part in enumerate(["supervisor", "web", "worker", "postgres", "valkey", "masters", "all"]):
+        process = _up(installation)
+        store = redis.Redis.from_url(runtime.environment(installation.folder)["REDIS_URL"])
+        assert store.incr("rounds") == round_number + 1, part
+        store.close()
+        for pid in _victims(installation, part):
+            os.kill(pid, signal.SIGKILL)
+        output, _ = process.communicate(timeout=40)
+        assert process.returncode, part
+        if part not in ("supervisor", "masters", "all"):
+            assert re.search(r"\(process \d+\) .*, so everything was stopped\.", output), (part, output)
+        installation.wait_until_gone()
+
+
+def _victims(installation: Installation, part: str) -> list[int]:
+    match part:
+        case "all":
+            return list(installation.processes())
+        case "masters":
+            return [_pid_of(installation, name) for name in ("supervisor", "web", "worker")]
+        case _:
+            return [_pid_of(installation, part)]
+
+
+def test_a_closed_terminal_stops_it_too(installation: Installation) -> None:
+    leader, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "up"],
+        cwd=runtime.CHECKOUT,
+        env=installation.environ(),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=_take_terminal,  # noqa: PLW1509 - what a terminal does to its shell
+    )
+    os.close(terminal)
+    seen = b""
+    while b"Stop with Ctrl-C" not in seen:
+        seen += os.read(leader, 4096)
+    os.close(leader)
+    process.wait(40)
+    installation.wait_until_gone(5)
+
+
+def _take_terminal() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_make_killed_stops_what_it_started(installation: Installation) -> None:
+    starter = installation.start(
+        "-c",
+        "import subprocess, sys; subprocess.run([sys.executable, 'manage.py', 'up', '--stop-with-parent'])",
+    )
+    _read_until(starter, "Stop with Ctrl-C")
+    starter.kill()
+    output, _ = starter.communicate(timeout=40)
+    assert "Stopped (its parent ended)" in output
+    installation.wait_until_gone()
+
+
+@pytest.mark.parametrize("offset", [0, 1], ids=["web", "sandbox"])
+def test_a_busy_port_is_one_line_with_its_holder_and_a_way_out(installation: Installation, offset: int) -> None:
+    with socket.create_server(("127.0.0.1", installation.port + offset)):
+        status, output = installation.run("manage.py", "up")
+    assert status
+    line = output.strip().splitlines()[-1]
+    assert re.search(rf"Port {installation.port + offset} is taken by process {os.getpid()} \(.*pytest.*\)", line)
+    assert re.search(r"make run PORT=\d+$", line)
+    assert "Traceback" not in output
+    installation.wait_until_gone(5)
+
+
+def test_a_second_start_in_the_same_folder_is_one_line(installation: Installation) -> None:
+    owner = installation.serve()
+    status, output = installation.run("manage.py", "up")
+    assert status
+    assert output.count("\n") == 1, output
+    assert f"is in use by process {owner.pid} (" in output
+
+
+def test_a_database_sealed_under_other_keys_is_refused_and_nothing_is_written(installation: Installation) -> None:
+    installation.run("manage.py", "shell", "-v", "0", "-c", "pass")
+    assert installation.run("manage.py", "migrate", "-v", "0")[0] == 0
+    assert installation.run("manage.py", "setup")[0] == 0
+    before = _row_counts(installation)
+    mine = runtime.environment(installation.folder)["ENCRYPTION_KEYS"]
+    key_id = mine.partition(":")[0]
+    status, output = installation.run("manage.py", "up", ENCRYPTION_KEYS="other:" + "A" * 43 + "=")
+    assert status
+    assert key_id in output
+    assert mine.partition(":")[2] not in output
+    assert "Traceback" not in output
+    assert _row_counts(installation) == before
+
+
+def _row_counts(installation: Installation) -> str:
+    count = (
+        "from django.apps import apps; "
+        "print({m._meta.db_table: m._base_manager.count() for m in apps.get_models(include_auto_created=True)})"
+    )
+    status, output = installation.run("manage.py", "shell", "-v", "0", "-c", count)
+    assert status == 0, output
+    return output
+
+
+@pytest.mark.parametrize("missing", ["REDIS_URL", "SECRET_KEY", "ENCRYPTION_KEYS", "JWT_SECRET"])
+def test_with_a_database_of_its_own_a_missing_variable_is_named(installation: Installation, missing: str) -> None:
+    given = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "SECRET_KEY": "s" * 60,
+        "ENCRYPTION_KEYS": "k:" + "A" * 43 + "=",
+        "JWT_SECRET": "j" * 60,
+    }
+    del given[missing]
+    status, output = installation.run("manage.py", "up", **given)
+    assert status
+    assert missing in output.strip().splitlines()[-1]
+    assert "Traceback" not in output
+    assert not installation.folder.exists()
