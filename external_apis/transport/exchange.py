@@ -7,11 +7,13 @@ import os
 import socket
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from weakref import WeakSet
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPHeaderDict
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Transport", "shared_transport"]
 
 _IDLE_PER_ORIGIN, _IDLE_SECONDS = 64, 60.0
+_transports: WeakSet[Transport] = WeakSet()
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Transport:
         self._proxy = parse_url(policy.proxy) if policy.proxy else None
         self._proxy_headers = _proxy_headers(self._proxy)
         self._idle: dict[Origin, deque[tuple[float, GuardedConnection]]] = {}
+        _transports.add(self)
 
     def send(
         self,
@@ -76,7 +80,7 @@ class Transport:
         """
         connection = self._borrow(origin, deadline)
         try:
-            self._write(connection, origin, method, target, headers, body)
+            is_whole = self._write(connection, origin, method, target, headers, body)
             response = http.client.HTTPConnection.getresponse(connection)
             answer = Answer(
                 response.status,
@@ -95,7 +99,10 @@ class Transport:
         except BaseException:
             connection.close()
             raise
-        self._give_back(origin, connection)
+        if is_whole:
+            self._give_back(origin, connection)
+        else:
+            connection.close()
         return answer
 
     def _write(  # noqa: PLR0917
@@ -106,7 +113,8 @@ class Transport:
         target: str,
         headers: Mapping[str, str],
         body: bytes | None,
-    ) -> None:
+    ) -> bool:
+        """Send the request; False when the other side did not take all of it, and may have answered already."""
         is_forwarded = self._proxy is not None and origin.scheme == "http"
         connection.putrequest(
             method, f"{origin}{target}" if is_forwarded else target, skip_host=True, skip_accept_encoding=True
@@ -119,7 +127,11 @@ class Transport:
                 connection.putheader(name, value)
         if body is not None or method in ("POST", "PUT", "PATCH"):
             connection.putheader("Content-Length", str(len(body or b"")))
-        connection.endheaders(body)
+        try:
+            connection.endheaders(body)
+        except ConnectionError:
+            return False
+        return True
 
     def _borrow(self, origin: Origin, deadline: float) -> GuardedConnection:
         now = monotonic()
@@ -146,7 +158,22 @@ class Transport:
         else:
             connection.close()
 
+    def _close_forgotten(self) -> None:
+        """Close what lay idle for too long: origins that were called once, such as those of redirects."""
+        oldest = monotonic() - _IDLE_SECONDS
+        for origin, idle in list(self._idle.items()):
+            with suppress(IndexError):  # another thread may take the last one
+                while idle[0][0] < oldest:
+                    idle.popleft()[1].close()
+            if not idle:
+                self._idle.pop(origin, None)
+
+    def forget_connections(self) -> None:
+        """Let go of all idle connections without a word to the other side."""
+        self._idle = {}
+
     def _connect(self, origin: Origin, deadline: float) -> GuardedConnection:
+        self._close_forgotten()
         self.policy.check_name(origin.host, origin.port)
         connection = self._new_connection(origin)
         connection.policy = None if self._proxy else self.policy
@@ -196,8 +223,13 @@ def _make_transport(policy: Policy) -> Transport:
     return Transport(policy)
 
 
+def _forget_connections() -> None:
+    for transport in list(_transports):
+        transport.forget_connections()
+
+
 # A socket shared with a forked child would mix up both processes' answers.
-os.register_at_fork(after_in_child=_make_transport.cache_clear)
+os.register_at_fork(after_in_child=_forget_connections)
 
 
 def _proxy_headers(proxy: Url | None) -> dict[str, str]:

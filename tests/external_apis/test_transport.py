@@ -7,6 +7,8 @@ import gzip
 import ipaddress
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -21,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from external_apis.egress import Allowance, Policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed, EgressRefused
-from external_apis.transport import Answer, GuardedSession, Origin, Transport, shared_transport
+from external_apis.transport import Answer, GuardedSession, Origin, Transport, exchange, shared_transport
 from tests.sockets import OK, Play, answering, read_head, serve, trickle
 
 LOOPBACK = Policy((Allowance.parse("127.0.0.1"),))
@@ -163,6 +165,71 @@ def test_what_follows_an_answer_is_not_taken_for_the_next_one() -> None:
         transport, origin = Transport(LOOPBACK), Origin("http", "127.0.0.1", port)
         for _ in range(2):
             assert transport.send(origin, "GET", "/", {}, None, deadline=time.monotonic() + 5).body == b"ok"
+
+
+def test_an_answer_that_comes_before_the_body_was_sent_counts() -> None:
+    refusal = b"HTTP/1.1 413 Too Much\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(refusal)
+        client.shutdown(socket.SHUT_RD)
+        time.sleep(0.2)
+
+    with serve(play) as port:
+        origin, body = Origin("http", "127.0.0.1", port), b"x" * 5_000_000
+        answer = Transport(LOOPBACK).send(origin, "POST", "/", {}, body, deadline=time.monotonic() + 5)
+    assert answer.status == 413
+
+
+def test_connections_that_lay_idle_for_long_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bytes] = []
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(OK)
+        left.append(client.recv(1))
+
+    with serve(play) as once, serve(answering(OK)) as port:
+        transport = Transport(LOOPBACK)
+        transport.send(Origin("http", "127.0.0.1", once), "GET", "/", {}, None, deadline=time.monotonic() + 5)
+        monkeypatch.setattr(exchange, "_IDLE_SECONDS", 0.0)
+        transport.send(Origin("http", "127.0.0.1", port), "GET", "/", {}, None, deadline=time.monotonic() + 5)
+        assert [origin.port for origin in transport._idle] == [port]
+        deadline = time.monotonic() + 5
+        while not left and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert left == [b""]
+
+
+def test_a_forked_child_has_connections_of_its_own() -> None:
+    peers: list[int] = []
+
+    def play(client: socket.socket) -> None:
+        peers.append(client.getpeername()[1])
+        for _ in range(2):
+            read_head(client)
+            client.sendall(OK)
+
+    with serve(play) as port:
+        subprocess.run([sys.executable, "-c", FORK, str(port)], check=True, timeout=30, cwd=Path(__file__).parents[2])
+    assert len(set(peers)) == 2
+
+
+FORK = """
+import os, sys, time
+from external_apis.egress import Allowance, Policy
+from external_apis.transport import Origin, Transport
+transport, origin = Transport(Policy((Allowance.parse("127.0.0.1"),))), Origin("http", "127.0.0.1", int(sys.argv[1]))
+def call():
+    assert transport.send(origin, "GET", "/", {}, None, deadline=time.monotonic() + 5).body == b"ok"
+call()
+if os.fork() == 0:
+    call()
+    os._exit(0)
+assert os.wait()[1] == 0
+call()
+"""
 
 
 def test_nobody_listening_is_an_error_and_nothing_was_sent() -> None:
