@@ -78,7 +78,7 @@ def make_many_connections(api: ExternalApi, count: int, tenant: Tenant | None = 
     """Insert ``count`` connections with sealed credentials in bulk."""
     size = 2_000
     for start in range(0, count, size):
-        numbers = range(start, min(start + size, count))
+        numbers = [next(_numbers) for _ in range(start, min(start + size, count))]
         rows = [
             ExternalApiConnection(
                 external_api=api, tenant=tenant, connection_name=f"Many {number}", slug=f"many-{number}"

@@ -45,8 +45,8 @@ class ConnectionList(ManagementView):
         query = read_body(ConnectionQuery, request.query_params.dict())
         api = providers.find_by_id_or_slug(reference, self.scope)
         rows = _filtered(self.scope.own(lookup.of_provider(api)), query.filters())
-        items = [connection_item(row) for row in page_of(rows.select_related("credential"), query)]
-        return Response(items, headers=total_header(rows))
+        page = page_of(rows.select_related("credential"), query)
+        return Response([connection_item(row) for row in page], headers=total_header(rows, query, page))
 
     @writes("create_connection", ConnectionInput, ConnectionDetail, "Create a connection", 201)
     def post(self, request: Request, reference: str) -> Response:

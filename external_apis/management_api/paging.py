@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
@@ -38,20 +38,25 @@ def page_of(rows: models.QuerySet[_Model], query: PageQuery) -> list[_Model]:
     return list(rows[query.offset : query.offset + query.limit])
 
 
-def total_header(rows: models.QuerySet[Any]) -> Mapping[str, str]:
-    """Return the header with the number of rows, at most 5 s old.
+def total_header(rows: models.QuerySet[Any], query: PageQuery, page: Sequence[Any]) -> Mapping[str, str]:
+    """Return the header with the number of rows, at most 5 s old; the last page tells it without counting."""
+    is_last = len(page) < query.limit and (page or not query.offset)
+    return {TOTAL_HEADER: str(query.offset + len(page) if is_last else _total(rows.order_by()))}
+
+
+def _total(rows: models.QuerySet[Any]) -> int:
+    """Count rows, or take what was counted just now.
 
     Counting follows the table and not the page, so the number is kept in Valkey under a hash of the query; without
     Valkey it is counted each time.
     """
-    sql, parameters = rows.order_by().query.sql_with_params()
-    digest = hashlib.sha256(repr((sql, parameters)).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(repr(rows.query.sql_with_params()).encode()).hexdigest()[:32]
     key = f"{valkey.PREFIX}total:{digest}"
     with suppress(redis.RedisError):
         kept = valkey.client().get(key)
         if kept is not None:
-            return {TOTAL_HEADER: str(int(kept))}
-    total = rows.order_by().count()
+            return int(kept)
+    total = rows.count()
     with suppress(redis.RedisError):
         valkey.client().set(key, total, ex=_TOTAL_SECONDS)
-    return {TOTAL_HEADER: str(total)}
+    return total

@@ -41,7 +41,7 @@ class ProviderList(ManagementView):
         page = page_of(rows, query)
         counts = count_connections([api.pk for api in page], self.scope)
         items = [provider_item(api, counts.get(api.pk, 0)) for api in page]
-        return Response(items, headers=total_header(rows))
+        return Response(items, headers=total_header(rows, query, page))
 
     @writes("create_provider", NewProvider, ProviderDetail, "Create a provider", 201)
     def post(self, request: Request) -> Response:
