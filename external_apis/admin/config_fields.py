@@ -27,7 +27,17 @@ from external_apis.admin.json_field import MappingField
 from external_apis.admin.secret_input import SecretChange, SecretField
 from external_apis.api_config import ApiConfig
 
-__all__ = ["COMMON", "ConfigField", "auth_types", "config_fields", "field_at", "initial", "patch"]
+__all__ = [
+    "COMMON",
+    "ConfigField",
+    "LinesField",
+    "auth_types",
+    "config_fields",
+    "field_at",
+    "initial",
+    "label_of",
+    "patch",
+]
 
 COMMON = "config"
 _ACRONYMS = {"api": "API", "url": "URL", "uri": "URI", "id": "ID", "hmac": "HMAC", "ms": "(ms)"}
@@ -62,7 +72,7 @@ class ConfigField:
 
     def form_field(self) -> forms.Field:
         """Return a new form field; never ``required``, as hidden ones are posted too and pydantic decides."""
-        label = _label(self.path)
+        label = label_of(*self.path)
         if self.info.is_required() and not self.block:
             label += " *"
         help_text = " ".join((self.info.description or "").replace("``", "").split())
@@ -80,7 +90,7 @@ class ConfigField:
                 choices.insert(0, ("", "—"))
             return forms.ChoiceField(choices=choices, required=False, widget=UnfoldAdminSelectWidget())
         if origin is list:
-            return _LinesField(required=False, widget=UnfoldAdminTextareaWidget({"rows": 3}))
+            return LinesField(required=False, widget=UnfoldAdminTextareaWidget({"rows": 3}))
         if origin is dict:
             return MappingField()
         if self.kind is int:
@@ -171,7 +181,7 @@ class _TextField(forms.CharField):
         return (super().to_python(value) or "").replace("\r\n", "\n")
 
 
-class _LinesField(forms.CharField):
+class LinesField(forms.CharField):
     """One value a line."""
 
     def to_python(self, value: Any) -> Any:
@@ -216,7 +226,8 @@ def _base(annotation: Any) -> Any:
             return annotation
 
 
-def _label(path: tuple[str, ...]) -> str:
+def label_of(*path: str) -> str:
+    """What a form calls a field: ``token_url`` is "Token URL"."""
     words = " ".join(path[-2:] if path[-1] in ("url", "secret", "events", "scope") else path[-1:])
     words = " ".join(_ACRONYMS.get(word, word) for word in words.replace("_", " ").split())
     return words[:1].upper() + words[1:]

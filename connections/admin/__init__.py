@@ -1,0 +1,5 @@
+"""The upper floor's admin pages; Django imports this package, which registers them."""
+
+from connections.admin import connections, providers
+
+__all__ = ["connections", "providers"]

@@ -1,0 +1,200 @@
+"""Admin pages of connections."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.decorators import display
+
+from connections.admin.connection_form import connection_form, credential_fields
+from connections.models import ExternalApiConnection
+from connections.services import delete_connection, restore_connection, test_connection
+from external_apis import providers
+from external_apis.admin.pages import Button, DeletedFilter, ServiceAdmin
+from external_apis.admin.provider_form import auth_label
+from external_apis.models import ExternalApi
+from external_apis.tenancy import scope_of
+
+_STATUS_COLOURS = {"active": "success", "expired": "warning", "revoked": "danger", "error": "danger"}
+_OFFERED_AT_MOST = 50
+
+
+@admin.register(ExternalApiConnection)
+class ConnectionAdmin(ServiceAdmin):
+    """A connection is added to a provider (``add/?external_api=…``), whose auth type decides on the fields."""
+
+    list_display: ClassVar = [
+        "connection_name", "reference", "shown_status", "environment", "tenant", "rotate_by", "last_used_at",
+        "calls_count", "errors_count",
+    ]  # fmt: skip
+    list_filter: ClassVar = [
+        "status",
+        ("external_api", AutocompleteSelectFilter),
+        "external_api__category",
+        "external_api__environment",
+        ("tenant", AutocompleteSelectFilter),
+        DeletedFilter,
+    ]
+    list_select_related: ClassVar = ["external_api", "tenant"]
+    search_fields: ClassVar = ["connection_name"]
+    search_help_text = "Name (its beginning), id, slug, provider, or provider/connection"
+    ordering: ClassVar = ["-id"]
+    autocomplete_fields: ClassVar = ["tenant", "partner", "user", "owner"]
+
+    def delete_row(self, row: ExternalApiConnection) -> None:
+        delete_connection(row)
+
+    def restore_row(self, row: ExternalApiConnection) -> None:
+        restore_connection(row)
+
+    # --- list -------------------------------------------------------------------------------------------------------
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search what indexes find: an id, the beginning of a name or slug, a provider, ``provider/connection``."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        provider, slash, slug = term.partition("/")
+        if slash:
+            api_ids = list(ExternalApi.objects.filter(slug=provider).values_list("pk", flat=True))
+            return queryset.filter(external_api_id__in=api_ids, slug__startswith=slug), False
+        named = ExternalApi.objects.filter(Q(slug__startswith=term) | Q(name__icontains=term))
+        api_ids = list(named.values_list("pk", flat=True)[:_OFFERED_AT_MOST])
+        found = Q(connection_name__istartswith=term) | Q(slug__startswith=term) | Q(pk=term)
+        return queryset.filter(found | Q(external_api_id__in=api_ids)), False
+
+    @admin.display(description="reference")
+    def reference(self, obj: ExternalApiConnection) -> str:
+        return f"{obj.external_api.slug}/{obj.slug}"
+
+    @display(description="status", label=_STATUS_COLOURS)  # type: ignore[untyped-decorator]
+    def shown_status(self, obj: ExternalApiConnection) -> str:
+        return obj.status
+
+    @admin.display(description="environment")
+    def environment(self, obj: ExternalApiConnection) -> str:
+        return obj.external_api.environment
+
+    # --- form -------------------------------------------------------------------------------------------------------
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        api = obj.external_api if obj else self._chosen_provider(request)
+        if api is not None:
+            kwargs["form"] = connection_form(api)
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        if obj is None:
+            return []
+        return ["id", "provider", "tenant", "partner", "user", "use", "errors", "calls_count", "errors_count"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        belonging = ("Belongs to", {"fields": ["tenant", "partner", "user", "owner"]})
+        plain = {"fields": ["connection_name", "slug", "note", "rotate_by", "provider_data"]}
+        if obj is None:
+            api = self._chosen_provider(request)
+            credentials = credential_fields(api) if api else []
+            return [(None, plain), *_credentials_fieldset(credentials), belonging]
+        plain["fields"] = ["provider", "connection_name", "slug", "status", *plain["fields"][2:]]
+        usage = ("Use", {"fields": ["id", "use", "calls_count", "errors_count", "errors"]})
+        if self.has_change_permission(request, obj):
+            return [(None, plain), *_credentials_fieldset(credential_fields(obj.external_api)), belonging, usage]
+        plain["fields"][-1] = "shown_data"
+        return [(None, plain), *_credentials_fieldset(["shown_secrets"]), belonging, usage]
+
+    @admin.display(description="provider")
+    def provider(self, obj: ExternalApiConnection) -> str:
+        return f"{obj.external_api} ({obj.external_api.slug}, {auth_label(obj.external_api.auth_type)})"
+
+    @admin.display(description="last used")
+    def use(self, obj: ExternalApiConnection) -> str:
+        last = f"{obj.last_used_at:%Y-%m-%d %H:%M:%S} UTC" if obj.last_used_at else "never"
+        return f"{last}; credentials of {obj.authenticated_at:%Y-%m-%d %H:%M:%S} UTC"
+
+    @admin.display(description="last problem")
+    def errors(self, obj: ExternalApiConnection) -> str:
+        return obj.error_message or "none"
+
+    @admin.display(description="provider data")
+    def shown_data(self, obj: ExternalApiConnection) -> SafeString:
+        return format_html("<pre>{}</pre>", json.dumps(obj.provider_data, indent=2, ensure_ascii=False))
+
+    @admin.display(description="stored credentials")
+    def shown_secrets(self, obj: ExternalApiConnection) -> SafeString:
+        rows = ((name, fingerprint) for name, fingerprint in obj.credential.secret_fingerprints.items())
+        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or format_html("none")
+
+    # --- add: first the provider --------------------------------------------------------------------------------------
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Refused like Django's where adding is not allowed; else the provider comes first."""
+        api = self._chosen_provider(request)
+        if api is None and self.has_add_permission(request):
+            return self._provider_chooser(request)
+        title = {"title": f"Add connection to {api.name}"} if api else {}
+        response: HttpResponse = super().add_view(request, form_url, {**(extra_context or {}), **title})
+        return response
+
+    def _provider_chooser(self, request: HttpRequest) -> HttpResponse:
+        """A page of links: it works without scripts, by keyboard, and with any number of providers."""
+        term = request.GET.get("q", "").strip()[:100]
+        rows = scope_of(request.user).readable(providers.live())
+        if term:
+            rows = rows.filter(Q(slug__startswith=term.lower()) | Q(name__icontains=term))
+        found = list(rows.order_by("name", "pk")[: _OFFERED_AT_MOST + 1])
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Add connection: choose its provider",
+            "providers": found[:_OFFERED_AT_MOST],
+            "has_more": len(found) > _OFFERED_AT_MOST,
+            "term": term,
+        }
+        return TemplateResponse(request, "connections/choose_provider.html", context)
+
+    def _chosen_provider(self, request: HttpRequest) -> ExternalApi | None:
+        reference = request.GET.get("external_api", "")[:100]
+        rows = scope_of(request.user).readable(providers.live())
+        return rows.filter(pk=reference).first() if reference else None
+
+    # --- test ---------------------------------------------------------------------------------------------------------
+
+    def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
+        buttons = super().row_buttons(request, obj)
+        if self.has_change_permission(request, obj):
+            buttons.append(Button("Test connection", self.row_url(obj, "test"), "bolt", is_post=True))
+        return buttons
+
+    def get_urls(self) -> list[URLPattern]:
+        test = self.admin_site.admin_view(require_POST(self.test_view))
+        return [path("<path:object_id>/test/", test, name=self.url_name("test")), *super().get_urls()]
+
+    def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Really call the provider and say what it answered, and how long that took."""
+        row = self.row_or_404(request, object_id)
+        if not self.has_change_permission(request, row):
+            raise Http404
+        outcome = test_connection(row)
+        level = messages.SUCCESS if outcome.is_ok else messages.ERROR
+        verdict = "works" if outcome.is_ok else "does not work"
+        status = f"HTTP {outcome.status}, " if outcome.status else ""
+        text = f"The connection {verdict}: {outcome.message} ({status}{outcome.duration_ms} ms)"
+        self.message_user(request, text, level)
+        return self.to_row(row)
+
+
+def _credentials_fieldset(names: list[str]) -> list[Any]:
+    description = "Stored encrypted. A stored value is never shown; an empty field keeps it."
+    return [("Credentials", {"fields": names, "description": description})] if names else []
