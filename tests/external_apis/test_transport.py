@@ -87,6 +87,21 @@ def test_nothing_outlasts_the_deadline(play: Play) -> None:
     assert caught.value.may_have_happened
 
 
+def test_a_kept_connection_keeps_the_new_deadline() -> None:
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(OK)
+        time.sleep(3)
+
+    with serve(play) as port:
+        transport, origin = Transport(LOOPBACK), Origin("http", "127.0.0.1", port)
+        transport.send(origin, "GET", "/", {}, None, deadline=time.monotonic() + 5)
+        started = time.monotonic()
+        with pytest.raises(CallTimeout):
+            transport.send(origin, "GET", "/", {}, None, deadline=started + 0.2)
+        assert time.monotonic() - started < 1.5
+
+
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -207,7 +222,7 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
 
     def play(client: socket.socket) -> None:
         peers.append(client.getpeername()[1])
-        for _ in range(2):
+        for _ in range(3):
             read_head(client)
             client.sendall(OK)
 
