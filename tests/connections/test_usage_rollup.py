@@ -1,0 +1,87 @@
+"""Counters from Valkey into the database, each call exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from django.db import DatabaseError, connection
+
+from connections import usage_rollup
+from connections.client import usage
+from connections.models import ExternalApiConnection
+from connections.tasks import roll_up_usage
+from tests.factories import make_connection
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _empty_counters() -> Iterator[None]:
+    with usage.drain():
+        pass
+    yield
+    with usage.drain():
+        pass
+
+
+def row(pk: str) -> ExternalApiConnection:
+    return ExternalApiConnection.objects.get(pk=pk)
+
+
+def test_counts_are_added_once() -> None:
+    first, second = make_connection(), make_connection()
+    for at in (1_700_000_000, 1_800_000_000, 1_750_000_000):
+        usage.record(first.pk, is_error=at == 1_750_000_000, at=at)
+    usage.record(second.pk, is_error=False, at=1_600_000_000)
+    usage.record("conn_purged_since", is_error=False, at=1_600_000_000)
+    assert usage_rollup.roll_up() == 2
+    assert usage_rollup.roll_up() == 0
+    found = row(first.pk)
+    assert (found.calls_count, found.errors_count) == (3, 1)
+    assert found.last_used_at == datetime.fromtimestamp(1_800_000_000, UTC)
+    assert row(second.pk).calls_count == 1
+
+
+def test_the_task_adds_to_what_is_there_and_never_turns_last_use_back() -> None:
+    stored = make_connection()
+    ExternalApiConnection.objects.update(
+        calls_count=10, errors_count=5, last_used_at=datetime.fromtimestamp(1_900_000_000, UTC)
+    )
+    usage.record(stored.pk, is_error=True, at=1_800_000_000)
+    roll_up_usage()
+    found = row(stored.pk)
+    assert (found.calls_count, found.errors_count) == (11, 6)
+    assert found.last_used_at == datetime.fromtimestamp(1_900_000_000, UTC)
+
+
+def test_a_failed_write_loses_nothing() -> None:
+    stored = make_connection()
+    usage.record(stored.pk, is_error=False, at=1_800_000_000)
+
+    def refuse(execute: object, sql: str, *args: object) -> None:
+        if sql.lstrip().startswith("UPDATE"):
+            raise DatabaseError("gone")
+        return execute(sql, *args)  # type: ignore[operator, no-any-return]
+
+    with connection.execute_wrapper(refuse), pytest.raises(DatabaseError):
+        usage_rollup.roll_up()
+    assert row(stored.pk).calls_count == 0
+    assert usage_rollup.roll_up() == 1
+    assert row(stored.pk).calls_count == 1
+
+
+def test_no_history_row_is_written() -> None:
+    stored = make_connection()
+    before = stored.history.count()
+    usage.record(stored.pk, is_error=False, at=1_800_000_000)
+    usage_rollup.roll_up()
+    assert stored.history.count() == before
+
+
+def test_the_beat_schedule_names_the_task() -> None:
+    from config.celery import app
+
+    app.loader.import_default_modules()
+    assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(app.tasks)
