@@ -20,6 +20,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAP_DAC_OVERRIDE = 1
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -33,6 +34,8 @@ def become(user: str) -> None:
     is_linux = sys.platform == "linux"
     if is_linux:
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Else access(2), by which initdb looks for its postgres, ignores the capability.
+        libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)

@@ -158,7 +158,7 @@ APPEND_SLASH = False
 STATIC_URL = "/static/"
 # From a checkout the files are served where they lie; an image collects them when it is built.
 STATIC_ROOT = env.str("STATIC_ROOT", default="" if EMBEDDED else str(BASE_DIR / "staticfiles")) or None
-WHITENOISE_USE_FINDERS = EMBEDDED or DEBUG
+WHITENOISE_USE_FINDERS = DEBUG or STATIC_ROOT is None or not Path(STATIC_ROOT).is_dir()
 WHITENOISE_AUTOREFRESH = DEBUG
 
 _https = _public.scheme == "https"

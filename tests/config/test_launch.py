@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -10,6 +12,9 @@ import pytest
 
 from config import embedded, launch, runtime
 from tests.config.conftest import is_running, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PARENT = """
 import subprocess, sys
@@ -59,6 +64,18 @@ def test_a_killed_parent_takes_its_child_along(program: str) -> None:
     parent.wait()
     wait_for(lambda: not is_running(child), 5, lambda: child)
     parent.communicate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another user")
+def test_root_becomes_nobody_and_still_reaches_a_private_home(tmp_path: Path) -> None:
+    program = tmp_path / "home" / "program"
+    program.parent.mkdir(mode=0o700)
+    program.touch(mode=0o700)
+    look = f"import os; print(os.getuid(), os.getgroups(), os.access({str(program)!r}, os.X_OK))"
+    command = embedded.launch_command([sys.executable, "-c", look], death_signal=signal.SIGTERM, user="nobody")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split(" ", 1)[0] == str(pwd.getpwnam("nobody").pw_uid)
+    assert done.stdout.split(" ", 1)[1].strip() == "[] True"
 
 
 def test_a_child_of_a_parent_that_is_gone_already_does_not_start() -> None:

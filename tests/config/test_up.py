@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import redis
 
-from config import runtime
+from config import embedded, processes, runtime
 
 if TYPE_CHECKING:
     from tests.config.conftest import Installation
@@ -209,6 +209,21 @@ def _row_counts(installation: Installation) -> str:
     status, output = installation.run("manage.py", "shell", "-v", "0", "-c", count)
     assert status == 0, output
     return output
+
+
+def test_servers_of_ones_own_are_used_without_embedded_ones_or_a_sandbox(installation: Installation) -> None:
+    installation.serve()
+    given = runtime.environment(installation.folder)
+    elsewhere = installation.folder.parent / "elsewhere"
+    process = _up(installation, **given, VAR_DIR=str(elsewhere))
+    assert _status(installation, "/admin/login/") == 200
+    assert processes.is_free(installation.port + 1)
+    assert not (elsewhere / "postgres").exists()
+    assert not (elsewhere / "secrets.env").exists()
+    process.terminate()
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, output
+    assert embedded.is_answering(installation.folder)
 
 
 @pytest.mark.parametrize("missing", ["REDIS_URL", "SECRET_KEY", "ENCRYPTION_KEYS", "JWT_SECRET"])
