@@ -47,6 +47,7 @@ class _Call:
     deadline: float
     attempt: int = 0
     sent: int = 0
+    hops: int = 0
 
 
 class ApiClient:
@@ -158,13 +159,14 @@ class ApiClient:
 
     def _attempt(self, request: Outgoing, call: _Call) -> Answer:
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""
-        self._wait_for_slot(call)
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
-        hop = request
-        for count in range(MAX_REDIRECTS + 1):
-            if count and hop.origin == self._origin:
-                self._wait_for_slot(call)
-            answer = self._send(hop, call, until, "redirect" if count else "attempt")
+        hop, is_at_home = request, True
+        for call.hops in range(MAX_REDIRECTS + 1):
+            # Credentials belong to the provider's origin. Whoever sends us abroad and back gets no signed request.
+            is_at_home = is_at_home and hop.origin == self._origin
+            if is_at_home:
+                until += self._wait_for_slot(call)
+            answer = self._send(hop, call, min(until, call.deadline), is_signed=is_at_home)
             if answer.status < 300:
                 return answer
             if answer.status >= 400:
@@ -181,14 +183,13 @@ class ApiClient:
             hop = following
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
 
-    def _send(self, request: Outgoing, call: _Call, until: float, kind: Any) -> Answer:
-        # Credentials belong to the provider's origin and go nowhere else.
+    def _send(self, request: Outgoing, call: _Call, until: float, *, is_signed: bool) -> Answer:
         signed = request
-        if request.origin == self._origin:
+        if is_signed:
             signed = request.copy()
             self._scheme.sign(signed, self._clock.now())
         if self.on_event is not None:
-            self.on_event(Event(kind, call.request_id, call.attempt, request=redact(request, signed)))
+            self._tell("redirect" if call.hops else "attempt", call, request=redact(request, signed))
         call.sent += 1
         started = self._clock.monotonic()
         answer = self._transport.send(
@@ -202,17 +203,18 @@ class ApiClient:
         self._tell("answer", call, seconds=self._clock.monotonic() - started, status=answer.status)
         return answer
 
-    def _wait_for_slot(self, call: _Call) -> None:
-        if not self._limits:
-            return
+    def _wait_for_slot(self, call: _Call) -> float:
+        """Wait until the provider's limits have room and return for how long; raises `RateLimited`."""
+        waited = 0.0
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
-        while wait := slots.take(self._limits):
+        while self._limits and (wait := slots.take(self._limits)):
             if self._clock.monotonic() + wait > until:
-                raise RateLimited(
-                    f"The rate limit of {self.target.name} gives no slot in time.", retry_after_seconds=wait
-                )
+                message = f"The rate limit of {self.target.name} gives no slot in time."
+                raise RateLimited(message, retry_after_seconds=wait, details={"request_id": call.request_id})
             self._tell("wait", call, seconds=wait, reason="rate_limit")
             self._clock.sleep(wait)
+            waited += wait
+        return waited
 
     def _tell(self, kind: Any, call: _Call, **facts: Any) -> None:
         if self.on_event is not None:
@@ -228,7 +230,12 @@ class ApiClient:
 def _complete(error: CallError, call: _Call) -> None:
     """Add what only the client knows to an error of the transport."""
     error.request_id, error.attempts = call.request_id, call.attempt
-    error.details |= {"request_id": call.request_id, "attempts": call.attempt}
+    error.may_have_happened = error.may_have_happened or call.hops > 0  # what redirects has had the request
+    error.details |= {
+        "request_id": call.request_id,
+        "attempts": call.attempt,
+        "may_have_happened": error.may_have_happened,
+    }
 
 
 def _give_back_database_connections() -> None:

@@ -79,6 +79,8 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
 
 def _was_not_taken(error: CallError) -> bool:
+    if error.may_have_happened:
+        return False
     if isinstance(error, UpstreamError):
         return isinstance(error, UpstreamRateLimited) or error.upstream_status == 503
-    return isinstance(error, ConnectFailed) or (isinstance(error, CallTimeout) and not error.may_have_happened)
+    return isinstance(error, (CallTimeout, ConnectFailed))

@@ -13,7 +13,7 @@ from connections.client import ApiClient
 from connections.client.outgoing import Headers, Outgoing
 from connections.client.redirects import next_request
 from connections.sandbox import credentials
-from external_apis.errors import BadAnswer, EgressRefused
+from external_apis.errors import BadAnswer, ConnectFailed, EgressRefused, UpstreamUnauthorized
 from external_apis.transport import Answer, Origin
 from tests.connections.client.conftest import MakeClient, make_target
 from tests.sandbox import Sandbox
@@ -107,6 +107,25 @@ def test_a_redirect_to_where_we_do_not_go_is_refused(make_client: MakeClient, se
     client = ApiClient(target)
     with pytest.raises(EgressRefused):
         client.get(f"/redirect?to={quote(to, safe='')}")
+
+
+def test_whoever_sends_us_abroad_and_back_gets_no_signed_request(make_client: MakeClient, sandbox: Sandbox) -> None:
+    back = b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % f"{sandbox.url}/auth/bearer/me".encode()
+
+    def play(client: Any) -> None:
+        read_head(client)
+        client.sendall(back)
+
+    with serve(play) as port, pytest.raises(UpstreamUnauthorized):
+        make_client("bearer").get(f"/redirect?to=http://127.0.0.1:{port}/")
+
+
+def test_a_post_that_was_redirected_has_happened_and_is_not_repeated(make_client: MakeClient, sandbox: Sandbox) -> None:
+    with pytest.raises(ConnectFailed) as caught:
+        make_client("bearer").post("/redirect?key=posted&status=303&to=http://127.0.0.1:1/", {"a": 1})
+    assert caught.value.may_have_happened
+    assert caught.value.details["may_have_happened"] is True
+    assert sandbox.count("posted") == 1
 
 
 def test_circles_end(make_client: MakeClient, sandbox: Sandbox) -> None:
