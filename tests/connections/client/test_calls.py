@@ -316,6 +316,22 @@ def test_without_valkey_a_share_of_the_limit_holds(
     assert "hunter22" not in caplog.text
 
 
+def test_the_shared_limit_holds_again_once_valkey_is_back(
+    make_client: MakeClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:1/0"
+    monkeypatch.setattr(slots, "_slots", slots._Slots())
+    client = make_client(rate_limit={"requests_per_day": 1})
+    client.get("/balance")
+    settings.REDIS_URL = url
+    with pytest.raises(RateLimited):  # this process still remembers that Valkey was away
+        client.get("/balance")
+    monkeypatch.setattr(slots, "monotonic", lambda: time.monotonic() + 3)
+    client.get("/balance")
+    with pytest.raises(RateLimited):
+        client.get("/balance")
+
+
 # --- threads ---
 
 
