@@ -132,7 +132,13 @@ DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=8)
 _database.setdefault("OPTIONS", {})["connect_timeout"] = 5
 if DATABASE_POOL_SIZE:
     # Connections are borrowed for a query's time and go back before an upstream is called (see connections.client).
-    _database["OPTIONS"]["pool"] = {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 10}
+    # A database that is away fails a request after 5 s, and is tried anew as soon as requests come again.
+    _database["OPTIONS"]["pool"] = {
+        "min_size": 0,
+        "max_size": DATABASE_POOL_SIZE,
+        "timeout": 5,
+        "reconnect_timeout": 5,
+    }
     _database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": {**_database, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0}}
 # The owner of the tables; `manage.py migrate` connects as this role. The role of DATABASE_URL may do with less.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import redis
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils.html import format_html
 from django.views import csrf, defaults
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
@@ -25,6 +27,12 @@ from external_apis.errors import ApiManagerError, NotFound, PayloadTooLarge, Rat
 JSON_PREFIXES = ("/admin/external-apis", "/api/", "/healthz")
 """Paths under which errors are JSON, whatever the client says it accepts."""
 
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><title>{title}</title></head>
+<body><h1>{title}</h1><p>{message}</p></body>
+</html>
+"""
 _RETRY_AFTER_SECONDS = 5
 _CODES = {
     400: "VALIDATION_ERROR",
@@ -92,7 +100,9 @@ def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Respo
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Suspicious requests: a host that is not ours, too many fields, a malformed or oversized body."""
     answer = describe(exception) or _answer(400, "The request is malformed.")
-    return _json(answer) if _is_api(request) or answer.status != 400 else defaults.bad_request(request, exception)
+    if _is_api(request):
+        return _json(answer)
+    return _page(answer) if answer.status != 400 else defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -117,7 +127,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return _json(answer)
     if answer.status == 500:
         return defaults.server_error(request)
-    return HttpResponse(answer.message, answer.headers.get("Content-Type", "text/plain"), answer.status)
+    return _page(answer)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -156,3 +166,10 @@ def _is_api(request: HttpRequest) -> bool:
 
 def _json(answer: ErrorAnswer) -> HttpResponse:
     return JsonResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+
+
+def _page(answer: ErrorAnswer) -> HttpResponse:
+    # No template and no context: either might want the database that is away.
+    title = HTTPStatus(answer.status).phrase
+    body = format_html(_PAGE, title=title, message=answer.message)
+    return HttpResponse(body, status=answer.status, headers=dict(answer.headers))

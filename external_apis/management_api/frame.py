@@ -30,8 +30,9 @@ class ManagementView(APIView):
     permission_actions: ClassVar[Mapping[str, str]] = {}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
+        # First, because the CSRF check of a session looks into the body.
         check_length(request)
+        super().initial(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return exception_handler

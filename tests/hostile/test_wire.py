@@ -1,0 +1,94 @@
+"""Requests as they come over the wire, through granian: chunked, oversized, broken off."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.factories import provider_body
+from tests.rest import PROVIDERS
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Product
+
+
+@pytest.fixture(scope="module")
+def running(product: Product) -> Iterator[Product]:
+    with product.servers():
+        product.manage("migrate", "-v", "0")
+        with product.web():
+            yield product
+
+
+def _exchange(product: Product, *pieces: bytes) -> bytes:
+    """Send pieces, whatever becomes of them, and return all that is answered."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", product.port), timeout=15) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except OSError:
+            pass  # it was refused before it was read
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+        except OSError:
+            pass
+    return received
+
+
+def _head(product: Product, *headers: str) -> bytes:
+    lines = [
+        f"POST {PROVIDERS} HTTP/1.1",
+        "Host: 127.0.0.1",
+        f"Authorization: Bearer {product.key}",
+        "Content-Type: application/json",
+        "Connection: close",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_a_large_body_is_refused_without_being_read(running: Product) -> None:
+    answer = _exchange(running, _head(running, "Content-Length: 10000000"), b'{"name": "')
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "PAYLOAD_TOO_LARGE"
+
+
+def test_a_chunked_body_is_refused_or_read(running: Product) -> None:
+    body = json.dumps(provider_body(slug="chunked")).encode()
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    answer = _exchange(running, _head(running, "Transfer-Encoding: chunked"), chunk)
+    assert answer.startswith(b"HTTP/1.1 411 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "LENGTH_REQUIRED"
+
+
+@pytest.mark.parametrize("length", ["ten", "-1", "1, 2"])
+def test_a_malformed_content_length_is_refused(running: Product, length: str) -> None:
+    assert _exchange(running, _head(running, f"Content-Length: {length}"), b"{}").startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_breaks_off_harms_nobody(running: Product) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=15) as connection:
+        connection.sendall(_head(running, "Content-Length: 1000") + b'{"name": "x')
+        time.sleep(0.05)  # lets the request reach the application before its end is cut off
+    assert running.ask(PROVIDERS)[0] == 200
+    assert "Traceback" not in running.log
+
+
+def test_what_is_sent_never_reaches_the_log(running: Product) -> None:
+    secret = "a-secret-that-is-nowhere-in-the-log-0001"
+    body = provider_body(slug="quiet", api_config={"api_key": {"key": secret}})
+    assert running.ask(PROVIDERS, "POST", body)[0] == 201
+    assert running.ask(PROVIDERS, "POST", body)[0] == 409
+    assert (
+        running.ask(PROVIDERS, "POST", {**body, "api_config": {"auth_type": "x", "api_key": {"key": secret}}})[0] == 400
+    )
+    assert running.ask(f"{PROVIDERS}?limit={secret}")[0] == 400
+    assert secret not in running.log
+    assert running.key not in running.log
