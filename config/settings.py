@@ -96,6 +96,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "external_apis.request_context.RequestContextMiddleware",
+    "external_apis.unread_bodies.UnreadBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "external_apis.hostile_input.HostileInputMiddleware",

@@ -7,6 +7,7 @@ import pwd
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
