@@ -227,4 +227,5 @@ UNFOLD = {
     "SITE_HEADER": "External API Manager",
     "SITE_SYMBOL": "key",
     "SHOW_HISTORY": True,
+    "SIDEBAR": {"navigation": "connections.admin.navigation.navigation"},
 }
