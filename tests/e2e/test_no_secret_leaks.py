@@ -1,0 +1,171 @@
+"""Canary secrets go in by every door of the running product; afterwards they are looked for in everything it wrote."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+import requests
+from psycopg import sql
+
+from config import runtime
+from tests.config.conftest import Installation, installation, wait_for
+
+__all__ = ["installation"]
+
+CANARY = "canary-7f3a-swordfish"
+
+
+class Product:
+    """``manage.py up`` of an installation, its log, and every answer that it gave."""
+
+    def __init__(self, made: Installation) -> None:
+        self.made = made
+        self.log = made.folder.parents[1] / "log"
+        self.answers: list[str] = []
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.origin = f"http://127.0.0.1:{made.port}"
+
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        response = self.session.request(method, self.origin + path, timeout=30, **options)
+        self.answers.append(f"{response.status_code} {response.headers} {response.text}")
+        return response
+
+
+@pytest.fixture
+def product(installation: Installation) -> Iterator[Product]:
+    running = Product(installation)
+    with running.log.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "up"],
+            cwd=runtime.CHECKOUT,
+            env=installation.environ(LOG_LEVEL="DEBUG"),
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+        installation.started.append(process)
+        ready = installation.folder / "first-login.env"
+        wait_for(lambda: "Ready" in running.log.read_text(), 40, running.log.read_text)
+        login = dict(line.split("=", 1) for line in ready.read_text().splitlines())
+        running.session.headers["Authorization"] = f"Bearer {login['ADMIN_API_KEY']}"
+        yield running
+        process.terminate()
+        process.wait(40)
+
+
+def store_canaries(product: Product, sandbox: str) -> None:
+    """Providers and connections of several auth types, each with canaries, refused bodies among them."""
+    bodies: list[tuple[dict[str, Any], dict[str, str]]] = [
+        ({"auth_type": "bearer", "api_key": {"key": f"{CANARY}-provider"}}, {"access_token": f"{CANARY}-bearer"}),
+        ({"auth_type": "basic"}, {"username": f"{CANARY}-user", "password": f"{CANARY}-password"}),
+        (
+            {"auth_type": "api_key", "api_key": {"location": "query", "query_name": "api_key"}},
+            {"api_key": f"{CANARY}-query"},
+        ),
+        ({"auth_type": "hmac"}, {"hmac_secret": f"{CANARY}-hmac"}),
+        (
+            {
+                "auth_type": "oauth2",
+                "oauth2": {
+                    "client_id": f"{CANARY}-id",
+                    "client_secret": f"{CANARY}-secret",
+                    "authorization_url": f"{sandbox}/a",
+                    "token_url": f"{sandbox}/t",
+                },
+                "webhook": {"url": "http://127.0.0.1/hook", "secret": f"{CANARY}-webhook"},
+            },
+            {"access_token": f"{CANARY}-access", "refresh_token": f"{CANARY}-refresh"},
+        ),
+    ]
+    for number, (config, credentials) in enumerate(bodies):
+        scheme = {"api_key": "api-key-query"}.get(config["auth_type"], config["auth_type"])
+        body = {
+            "name": f"Canary {number}",
+            "slug": f"canary-{number}",
+            "category": "other",
+            "environment": "development",
+            "api_config": {**config, "base_url": f"{sandbox}/auth/{scheme}", "retry_config": {"max_retries": 0}},
+        }
+        made = product.ask("POST", "/admin/external-apis", json=body)
+        assert made.status_code == 201, made.text
+        connections = f"/admin/external-apis/{made.json()['id']}/connections"
+        made = product.ask("POST", connections, json={"connection_name": "Canary", "credentials": credentials})
+        assert made.status_code == 201, made.text
+        connection = f"{connections}/{made.json()['id']}"
+        assert product.ask("POST", f"{connection}/test").json()["ok"] is False
+        product.ask("PATCH", connection, json={"credentials": dict.fromkeys(credentials, f"{CANARY}-new")})
+        product.ask("PATCH", connection, json={"credentials": {"unknown": CANARY, "access_token": [CANARY]}})
+        product.ask("POST", "/admin/external-apis", json={**body, "slug": CANARY * 20, "timeout": CANARY})
+        product.ask("POST", "/admin/external-apis", data=f'{{"api_config": "{CANARY}'.encode())
+        for path in ("/admin/external-apis", f"/admin/external-apis/{made.json()['external_api_id']}", connection):
+            assert product.ask("GET", path).status_code == 200
+
+
+def call_with_canaries(product: Product) -> str:
+    """Calls that the provider refuses, that fail on the way, and that go to the debug log."""
+    output = ""
+    for arguments in (
+        ("canary-0/default", "GET", "/balance", "-v", "2"),
+        ("canary-1/default", "POST", "/balance", "-v", "2"),
+        ("canary-2/default", "GET", "/close", "-v", "2"),
+        ("canary-3/default", "GET", "/redirect?to=http://169.254.169.254/", "-v", "3"),
+        ("canary-4/default", "GET", "/balance", "-v", "2"),
+    ):
+        status, printed = product.made.run("manage.py", "call", *arguments, LOG_LEVEL="DEBUG")
+        assert status == 1, printed
+        output += printed
+    return output
+
+
+def tables(folder: Path) -> str:
+    url = runtime.postgres_url(runtime.socket_dir(folder), runtime.OWNER_ROLE)
+    found = ""
+    with psycopg.connect(url) as connection:
+        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (name,) in names:
+            query = sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(name))
+            found += repr(connection.execute(query).fetchall())
+    assert "canary-0" in found
+    return found
+
+
+def valkey(folder: Path) -> bytes:
+    client = redis.Redis.from_url(runtime.environment(folder)["REDIS_URL"])
+    readers = {b"string": client.get, b"hash": client.hgetall, b"list": lambda key: client.lrange(key, 0, -1)}
+    readers |= {b"set": client.smembers, b"zset": lambda key: client.zrange(key, 0, -1)}
+    return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter()]).encode()
+
+
+def test_no_secret_stands_in_clear_anywhere(product: Product) -> None:
+    sandbox = f"http://127.0.0.1:{product.made.port + 1}"
+    store_canaries(product, sandbox)
+    printed = call_with_canaries(product)
+    # The counters reach the database by the worker.
+    wait_for(lambda: '"errors_count":0' not in counted(product), 30, lambda: counted(product))
+    marks = {CANARY, base64.b64encode(f"{CANARY}-user:{CANARY}-password".encode()).decode()[:20], CANARY.encode().hex()}
+    places = {
+        "answers": "".join(product.answers),
+        "output of call": printed,
+        "log": product.log.read_text(),
+        "tables": tables(product.made.folder),
+        "valkey": valkey(product.made.folder).decode(),
+    }
+    for file in product.made.folder.rglob("*"):
+        if file.is_file() and not file.is_socket():
+            places[str(file.relative_to(product.made.folder))] = file.read_bytes().decode("latin-1")
+    found = {(place, mark) for place, text in places.items() for mark in marks if mark in text}
+    assert not found
+
+
+def counted(product: Product) -> str:
+    listed = product.ask("GET", "/admin/external-apis/canary-0/connections")
+    return listed.text
