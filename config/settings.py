@@ -227,5 +227,8 @@ UNFOLD = {
     "SITE_HEADER": "External API Manager",
     "SITE_SYMBOL": "key",
     "SHOW_HISTORY": True,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}external_apis/favicon.svg"},
+    ],
     "SIDEBAR": {"navigation": "connections.admin.navigation.navigation"},
 }

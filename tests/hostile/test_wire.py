@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -97,3 +99,27 @@ def test_what_is_sent_never_reaches_the_log(running: Product) -> None:
     assert running.ask(f"{PROVIDERS}?limit={secret}")[0] == 400
     assert secret not in running.log
     assert running.key not in running.log
+
+
+def test_the_documentations_page_gets_all_its_files_from_us(running: Product) -> None:
+    status, _, page = running.ask("/api/docs", Accept="text/html")
+    assert status == 200
+    files = [html.unescape(found) for found in re.findall(r'(?:src|href)="([^"]+)"', page)]
+    assert len(files) >= 4
+    for file in [*files, "/api/schema"]:
+        assert file.startswith("/")
+        assert running.ask(file, Accept="*/*")[0] == 200, file
+
+
+def test_a_connection_goes_on_after_a_body_that_nobody_read(running: Product) -> None:
+    """Without the draining about one request in twenty finds the connection closed under it."""
+    refused = f"PUT {PROVIDERS} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\n".encode() + b"x" * 5000
+    with socket.create_connection(("127.0.0.1", running.port), timeout=15) as connection:
+        for _ in range(200):
+            connection.sendall(refused)
+            answer = b""
+            while b"\r\n\r\n" not in answer or b'"details":{}}}' not in answer:
+                piece = connection.recv(65536)
+                assert piece, "closed without an announcement"
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 401 ")
