@@ -1,28 +1,57 @@
-"""Reads what a view left of a request's body, so that the connection can carry the next request.
+"""Reads what a view left of a request's body: for the next request of the connection, and for the answer to this one.
 
-A request that is refused early (401, 405, 415) leaves its body unread. The server then closes the connection without
-announcing it, and a client that keeps connections loses its next request now and then.
+A request that is refused early (401, 405, 413, 415) leaves its body unread. The server then closes the connection
+without announcing it: a client that keeps connections loses its next request now and then, and one that sends a long
+body before it reads sees a broken connection instead of the answer.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
-_MAX_BYTES = 64 * 1024
-"""More is not worth receiving for nothing: there the connection is closed."""
+_SHORT_BYTES = 64 * 1024
+"""What the sockets' buffers hold anyway."""
+_LONG_BYTES = 32 * 1024 * 1024
+_PATIENCE_SECONDS = 3
+_MAX_READERS = 8
 
 
 class UnreadBodyMiddleware:
+    """Of a long body that was refused, up to 32 MiB are read and thrown away, for 3 s at most.
+
+    Of a longer one nothing is read, nor while eight senders who never finish are being waited for: those find the
+    connection closed.
+    """
+
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
+        self.readers = threading.BoundedSemaphore(_MAX_READERS)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        length = request.META.get("CONTENT_LENGTH") or ""
-        if length.isdecimal() and 0 < int(length) <= _MAX_BYTES:
-            with suppress(UnreadablePostError):  # the client has gone
-                request.read()
+        announced = request.META.get("CONTENT_LENGTH") or ""
+        length = int(announced) if announced.isdecimal() else 0
+        if 0 < length <= _SHORT_BYTES:
+            _discard(request)
+        elif 0 < length <= _LONG_BYTES and response.status_code >= 400 and self.readers.acquire(blocking=False):
+            # WSGI's read cannot be given a time limit. The thread ends with the connection at the latest.
+            reader = threading.Thread(target=self._discard_and_release, args=(request,), daemon=True)
+            reader.start()
+            reader.join(_PATIENCE_SECONDS)
         return response
+
+    def _discard_and_release(self, request: HttpRequest) -> None:
+        try:
+            _discard(request)
+        finally:
+            self.readers.release()
+
+
+def _discard(request: HttpRequest) -> None:
+    with suppress(UnreadablePostError):  # the client has gone
+        while request.read(_SHORT_BYTES):
+            pass

@@ -37,6 +37,10 @@ class ManagementView(APIView):
     def get_exception_handler(self) -> Callable[..., Any]:
         return exception_handler
 
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
+
     @cached_property
     def scope(self) -> Scope:
         """Whose rows the asker sees."""

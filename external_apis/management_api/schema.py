@@ -80,6 +80,7 @@ def lists(operation: str, items: type[BaseModel], query: type[PageQuery], summar
     total = OpenApiParameter(TOTAL_HEADER, int, OpenApiParameter.HEADER, response=[200], description="Number of rows.")
     return extend_schema(
         operation_id=operation,
+        tags=_tag(operation),
         summary=summary,
         description=f"The body is a bare array; the number of all rows, at most 5 s old, is in {TOTAL_HEADER}.",
         parameters=[total, *_query_parameters(query)],
@@ -90,7 +91,11 @@ def lists(operation: str, items: type[BaseModel], query: type[PageQuery], summar
 def reads(operation: str, detail: type[BaseModel], summary: str) -> Decorator:
     description = "A slug does as well as an id. No secret is shown: `name_encrypted` holds facts about one."
     return extend_schema(
-        operation_id=operation, summary=summary, description=description, responses={200: detail, **_failures(_READING)}
+        operation_id=operation,
+        tags=_tag(operation),
+        summary=summary,
+        description=description,
+        responses={200: detail, **_failures(_READING)},
     )
 
 
@@ -98,15 +103,29 @@ def writes(
     operation: str, body: type[BaseModel] | None, detail: type[BaseModel], summary: str, status: int = 200
 ) -> Decorator:
     return extend_schema(
-        operation_id=operation, summary=summary, request=body, responses={status: detail, **_failures(_WRITING)}
+        operation_id=operation,
+        tags=_tag(operation),
+        summary=summary,
+        description="Needs a bearer key, or a session and its CSRF token. A slug does as well as an id.",
+        request=body,
+        responses={status: detail, **_failures(_WRITING)},
     )
 
 
 def deletes(operation: str, summary: str) -> Decorator:
     description = "The row stays in the database, without effect, until it is restored or purged."
     return extend_schema(
-        operation_id=operation, summary=summary, description=description, responses={204: None, **_failures(_READING)}
+        operation_id=operation,
+        tags=_tag(operation),
+        summary=summary,
+        description=description,
+        responses={204: None, **_failures(_READING)},
     )
+
+
+def _tag(operation: str) -> list[str]:
+    """Group operations by what they are about: ``list_providers`` and ``get_provider`` by ``providers``."""
+    return [operation.partition("_")[2].removesuffix("s") + "s"]
 
 
 def _failures(statuses: tuple[int, ...]) -> Mapping[int, OpenApiResponse]:

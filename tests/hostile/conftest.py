@@ -72,7 +72,7 @@ class Product:
         try:
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             answer = connection.getresponse()
-            return answer.status, answer.headers.get("Content-Type", ""), answer.read().decode()
+            return answer.status, answer.headers.get("Content-Type", ""), answer.read().decode(errors="replace")
         finally:
             connection.close()
 
