@@ -38,4 +38,4 @@ def roll_up() -> int:
         )
         with connection.cursor() as cursor:
             cursor.execute(_APPLY, columns)
-            return cursor.rowcount
+            return int(cursor.rowcount)

@@ -65,9 +65,13 @@ class ConnectionForm(ServiceForm):
         given = kwargs.get("initial") or {}
         kwargs["initial"] = {**(_stored_facts(instance) if instance else {"slug": ""}), **given}
         super().__init__(*args, **kwargs)
+        if not instance:
+            self.instance.external_api = self.api
         if "slug" in self.fields and not instance:
             self.fields["slug"].required = False
             self.fields["slug"].help_text = "Left empty: 'default' for the first connection, else made of the name."
+        if "note" in self.fields:
+            self.fields["note"].widget.attrs["rows"] = 3
         stored = instance.credential.secret_fingerprints if instance else {}
         for name, field in self.fields.items():
             if isinstance(field, SecretField) and name.removeprefix(_PREFIX) in stored:

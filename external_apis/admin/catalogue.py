@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from external_apis.admin.pages import QuickModelAdmin
 from external_apis.admin.provider_form import auth_label
@@ -20,8 +21,9 @@ from external_apis.models import CatalogueEntry
 @admin.register(CatalogueEntry)
 class CatalogueAdmin(QuickModelAdmin):
     list_display: ClassVar = ["name", "category", "shown_auth", "base_url", "use"]
-    list_filter: ClassVar = ["category"]
+    list_filter: ClassVar = [("category", ChoicesDropdownFilter)]
     search_fields: ClassVar = ["name", "slug", "provider"]
+    ordering: ClassVar = ["name"]
     fields: ClassVar = ["name", "slug", "category", "provider", "docs_url", "shown_config", "use"]
 
     def bound(self, scope: Any, rows: Any) -> Any:

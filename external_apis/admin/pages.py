@@ -9,17 +9,19 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.utils import quote, unquote
 from django.core.cache import cache
 from django.core.paginator import Paginator
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
 from django.views.decorators.http import require_POST
-from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 
+from external_apis.admin.history import SHOWN_AT_MOST, entries
 from external_apis.admin.service_form import ServiceForm
 from external_apis.errors import ApiManagerError
 from external_apis.tenancy import EVERYTHING, Scope, scope_of
@@ -116,7 +118,7 @@ class DeletedFilter(admin.SimpleListFilter):
         yield from others
 
 
-class ServiceAdmin(SimpleHistoryAdmin, QuickModelAdmin):
+class ServiceAdmin(QuickModelAdmin):
     """Pages of a model that services write: provider and connection.
 
     Deleting is soft: a deleted row is shown read-only, with a button that restores it.
@@ -124,7 +126,6 @@ class ServiceAdmin(SimpleHistoryAdmin, QuickModelAdmin):
 
     actions: ClassVar = ["restore_selected"]
     change_form_outer_before_template = "external_apis/row_buttons.html"
-    object_history_template = "external_apis/history.html"
 
     # --- who may ----------------------------------------------------------------------------------------------------
 
@@ -206,21 +207,30 @@ class ServiceAdmin(SimpleHistoryAdmin, QuickModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         urls: list[URLPattern] = super().get_urls()
-        history_of_one_version = f"{self.opts.app_label}_{self.opts.model_name}_simple_history"
         restore = self.admin_site.admin_view(require_POST(self.restore_view))
-        # One version has no page: it would be a form, and forms know nothing of versions.
-        kept = [url for url in urls if url.name != history_of_one_version]
-        return [path("<path:object_id>/restore/", restore, name=self.url_name("restore")), *kept]
+        return [path("<path:object_id>/restore/", restore, name=self.url_name("restore")), *urls]
+
+    def histories(self, row: Any) -> list[models.QuerySet[Any]]:
+        """The history tables that tell about a row."""
+        return [row.history.all()]
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """Who changed what, when and from which request, secrets as fingerprints; of rows that may be seen."""
-        self.row_or_404(request, object_id)
-        response: HttpResponse = super().history_view(request, object_id, extra_context)
-        return response
+        row = self.row_or_404(request, object_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"History of {row}",
+            "original": row,
+            "entries": entries(*self.histories(row)),
+            "shown_at_most": SHOWN_AT_MOST,
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "external_apis/history.html", context)
 
     def row_or_404(self, request: HttpRequest, object_id: str) -> Any:
         """The row, where whoever asks may see it: a foreign tenant's is as missing as one that never was."""
-        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        row = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
         if not self.has_view_or_change_permission(request, row):
             raise Http404
         return row
@@ -229,7 +239,7 @@ class ServiceAdmin(SimpleHistoryAdmin, QuickModelAdmin):
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
     def row_url(self, row: Any, page: str) -> str:
-        return reverse(f"admin:{self.url_name(page)}", args=[row.pk])
+        return reverse(f"admin:{self.url_name(page)}", args=[quote(row.pk)])
 
     def to_row(self, row: Any) -> HttpResponseRedirect:
         return HttpResponseRedirect(self.row_url(row, "change"))

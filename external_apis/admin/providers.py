@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from external_apis import catalogue
@@ -38,7 +39,7 @@ class ProviderAdmin(ServiceAdmin):
         "shown_status",
         "tenant",
     ]
-    list_filter: ClassVar = ["status", "category", "environment", "is_sandbox", DeletedFilter]
+    list_filter: ClassVar = ["status", ("category", ChoicesDropdownFilter), "environment", "is_sandbox", DeletedFilter]
     list_select_related: ClassVar = ["tenant"]
     search_fields: ClassVar = ["name", "slug", "=id"]
     search_help_text = "Name, slug or id"

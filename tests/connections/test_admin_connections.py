@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -28,7 +29,7 @@ SECRET = "a-very-secret-token-of-this-test-0001"
 
 
 def url_of(row: ExternalApiConnection, page: str = "change") -> str:
-    return f"{LIST}{row.pk}/{page}/"
+    return f"{LIST}{quote(row.pk)}/{page}/"
 
 
 def client_of(*permissions: str, **user: Any) -> Client:
@@ -156,7 +157,12 @@ def test_a_new_credential_makes_an_expired_connection_active(operator: Client) -
 def test_no_page_log_or_history_row_shows_a_credential(operator: Client) -> None:
     row = make_connection(credentials={"access_token": SECRET})
     operator.post(url_of(row), changed(connection_name="Renamed", **{"credentials.access_token": f"{SECRET}-new"}))
-    assert "Renamed" in operator.get(url_of(row, "history")).content.decode()
+    history = operator.get(url_of(row, "history")).content.decode()
+    assert "connection_name" in history
+    assert "Renamed" in history
+    row.credential.refresh_from_db()
+    assert f"→ {row.credential.secret_fingerprints['access_token']}" in history
+    assert row.history.first().request_id in history
     for url in (LIST, url_of(row), url_of(row, "history"), url_of(row, "delete"), "/admin/"):
         assert SECRET not in operator.get(url).content.decode(), url
     refused = operator.post(url_of(row), changed(slug="No!", **{"credentials.access_token": SECRET}))
@@ -248,6 +254,7 @@ def test_search_finds_by_name_slug_id_and_provider(operator: Client) -> None:
     second = make_connection(make_provider(slug="twilio"), connection_name="Texts", slug="texts")
     for term, found in {
         "payments": [first.pk],
+        "of ber": [first.pk],
         "berlin": [first.pk],
         "stripe": [first.pk],
         "stripe/ber": [first.pk],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -24,7 +25,7 @@ SECRET = "a-very-secret-value-of-this-test-0001"
 
 
 def change_url(api: ExternalApi) -> str:
-    return f"{LIST}{api.pk}/change/"
+    return f"{LIST}{quote(api.pk)}/change/"
 
 
 @pytest.fixture
@@ -234,11 +235,11 @@ def test_a_taken_slug_is_said_in_words(operator: Client) -> None:
 def test_no_page_log_or_history_row_shows_a_secret(operator: Client) -> None:
     api = make()
     operator.post(change_url(api), posted(**{"bearer.api_key.key": SECRET + "-second"}))
-    history = operator.get(f"{LIST}{api.pk}/history/")
+    history = operator.get(f"{LIST}{quote(api.pk)}/history/")
     assert "user:operator" in history.content.decode()
     assert history.headers["X-Request-Id"].startswith("req_")
     assert ExternalApi.history.first().request_id in history.content.decode()
-    for url in (LIST, change_url(api), f"{LIST}{api.pk}/history/", "/admin/", f"{LIST}{api.pk}/delete/"):
+    for url in (LIST, change_url(api), f"{LIST}{quote(api.pk)}/history/", "/admin/", f"{LIST}{quote(api.pk)}/delete/"):
         assert SECRET not in operator.get(url).content.decode(), url
     assert not any(SECRET in entry.change_message + entry.object_repr for entry in LogEntry.objects.all())
     # A refused form comes back without what was typed into its password inputs.
@@ -248,7 +249,7 @@ def test_no_page_log_or_history_row_shows_a_secret(operator: Client) -> None:
 
 def test_deleting_is_soft_and_can_be_undone(operator: Client) -> None:
     api = make()
-    assert operator.post(f"{LIST}{api.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert operator.post(f"{LIST}{quote(api.pk)}/delete/", {"post": "yes"}).status_code == 302
     api.refresh_from_db()
     assert api.is_deleted
     assert "example" not in listed(operator)
@@ -257,8 +258,8 @@ def test_deleting_is_soft_and_can_be_undone(operator: Client) -> None:
     assert page.status_code == 200
     assert b"restored" in page.content
     assert operator.post(change_url(api), posted(name="Changed while deleted")).status_code == 403
-    assert operator.get(f"{LIST}{api.pk}/restore/").status_code == 405
-    assert operator.post(f"{LIST}{api.pk}/restore/").status_code == 302
+    assert operator.get(f"{LIST}{quote(api.pk)}/restore/").status_code == 405
+    assert operator.post(f"{LIST}{quote(api.pk)}/restore/").status_code == 302
     assert "example" in listed(operator)
 
 
@@ -275,7 +276,7 @@ def test_a_restore_that_collides_says_so(operator: Client) -> None:
     api = make()
     delete_external_api(api)
     make()
-    page = operator.post(f"{LIST}{api.pk}/restore/", follow=True).content.decode()
+    page = operator.post(f"{LIST}{quote(api.pk)}/restore/", follow=True).content.decode()
     assert "exists already" in page
     api.refresh_from_db()
     assert api.is_deleted
@@ -297,10 +298,10 @@ def test_who_may_only_view_sees_no_input_and_no_button(staff: Callable[..., Clie
     assert "_save" not in page
     assert SECRET not in page
     assert viewer.post(change_url(api), posted(name="Changed")).status_code == 403
-    assert viewer.post(f"{LIST}{api.pk}/restore/").status_code == 404
+    assert viewer.post(f"{LIST}{quote(api.pk)}/restore/").status_code == 404
     assert viewer.get(ADD).status_code == 403
     assert staff().get(change_url(api)).status_code == 403
-    assert staff().get(f"{LIST}{api.pk}/history/").status_code == 404
+    assert staff().get(f"{LIST}{quote(api.pk)}/history/").status_code == 404
 
 
 def test_staff_of_a_tenant_reads_global_and_own_rows_and_changes_its_own(staff: Callable[..., Client]) -> None:
@@ -316,7 +317,7 @@ def test_staff_of_a_tenant_reads_global_and_own_rows_and_changes_its_own(staff: 
     assert member.post(change_url(shared), posted(name="Changed")).status_code == 403
     for page in ("change", "history", "delete"):
         missing = member.get(f"{LIST}ext_api_missing/{page}/")
-        found = member.get(f"{LIST}{foreign.pk}/{page}/")
+        found = member.get(f"{LIST}{quote(foreign.pk)}/{page}/")
         assert (found.status_code, found.headers.get("Location")) == (
             missing.status_code,
             missing.headers.get("Location"),
