@@ -187,7 +187,7 @@ class ConnectionAdmin(ServiceAdmin):
 
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
         buttons = super().row_buttons(request, obj)
-        if self.has_change_permission(request, obj):
+        if self.has_change_permission(request, obj) and not obj.external_api.is_deleted:
             buttons.append(Button("Test connection", self.row_url(obj, "test"), "bolt", is_post=True))
         return buttons
 
@@ -198,7 +198,7 @@ class ConnectionAdmin(ServiceAdmin):
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Really call the provider and say what it answered, and how long that took."""
         row = self.row_or_404(request, object_id)
-        if not self.has_change_permission(request, row):
+        if not self.has_change_permission(request, row) or row.external_api.is_deleted:
             raise Http404
         outcome = test_connection(row)
         level = messages.SUCCESS if outcome.is_ok else messages.ERROR

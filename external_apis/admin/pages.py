@@ -139,6 +139,10 @@ class ServiceAdmin(QuickModelAdmin):
         """Whoever may delete may undo it."""
         return super().has_delete_permission(request) and self.may_write(scope_of(request.user), obj)
 
+    def writable(self, request: HttpRequest, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Those of the rows that whoever asks may change."""
+        return scope_of(request.user).own(rows)
+
     # --- storing ----------------------------------------------------------------------------------------------------
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -164,24 +168,27 @@ class ServiceAdmin(QuickModelAdmin):
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         # Nothing else goes with a soft delete; and a selection of 100,000 rows is not listed.
-        count = objs.count() if isinstance(objs, models.QuerySet) else len(objs)
-        named = [f"{obj} ({obj.pk})" for obj in objs[:_NAMED_AT_MOST]]
+        rows = objs if isinstance(objs, models.QuerySet) else self.get_queryset(request).filter(pk=objs[0].pk)
+        count = rows.count()
+        named = [f"{obj} ({obj.pk})" for obj in rows[:_NAMED_AT_MOST]]
         if count > len(named):
             named.append(f"… and {count - len(named)} more")
-        return named, {str(self.opts.verbose_name_plural): count}, set(), []
+        # A list may hold rows that are read only, such as the providers that all tenants share.
+        refused = {str(self.opts.verbose_name)} if self.writable(request, rows).count() < count else set()
+        return named, {str(self.opts.verbose_name_plural): count}, refused, []
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.delete_row(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
-        for row in queryset.filter(deleted_at=None).iterator(chunk_size=500):
+        for row in self.writable(request, queryset).filter(deleted_at=None).iterator(chunk_size=500):
             self.delete_row(row)
 
     @admin.action(description="Restore selected rows", permissions=["restore"])
     def restore_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
         """Undo soft deletes; a row whose place is taken is named and stays deleted."""
         restored = 0
-        for row in queryset.exclude(deleted_at=None).iterator(chunk_size=500):
+        for row in self.writable(request, queryset).exclude(deleted_at=None).iterator(chunk_size=500):
             restored += self._restore(request, row)
         self.message_user(request, f"Restored: {restored}.", messages.SUCCESS if restored else messages.WARNING)
 

@@ -202,6 +202,13 @@ def test_the_test_button_really_calls(operator: Client, sandbox: Sandbox, settin
     assert SECRET not in page
 
 
+def test_a_connection_of_a_deleted_provider_is_not_called(operator: Client) -> None:
+    row = make_connection()
+    delete_external_api(row.external_api)
+    assert url_of(row, "test") not in operator.get(url_of(row)).content.decode()
+    assert operator.post(url_of(row, "test")).status_code == 404
+
+
 def test_posts_need_a_csrf_token() -> None:
     row = make_connection()
     client = Client(enforce_csrf_checks=True)

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.db import connection as database
 from django.test import Client
 
 from external_apis.admin.config_fields import COMMON, auth_types, config_fields
@@ -327,6 +328,71 @@ def test_staff_of_a_tenant_reads_global_and_own_rows_and_changes_its_own(staff: 
     assert member.post(ADD, posted(slug="stolen", tenant=theirs.pk)).status_code == 200
 
 
+def test_staff_of_a_tenant_cannot_delete_or_restore_what_all_share(staff: Callable[..., Client]) -> None:
+    mine = Tenant.objects.create(slug="mine", name="Mine")
+    shared, gone = make(), create_external_api({**body(), "slug": "gone"})
+    delete_external_api(gone)
+    own = create_external_api({**body(), "slug": "own", "sales_channel_id": mine.pk})
+    member = staff("view_externalapi", "delete_externalapi", tenant=mine)
+    for selected in ([shared.pk], [shared.pk, own.pk]):
+        action = {"action": "delete_selected", "post": "yes", "_selected_action": selected}
+        assert member.post(LIST, action).status_code == 403
+    member.post(f"{LIST}?deleted=yes", {"action": "restore_selected", "_selected_action": [gone.pk]})
+    assert member.post(f"{LIST}{quote(gone.pk)}/restore/").status_code == 404
+    assert member.post(f"{LIST}{quote(shared.pk)}/delete/", {"post": "yes"}).status_code == 403
+    assert set(ExternalApi.objects.filter(deleted_at=None)) == {shared, own}
+    member.post(LIST, {"action": "delete_selected", "post": "yes", "_selected_action": [own.pk]})
+    assert set(ExternalApi.objects.filter(deleted_at=None)) == {shared}
+
+
+def test_autocompletion_offers_only_what_may_be_seen(staff: Callable[..., Client]) -> None:
+    mine, theirs = (Tenant.objects.create(slug=slug, name=slug) for slug in ("mine", "theirs"))
+    member = staff("view_tenant", "change_externalapi", tenant=mine)
+    query = "?app_label=external_apis&model_name=externalapi&field_name=tenant&term="
+    offered = member.get(f"/admin/autocomplete/{query}").json()["results"]
+    assert [row["id"] for row in offered] == [mine.pk]
+    assert theirs.pk not in str(offered)
+    assert staff("change_externalapi").get(f"/admin/autocomplete/{query}").status_code == 403
+
+
+def test_a_row_that_cannot_be_opened_says_so(operator: Client) -> None:
+    api = make()
+    with database.cursor() as cursor:
+        cursor.execute("UPDATE external_apis_externalapi SET secrets = substring(secrets from 1 for 50)")
+    assert operator.get(change_url(api)).status_code == 200
+    assert operator.get(LIST).status_code == 200
+    found = problems(operator.post(change_url(api), posted(name="Renamed")))
+    assert found["__all__"]
+    assert ExternalApi.objects.get().name == "Example"
+
+
+def test_error_pages_are_plain_and_name_the_request(operator: Client, settings: Any) -> None:
+    settings.DEBUG = False
+    missing = operator.get("/nothing-here")
+    assert missing.status_code == 404
+    assert missing.headers["X-Request-Id"] in missing.content.decode()
+    forbidden = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "x", "password": SECRET})
+    assert forbidden.status_code == 403
+    assert b"gone stale" in forbidden.content
+    assert SECRET not in forbidden.content.decode()
+
+
+def test_an_unforeseen_failure_shows_neither_secret_nor_traceback(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(f"with {SECRET} in it")
+
+    monkeypatch.setattr("external_apis.admin.provider_form.create_external_api", fail)
+    operator.raise_request_exception = False
+    answer = operator.post(ADD, posted(**{"bearer.api_key.key": SECRET}))
+    assert answer.status_code == 500
+    page = answer.content.decode()
+    assert answer.headers["X-Request-Id"] in page
+    assert SECRET not in page
+    assert "Traceback" not in page
+
+
 def test_staff_of_a_tenant_cannot_widen_its_own_rights(staff: Callable[..., Client]) -> None:
     mine = Tenant.objects.create(slug="mine", name="Mine")
     everything = [permission.codename for permission in Permission.objects.all()]
@@ -357,6 +423,9 @@ def test_every_page_of_the_ground_floor_opens(operator: Client) -> None:
     for url in ("/admin/", *(f"/admin/external_apis/{name}/" for name in names), "/admin/auth/user/", ADD):
         assert operator.get(url).status_code == 200, url
     assert operator.get("/admin/external_apis/catalogueentry/add/").status_code == 403
+    user = get_user_model().objects.get()
+    for url in ("add/", f"{user.pk}/change/", f"{user.pk}/password/"):
+        assert operator.get(f"/admin/auth/user/{url}").status_code == 200, url
 
 
 def body() -> dict[str, Any]:
