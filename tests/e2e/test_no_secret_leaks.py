@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,16 @@ def tables(folder: Path) -> str:
     return found
 
 
-def valkey(folder: Path) -> bytes:
-    client = redis.Redis.from_url(runtime.environment(folder)["REDIS_URL"])
-    readers = {b"string": client.get, b"hash": client.hgetall, b"list": lambda key: client.lrange(key, 0, -1)}
-    readers |= {b"set": client.smembers, b"zset": lambda key: client.zrange(key, 0, -1)}
-    return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter()]).encode()
+def valkey(folder: Path) -> str:
+    client: Any = redis.Redis.from_url(runtime.environment(folder)["REDIS_URL"])
+    readers: dict[bytes, Callable[[bytes], Any]] = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter()])
 
 
 def test_no_secret_stands_in_clear_anywhere(product: Product) -> None:
@@ -157,7 +162,7 @@ def test_no_secret_stands_in_clear_anywhere(product: Product) -> None:
         "output of call": printed,
         "log": product.log.read_text(),
         "tables": tables(product.made.folder),
-        "valkey": valkey(product.made.folder).decode(),
+        "valkey": valkey(product.made.folder),
     }
     for file in product.made.folder.rglob("*"):
         if file.is_file() and not file.is_socket():
