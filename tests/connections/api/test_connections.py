@@ -128,6 +128,17 @@ def test_detail_queries(django_assert_num_queries: Any) -> None:
         assert with_key().get(f"{connections_of(row.external_api)}/{row.pk}").status_code == 200
 
 
+def test_a_staff_user_of_a_tenant_costs_as_few_queries(django_assert_num_queries: Any) -> None:
+    tenant = make_tenant()
+    row = make_connection(tenant=tenant)
+    client = signed_in(make_user(tenant=tenant, permissions=["connections.view_externalapiconnection"]))
+    # Session, user with account, permissions, provider, page (or connection).
+    with django_assert_num_queries(5):
+        assert len(client.get(connections_of(row.external_api)).json()) == 1
+    with django_assert_num_queries(5):
+        assert client.get(f"{connections_of(row.external_api)}/{row.pk}").status_code == 200
+
+
 def test_slugs_stand_for_ids() -> None:
     row = make_connection(make_provider(slug="stripe"))
     assert with_key().get(f"{PROVIDERS}/stripe/connections/default").json()["id"] == row.pk

@@ -1,0 +1,30 @@
+"""Django's own way to log in and to hold permissions, in two queries for each request instead of four."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Permission
+from django.db.models import Q
+
+
+class UserBackend(ModelBackend):
+    """The user comes together with the account that `tenancy.scope_of` asks for, and all permissions come at once."""
+
+    def get_user(self, user_id: Any) -> Any:
+        users = get_user_model()._default_manager.select_related("external_apis_account")
+        user = users.filter(pk=user_id).first()
+        return user if user is not None and self.user_can_authenticate(user) else None
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        """Return the user's own and the groups' permissions; they are asked for once for each loaded user."""
+        if user_obj.is_superuser or not user_obj.is_active or user_obj.is_anonymous or obj is not None:
+            return super().get_all_permissions(user_obj, obj)
+        if not hasattr(user_obj, "external_apis_permissions"):
+            held = Permission.objects.filter(Q(user=user_obj) | Q(group__user=user_obj)).order_by()
+            names = held.values_list("content_type__app_label", "codename")
+            user_obj.external_apis_permissions = {f"{app_label}.{codename}" for app_label, codename in names}
+        permissions: set[str] = user_obj.external_apis_permissions
+        return permissions
