@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,10 @@ def test_setup_makes_everything_a_newcomer_needs(embedded: Settings) -> None:
     assert get_user_model().objects.get(username="admin").check_password(embedded.ADMIN_PASSWORD)
     path = embedded.VAR_DIR / "first-login.env"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert f"ADMIN_PASSWORD={embedded.ADMIN_PASSWORD}\n" in path.read_text()
+    sourced = subprocess.run(
+        ["sh", "-c", f'. {path}; printf %s "$ADMIN_PASSWORD"'], capture_output=True, text=True, check=True
+    )
+    assert sourced.stdout == embedded.ADMIN_PASSWORD
     assert f"ADMIN_API_KEY={embedded.ADMIN_API_KEY}\n" in path.read_text()
     assert str(path) in output
     assert embedded.ADMIN_PASSWORD not in output

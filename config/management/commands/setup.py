@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from django.conf import settings
@@ -48,7 +49,7 @@ class Command(BaseCommand):
             self.stdout.write(f"A user {FIRST_USER!r} who is no superuser exists: run manage.py createsuperuser.")
 
     def write_first_login(self) -> None:
-        """Keep the generated log-in where it survives the scrollback, readable by its owner alone."""
+        """Keep the log-in where it survives the scrollback, readable by its owner alone; a shell can source it."""
         path = settings.VAR_DIR / "first-login.env"
         if not path.exists():
             lines = {
@@ -57,5 +58,5 @@ class Command(BaseCommand):
                 "ADMIN_PASSWORD": settings.ADMIN_PASSWORD,
                 "ADMIN_API_KEY": settings.ADMIN_API_KEY,
             }
-            write_once(path, "".join(f"{name}={value}\n" for name, value in lines.items()))
+            write_once(path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in lines.items()))
         self.stdout.write(f"The first log-in and API key are in {path} (only you can read it).")
