@@ -79,6 +79,14 @@ def test_setup_twice_changes_nothing(embedded: Settings) -> None:
 
 
 @pytest.mark.django_db
+def test_the_log_in_file_is_written_once(embedded: Settings) -> None:
+    path = embedded.VAR_DIR / "first-login.env"
+    path.write_text("of a start that broke off")
+    run("setup")
+    assert path.read_text() == "of a start that broke off"
+
+
+@pytest.mark.django_db
 def test_setup_says_how_to_get_in_without_a_password(embedded: Settings) -> None:
     embedded.ADMIN_PASSWORD = ""
     assert "createsuperuser" in run("setup")

@@ -189,7 +189,10 @@ def test_the_placeholder_is_refused_as_a_value(operator: Client) -> None:
 
 def test_another_auth_type_drops_the_old_ones_values(operator: Client) -> None:
     api = make()
-    response = operator.post(change_url(api), posted("hmac", **{"hmac.hmac.secret": "new secret"}))
+    # A browser ends the lines of a text area in its own way.
+    template = "{method}\r\n{path}\r\n{timestamp}\r\n{body}"
+    values = posted("hmac", **{"hmac.hmac.secret": "new secret", "hmac.hmac.template": template})
+    response = operator.post(change_url(api), values)
     assert response.status_code == 302, problems(response)
     api.refresh_from_db()
     assert "api_key" not in api.api_config
