@@ -34,7 +34,7 @@ class UnreadBodyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         announced = request.META.get("CONTENT_LENGTH") or ""
-        length = int(announced) if announced.isdecimal() else 0
+        length = int(announced) if announced.isascii() and announced.isdigit() else 0
         if 0 < length <= _SHORT_BYTES:
             _discard(request)
         elif 0 < length <= _LONG_BYTES and response.status_code >= 400 and self.readers.acquire(blocking=False):
