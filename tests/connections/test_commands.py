@@ -114,6 +114,22 @@ def test_resolve_explains_its_choice() -> None:
         call_command("providers", "resolve", "paypal", stdout=out)
 
 
+def test_connections_are_listed_and_shown_without_a_secret(sandbox: Sandbox) -> None:
+    out = io.StringIO()
+    call_command("connections", "list", "--provider", "sandbox-bearer", stdout=out)
+    assert out.getvalue().split("\t")[:3] == ["sandbox-bearer/default", "active", "development"]
+    terminal = Terminal()
+    call_command("connections", "list", "--limit", "2", stdout=terminal)
+    shown = io.StringIO()
+    call_command("connections", "show", "sandbox-bearer", stdout=shown)
+    facts = json.loads(shown.getvalue())
+    assert facts["base_url"].startswith(sandbox.url)
+    assert set(facts["credentials"]) == {"access_token"}
+    assert credentials.BEARER_TOKEN not in shown.getvalue()
+    with pytest.raises(CommandError, match="not found"):
+        call_command("connections", "show", "no-such/default", stdout=shown)
+
+
 def flat(value: Any) -> list[Any]:
     """Every key and value anywhere in parsed JSON."""
     if isinstance(value, dict):
