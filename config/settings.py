@@ -11,65 +11,47 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
-from environ.fileaware_mapping import FileAwareMapping
-
 from config import logs, runtime
+from config.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()
 
-VAR_DIR = runtime.var_dir(env.ENVIRON)
-PORT = env.int("PORT", default=8000)
-DEBUG = env.bool("DEBUG", default=False)
-
-EMBEDDED = runtime.is_embedded(env.ENVIRON)
-if EMBEDDED:
-    # Beside os.environ and not in it: child processes would inherit the secrets, and no longer see themselves embedded.
-    env.ENVIRON = FileAwareMapping(runtime.overlay(os.environ, VAR_DIR))
-
-
-def _required(name: str) -> str:
-    value: str = env.str(name, default="").strip()
-    if not value:
-        raise ImproperlyConfigured(f"Set the environment variable {name} (or {name}_FILE).")
-    return value
-
+VAR_DIR = runtime.var_dir(os.environ)
+EMBEDDED = runtime.is_embedded(os.environ)
+# Beside os.environ and not in it: child processes would inherit the secrets, and no longer see themselves embedded.
+env = Environment(runtime.overlay(os.environ, VAR_DIR) if EMBEDDED else os.environ)
 
 # --- what the product is told -------------------------------------------------------------------------------------
 
-SECRET_KEY = _required("SECRET_KEY")
-ENCRYPTION_KEYS = _required("ENCRYPTION_KEYS")
-JWT_SECRET = _required("JWT_SECRET")
-ADMIN_API_KEY = env.str("ADMIN_API_KEY", default="").strip()
-ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")
+SECRET_KEY = env.required("SECRET_KEY")
+ENCRYPTION_KEYS = env.encryption_keys("ENCRYPTION_KEYS")
+JWT_SECRET = env.required("JWT_SECRET")
+ADMIN_API_KEY = env.text("ADMIN_API_KEY")
+ADMIN_PASSWORD = env.text("ADMIN_PASSWORD")
 
-PUBLIC_BASE_URL = env.str("PUBLIC_BASE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
+DEBUG = env.flag("DEBUG", default=False)
+PORT = env.number("PORT", 8000, low=1, high=65_000)
+PUBLIC_BASE_URL = env.http_url("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}")
 _public = urlsplit(PUBLIC_BASE_URL)
-if _public.scheme not in ("http", "https") or not _public.hostname or _public.query or _public.fragment:
-    raise ImproperlyConfigured(
-        "PUBLIC_BASE_URL is an http or https URL without query, such as https://apis.example.com"
-    )
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[_public.hostname, "127.0.0.1", "localhost", "[::1]"])
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", [str(_public.hostname), "127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"]
 
-EGRESS_ALLOW = [entry.strip() for entry in env.list("EGRESS_ALLOW", default=[]) if entry.strip()]
-EGRESS_PROXY = env.str("EGRESS_PROXY", default="")
-EGRESS_CA_FILE = env.str("EGRESS_CA_FILE", default="")
+EGRESS_ALLOW = env.egress_allowances("EGRESS_ALLOW")
+EGRESS_PROXY = env.proxy_url("EGRESS_PROXY")
+EGRESS_CA_FILE = env.ca_file("EGRESS_CA_FILE")
 
 # The strict fake provider of connections/sandbox; `manage.py up` starts it one port above the web's.
-SANDBOX = env.bool("SANDBOX", default=EMBEDDED)
-SANDBOX_URL = env.str("SANDBOX_URL", default=f"http://127.0.0.1:{PORT + 1}")
+SANDBOX = env.flag("SANDBOX", default=EMBEDDED)
+SANDBOX_URL = env.http_url("SANDBOX_URL", f"http://127.0.0.1:{PORT + 1}")
 if SANDBOX:
     EGRESS_ALLOW.append(urlsplit(SANDBOX_URL).netloc)
 
-WEB_WORKERS = env.int("WEB_WORKERS", default=1)
+WEB_WORKERS = env.number("WEB_WORKERS", 1, low=1, high=256)
 # A thread waits while its upstream does, and holds no database connection meanwhile: more threads than connections.
-WEB_THREADS = env.int("WEB_THREADS", default=16)
-WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=2)
+WEB_THREADS = env.number("WEB_THREADS", 16, low=1, high=1024)
+WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
 
-MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=2_621_440)
+MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # --- Django -------------------------------------------------------------------------------------------------------
@@ -126,10 +108,8 @@ TEMPLATES = [
     },
 ]
 
-_database = env.db_url_config(_required("DATABASE_URL"))
-if _database["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured("DATABASE_URL names a PostgreSQL database: postgresql://user:password@host:5432/name")
-DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=8)
+_database = env.database("DATABASE_URL")
+DATABASE_POOL_SIZE = env.number("DATABASE_POOL_SIZE", 8, low=0, high=1024)
 _database.setdefault("OPTIONS", {})["connect_timeout"] = 5
 if DATABASE_POOL_SIZE:
     # Connections are borrowed for a query's time and go back before an upstream is called (see connections.client).
@@ -143,9 +123,9 @@ if DATABASE_POOL_SIZE:
     _database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": {**_database, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0}}
 # The owner of the tables; `manage.py migrate` connects as this role. The role of DATABASE_URL may do with less.
-MIGRATE_DATABASE_URL = env.str("MIGRATE_DATABASE_URL", default="") or env.str("DATABASE_URL")
+MIGRATE_DATABASE_URL = env.text("MIGRATE_DATABASE_URL", env.required("DATABASE_URL"))
 
-REDIS_URL = _required("REDIS_URL")
+REDIS_URL = env.redis_url("REDIS_URL")
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -165,7 +145,7 @@ APPEND_SLASH = False
 
 STATIC_URL = "/static/"
 # From a checkout the files are served where they lie; an image collects them when it is built.
-STATIC_ROOT = env.str("STATIC_ROOT", default="" if EMBEDDED else str(BASE_DIR / "staticfiles")) or None
+STATIC_ROOT = env.folder("STATIC_ROOT", "" if EMBEDDED else str(BASE_DIR / "staticfiles"))
 WHITENOISE_USE_FINDERS = DEBUG or STATIC_ROOT is None or not Path(STATIC_ROOT).is_dir()
 WHITENOISE_AUTOREFRESH = DEBUG
 
@@ -173,19 +153,19 @@ _https = _public.scheme == "https"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_NAME = "external_apis_session"
 CSRF_COOKIE_NAME = "external_apis_csrf"
-SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=_https)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY_HEADERS", default=False) else None
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("TRUST_PROXY_HEADERS", default=False) else None
 )
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)
+SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 31_536_000 if _https else 0, low=0, high=63_072_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "external_apis.error_reports.SecretSafeFilter"
 
 LOGGING_CONFIG = "config.logs.configure"
-LOGGING = logs.configuration(level=env.str("LOG_LEVEL", default="INFO"), as_json=not sys.stderr.isatty())
+LOGGING = logs.configuration(level=env.log_level("LOG_LEVEL"), as_json=not sys.stderr.isatty())
 
 # --- Celery (read by config.celery under the CELERY_ namespace) ---------------------------------------------------
 

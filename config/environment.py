@@ -1,0 +1,145 @@
+"""Settings from the environment, by django-environ; a missing or malformed one is named, its value never quoted."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from environ.fileaware_mapping import FileAwareMapping
+
+from external_apis.crypto import Keyring
+from external_apis.egress import Allowance
+
+_YES, _NO = frozenset(["1", "true", "yes", "on"]), frozenset(["0", "false", "no", "off"])
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Environment:
+    """The variables of ``environ``, each also as ``NAME_FILE``; an empty one is one that is not set.
+
+    Every method raises `ImproperlyConfigured` with one line that names the variable and says what it should be.
+    """
+
+    def __init__(self, environ_: Mapping[str, str]) -> None:
+        self._env = environ.Env()
+        self._env.ENVIRON = FileAwareMapping(dict(environ_))
+
+    def text(self, name: str, default: str = "") -> str:
+        try:
+            value: str = self._env.str(name, default="")
+        except (OSError, UnicodeDecodeError):
+            raise ImproperlyConfigured(f"{name}_FILE names a file that cannot be read as text.") from None
+        return value.strip() or default
+
+    def required(self, name: str) -> str:
+        value = self.text(name)
+        if not value:
+            raise ImproperlyConfigured(f"Set the environment variable {name} (or {name}_FILE).")
+        return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self.text(name).lower()
+        if value and value not in _YES | _NO:
+            raise ImproperlyConfigured(f"{name} is true or false.")
+        return value in _YES if value else default
+
+    def number(self, name: str, default: int, *, low: int, high: int) -> int:
+        value = self.text(name, str(default))
+        if not (re.fullmatch(r"[0-9]{1,15}", value) and low <= int(value) <= high):
+            raise ImproperlyConfigured(f"{name} is a whole number from {low} to {high}.")
+        return int(value)
+
+    def items(self, name: str, default: Sequence[str] = ()) -> list[str]:
+        """Return what stands between the commas."""
+        return [item.strip() for item in self.text(name).split(",") if item.strip()] or list(default)
+
+    def log_level(self, name: str) -> str:
+        level = self.text(name, "INFO").upper()
+        if level not in _LOG_LEVELS:
+            raise ImproperlyConfigured(f"{name} is one of {', '.join(_LOG_LEVELS)}.")
+        return level
+
+    def http_url(self, name: str, default: str) -> str:
+        """Return an http or https URL without query, fragment and final slash."""
+        url = self.text(name, default).rstrip("/")
+        parts = _split(url)
+        if parts is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment or parts.username:
+            raise ImproperlyConfigured(
+                f"{name} is an http or https URL without query, such as https://apis.example.com"
+            )
+        return url
+
+    def database(self, name: str) -> dict[str, Any]:
+        """Return Django's settings of a PostgreSQL database."""
+        expected = f"{name} names a PostgreSQL database: postgresql://user:password@host:5432/name"
+        url = self.required(name)
+        # Asked first: for a scheme that it does not know the library prints the URL, password and all.
+        if not url.startswith(("postgres://", "postgresql://")):
+            raise ImproperlyConfigured(expected)
+        try:
+            config: dict[str, Any] = self._env.db_url_config(url)
+        except ValueError:
+            raise ImproperlyConfigured(expected) from None
+        if not config.get("NAME"):
+            raise ImproperlyConfigured(expected)
+        return config
+
+    def redis_url(self, name: str) -> str:
+        url = self.required(name)
+        parts = _split(url)
+        if not url.startswith("unix:///") and (parts is None or parts.scheme not in ("redis", "rediss")):
+            raise ImproperlyConfigured(f"{name} names a Valkey or Redis server: redis://host:6379/0")
+        return url
+
+    def proxy_url(self, name: str) -> str:
+        url = self.text(name)
+        parts = _split(url)
+        if url and (parts is None or parts.scheme not in ("http", "https")):
+            raise ImproperlyConfigured(f"{name} names an HTTP proxy: http://host:3128")
+        return url
+
+    def encryption_keys(self, name: str) -> str:
+        text = self.required(name)
+        try:
+            Keyring.parse(text)
+        except ValueError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        return text
+
+    def egress_allowances(self, name: str) -> list[str]:
+        entries = self.items(name)
+        try:
+            for entry in entries:
+                Allowance.parse(entry)
+        except ValueError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        return entries
+
+    def ca_file(self, name: str) -> str:
+        path = self.text(name)
+        try:
+            if path:
+                ssl.create_default_context(cafile=path)
+        except OSError:
+            raise ImproperlyConfigured(f"{name} names a file that holds no readable PEM certificates.") from None
+        return path
+
+    def folder(self, name: str, default: str = "") -> str | None:
+        path = self.text(name, default)
+        return str(Path(path).absolute()) if path else None
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL with a host and a possible port, else None."""
+    try:
+        parts = urlsplit(url)
+        is_sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    return parts if is_sound and not re.search(r"\s", url) else None

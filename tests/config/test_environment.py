@@ -1,0 +1,89 @@
+"""Whatever stands in the environment is read or named; no message quotes a value that may be a secret."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.environment import Environment
+from tests.config.conftest import Installation
+
+CANARY = "swordfish"
+
+
+def number(env: Environment) -> int:
+    return env.number("NAME", 5, low=1, high=10)
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        (lambda env: env.required("NAME"), ""),
+        (lambda env: env.required("NAME"), "  "),
+        *((number, value) for value in ("abc", "0", "11", "-1", "1.5", "1e3", "٣", "9" * 5000, CANARY)),
+        *((lambda env: env.flag("NAME", default=True), value) for value in ("maybe", "2", CANARY)),
+        (lambda env: env.log_level("NAME"), "LOUD"),
+        *(
+            (lambda env: env.http_url("NAME", ""), value)
+            for value in ("ftp://x", "x", "http://", "http://[", "http://h:99999", "http://h/?a=1", "http://u:p@h")
+        ),
+        *(
+            (lambda env: env.database("NAME"), value)
+            for value in (
+                CANARY,
+                f"mysql://u:{CANARY}@h/n",
+                f"postgresql://u:{CANARY}@h:99999999/n",
+                f"postgresql://u:{CANARY}@h",
+                "sqlite:///x",
+            )
+        ),
+        *(
+            (lambda env: env.redis_url("NAME"), value)
+            for value in (CANARY, f"http://:{CANARY}@h", f"redis://:{CANARY}@h:x", "unix://")
+        ),
+        *(
+            (lambda env: env.proxy_url("NAME"), value)
+            for value in (CANARY, f"socks5://u:{CANARY}@h", f"http://u:{CANARY}@h:x")
+        ),
+        *((lambda env: env.encryption_keys("NAME"), value) for value in (CANARY, f"k1:{CANARY}", f"k1:{CANARY},")),
+        *((lambda env: env.egress_allowances("NAME"), value) for value in ("10.0.0.0/99", "a b", "http://h", "h:0")),
+        (lambda env: env.ca_file("NAME"), "/nonexistent"),
+        (lambda env: env.ca_file("NAME"), str(Path(__file__))),
+        (lambda env: env.ca_file("NAME"), "/"),
+    ],
+)
+def test_what_is_malformed_is_named_and_not_quoted(read: Callable[[Environment], Any], value: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImproperlyConfigured, match=r"NAME|ENCRYPTION_KEYS|EGRESS_ALLOW") as caught:
+            read(Environment({"NAME": value}))
+    assert CANARY not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_every_variable_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from the file\n")
+    assert Environment({"NAME_FILE": str(tmp_path / "secret")}).required("NAME") == "from the file"
+    for bad in (tmp_path / "none", tmp_path, tmp_path / "binary"):
+        (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(ImproperlyConfigured, match="NAME_FILE names a file that cannot be read"):
+            Environment({"NAME_FILE": str(bad)}).text("NAME")
+
+
+def test_what_is_fine_is_read() -> None:
+    env = Environment({"N": " 7 ", "F": "Yes", "L": "a, b,,c", "U": "https://apis.example.com/x/", "E": ""})
+    assert (env.number("N", 1, low=1, high=9), env.flag("F", default=False)) == (7, True)
+    assert (env.items("L"), env.http_url("U", "")) == (["a", "b", "c"], "https://apis.example.com/x")
+    assert (env.number("E", 4, low=1, high=9), env.flag("E", default=True), env.items("E", ["d"])) == (4, True, ["d"])
+    database = Environment({"D": "postgresql://u:p%40ss@h:5433/n?sslmode=require"}).database("D")
+    assert (database["PASSWORD"], database["PORT"], database["OPTIONS"]) == ("p@ss", 5433, {"sslmode": "require"})
+
+
+def test_a_command_says_it_in_one_line(installation: Installation) -> None:
+    status, output = installation.run("manage.py", "check", PORT="abc", DATABASE_URL="postgresql://h/n", REDIS_URL="x")
+    assert (status, output.strip()) == (1, "Set the environment variable SECRET_KEY (or SECRET_KEY_FILE).")
