@@ -211,5 +211,6 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}external_apis/favicon.svg"},
     ],
+    "SCRIPTS": [f"{STATIC_URL}external_apis/keyboard.js"],
     "SIDEBAR": {"navigation": "connections.admin.navigation.navigation"},
 }
