@@ -26,7 +26,7 @@ PASSWORD = "a password of the browser test"
 def page(browser: Browser, live_server: Any) -> Iterator[Page]:
     """A signed-in page; the test fails for script errors and for requests to any other host."""
     get_user_model().objects.create_superuser("admin", password=PASSWORD)
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=live_server.url)
+    context = browser.new_context(viewport={"width": 1360, "height": 900}, base_url=live_server.url)
     page = context.new_page()
     page.set_default_timeout(10_000)
     errors: list[str] = []
