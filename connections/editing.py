@@ -14,7 +14,6 @@ from connections import lookup
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
-from external_apis.crypto import Secrets
 from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.models import Account, ExternalApi, Partner, Tenant
 from external_apis.provider_input import read_body
@@ -95,8 +94,7 @@ def restore_connection(connection: ExternalApiConnection) -> None:
 
 
 def _apply(credential: ExternalApiCredential, given: CredentialInput) -> None:
-    current: Secrets = credential.secrets
-    credential.secrets = current.merged(given.secrets)
+    credential.secrets = credential.secrets_beside(given.secrets).merged(given.secrets)
     for name, value in given.facts.items():
         setattr(credential, name, value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from external_apis.api_config import AUTH_BLOCKS
@@ -47,3 +47,21 @@ def without_facts(patch: Mapping[str, Any], fingerprints: Mapping[str, str], pre
         else:
             kept[name] = value
     return kept
+
+
+def replaced_names(stored: Mapping[str, Any], patch: Mapping[str, Any], names: Collection[str]) -> set[str]:
+    """Return those of the stored secrets' ``names`` (paths) that a patch sets, removes or drops with their block."""
+    given = _leaves(patch, "")
+    dropped = AUTH_BLOCKS if patch.get("auth_type", stored.get("auth_type")) != stored.get("auth_type") else ()
+    return {
+        name
+        for name in names
+        if name.split(".")[0] in dropped or any(name == leaf or name.startswith(f"{leaf}.") for leaf in given)
+    }
+
+
+def _leaves(patch: Mapping[str, Any], prefix: str) -> set[str]:
+    found: set[str] = set()
+    for name, value in patch.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}"}
+    return found

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from external_apis import api_config, catalogue
 from external_apis.api_config import ApiConfig
-from external_apis.config_patch import FACTS_SUFFIX, merged, without_facts
+from external_apis.config_patch import FACTS_SUFFIX, merged, replaced_names, without_facts
 from external_apis.errors import Conflict, NotFound
 from external_apis.models import ExternalApi, Partner, Tenant
 from external_apis.provider_input import ProviderChanges, ProviderInput, read_body
@@ -111,11 +111,9 @@ def update_external_api(api: ExternalApi, data: Mapping[str, Any]) -> ExternalAp
         api = ExternalApi.objects.select_for_update(of=("self",)).get(pk=api.pk)
         for name in body.model_fields_set - {"api_config"}:
             setattr(api, name, getattr(body, name))
-        patch = without_facts(body.api_config, api.secret_fingerprints)
-        config = api_config.parse(merged(opened_config_data(api), patch), environment=api.environment)
-        api.api_config, secrets = api_config.split(config)
-        if secrets != dict(api.secrets):
-            api.secrets = secrets
+        # Nothing else touches the configuration, and an unreadable row can still be renamed or switched off.
+        if body.model_fields_set & {"api_config", "environment"}:
+            _reconfigure(api, body.api_config)
         _save(api)
     return api
 
@@ -143,12 +141,6 @@ def open_config(api: ExternalApi) -> DecryptedApiConfig:
     return DecryptedApiConfig(api=api, api_config=api_config.join(api.api_config, api.secrets))
 
 
-def opened_config_data(api: ExternalApi) -> dict[str, Any]:
-    """The stored configuration with its secrets in place, as plain data for a merge."""
-    data: dict[str, Any] = api_config.joined_data(api.api_config, api.secrets)
-    return data
-
-
 def config_with_facts(api: ExternalApi) -> dict[str, Any]:
     """The configuration as answers show it: ``client_secret_encrypted`` holds facts, never the secret.
 
@@ -159,6 +151,15 @@ def config_with_facts(api: ExternalApi) -> dict[str, Any]:
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _reconfigure(api: ExternalApi, given: Mapping[str, Any]) -> None:
+    patch = without_facts(given, api.secret_fingerprints)
+    secrets = api.secrets_beside(replaced_names(api.api_config, patch, api.secret_fingerprints))
+    data = merged(api_config.joined_data(api.api_config, secrets), patch)
+    api.api_config, changed = api_config.split(api_config.parse(data, environment=api.environment))
+    if changed != dict(secrets) or set(changed) != set(api.secret_fingerprints):
+        api.secrets = changed
 
 
 def _save(api: ExternalApi) -> None:

@@ -24,7 +24,7 @@ import redis
 from external_apis import valkey
 from external_apis.ids import new_id
 
-__all__ = ["Usage", "drain", "flush", "record"]
+__all__ = ["Batch", "Usage", "drain", "flush", "record"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ _PENDING = f"{valkey.PREFIX}{{usage}}:pending"
 _TAKEN = f"{valkey.PREFIX}{{usage}}:taken"
 _LEASE = f"{valkey.PREFIX}{{usage}}:lease"
 _SEEN = f"{valkey.PREFIX}{{usage}}:seen:"
+_BATCH_ID = b"batch"  # a field of the sums that are taken
 _INTERVAL_SECONDS = 0.5
 _LEASE_SECONDS = 360  # longer than a task may take
 
@@ -43,6 +44,14 @@ class Usage:
     calls: int
     errors: int
     last_used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What `drain` took; the ``id`` stays the same until the batch has been forgotten, so that it is applied once."""
+
+    id: str
+    counts: dict[str, Usage]
 
 
 class _Recorder:
@@ -116,23 +125,23 @@ def flush() -> bool:
 
 
 @contextmanager
-def drain() -> Iterator[dict[str, Usage]]:
+def drain() -> Iterator[Batch]:
     """Take the counts of all processes, by connection id, for the time of the block.
 
-    They are forgotten when the block ends, and kept for the next drain when it raises or its process dies. One block
-    at a time: a second one gets nothing. Raises `ServiceUnavailable` without Valkey.
+    They are forgotten when the block ends, and kept for the next drain, under the same id, when it raises or its
+    process dies. One block at a time: a second one gets an empty batch. Raises `ServiceUnavailable` without Valkey.
     """
     flush()
     client = valkey.client()
     holder = new_id("lease")
     with valkey.translate_errors():
         is_first = client.set(_LEASE, holder, nx=True, ex=_LEASE_SECONDS)
-        counts = _take(client) if is_first else {}
+        batch = _take(client) if is_first else Batch("", {})
     if not is_first:
-        yield {}
+        yield batch
         return
     try:
-        yield counts
+        yield batch
     except BaseException:
         with valkey.translate_errors():
             _release(client)(keys=[_LEASE], args=[holder], client=client)
@@ -141,22 +150,25 @@ def drain() -> Iterator[dict[str, Usage]]:
         _release(client)(keys=[_LEASE, _TAKEN], args=[holder], client=client)
 
 
-def _take(client: redis.Redis) -> dict[str, Usage]:
+def _take(client: redis.Redis) -> Batch:
     # What an earlier roll-up left behind comes first; the rest waits for the next one.
     if not client.exists(_TAKEN):
         try:
             client.rename(_PENDING, _TAKEN)
         except redis.ResponseError:  # nothing is pending
-            return {}
+            return Batch("", {})
+    client.hsetnx(_TAKEN, _BATCH_ID.decode(), new_id("use"))
     fields: Any = client.hgetall(_TAKEN)
+    batch_id = fields.pop(_BATCH_ID).decode()
     found: dict[str, dict[str, float]] = {}
     for name, value in fields.items():
         connection_id, _, kind = name.decode().rpartition(":")
         found.setdefault(connection_id, {})[kind] = float(value)
-    return {
+    counts = {
         connection_id: Usage(int(kinds["calls"]), int(kinds["errors"]), datetime.fromtimestamp(kinds["at"], UTC))
         for connection_id, kinds in found.items()
     }
+    return Batch(batch_id, counts)
 
 
 def _start_afresh() -> None:

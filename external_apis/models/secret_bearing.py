@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypedDict
 
 from django.db import models
 
-from external_apis.crypto import Sealed
+from external_apis.crypto import Sealed, Secrets
+from external_apis.errors import VaultError
 from external_apis.fields import SecretsField
 from external_apis.keyring import keyring
 
@@ -51,6 +52,20 @@ class SecretBearing(models.Model):
         self.secret_hints = {
             name: value[-_HINT_CHARACTERS:] for name, value in values.items() if len(value) >= _SHORTEST_HINTED
         }
+
+    def secrets_beside(self, replaced: Collection[str]) -> Secrets:
+        """Return the opened secrets, to which a change of the names in ``replaced`` is applied.
+
+        A column that does not open counts as empty when the change replaces or removes everything that it held: that
+        is how such a row is mended. Otherwise raises `VaultError`.
+        """
+        try:
+            opened: Secrets = self.secrets
+        except VaultError:
+            if set(self.secret_fingerprints) - set(replaced):
+                raise
+            opened = Secrets()
+        return opened
 
     def secret_facts(self) -> dict[str, SecretFacts]:
         """Describe each secret by name, opening nothing.

@@ -206,6 +206,36 @@ def test_a_ciphertext_moved_between_connections_does_not_open(stripe: ExternalAp
     assert services.test_connection(ExternalApiConnection.objects.get(pk=second.pk)).is_ok is False
 
 
+def damage(table: str, column: str, pk: str) -> None:
+    with database.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET secrets = '\\x0102' WHERE {column} = %s", [pk])
+
+
+def test_damaged_credentials_are_mended_by_new_ones() -> None:
+    api = services.create_external_api(OAUTH2)
+    row = connect(api, credentials={"access_token": "a", "refresh_token": "r"})
+    damage("connections_externalapicredential", "connection_id", row.pk)
+    with pytest.raises(Unreadable):
+        services.update_connection(row, {"credentials": {"access_token": "b"}})
+    services.update_connection(row, {"note": "damaged"})
+    services.update_connection(row, {"credentials": {"access_token": "b", "refresh_token": None}})
+    assert dict(services.get_connection(row.pk).credentials) == {"access_token": "b"}
+
+
+def test_a_damaged_provider_is_mended_by_new_secrets() -> None:
+    config = {**STRIPE["api_config"], "api_key": {"key": "old"}}
+    api = services.create_external_api({**STRIPE, "api_config": config})
+    damage("external_apis_externalapi", "id", api.pk)
+    providers.update_external_api(api, {"status": "inactive"})
+    with pytest.raises(Unreadable):
+        providers.update_external_api(api, {"api_config": {"timeout_ms": 5}})
+    providers.update_external_api(api, {"status": "active", "api_config": {"api_key": {"key": "new"}}})
+    assert dict(ExternalApi.objects.get().secrets) == {"api_key.key": "new"}
+    damage("external_apis_externalapi", "id", api.pk)
+    providers.update_external_api(api, {"api_config": {"auth_type": "none", "api_key": None}})
+    assert dict(ExternalApi.objects.get().secrets) == {}
+
+
 def test_soft_delete_keeps_the_credential_and_restore_brings_it_back(stripe: ExternalApi) -> None:
     row = connect(stripe)
     services.delete_connection(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -85,3 +86,21 @@ def test_the_beat_schedule_names_the_task() -> None:
 
     app.loader.import_default_modules()
     assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(app.tasks)
+
+
+def test_a_roll_up_that_broke_off_after_its_commit_is_not_added_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = make_connection()
+    usage.record(stored.pk, is_error=False, at=1_800_000_000)
+
+    @contextmanager
+    def never_forgotten() -> Iterator[usage.Batch]:
+        with suppress(ZeroDivisionError), usage.drain() as batch:
+            yield batch
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(usage_rollup, "drain", never_forgotten)
+        assert usage_rollup.roll_up() == 1
+    usage.record(stored.pk, is_error=True, at=1_800_000_001)
+    assert [usage_rollup.roll_up(), usage_rollup.roll_up()] == [0, 1]
+    assert (row(stored.pk).calls_count, row(stored.pk).errors_count) == (2, 1)

@@ -40,8 +40,8 @@ def test_calls_errors_and_last_use_are_counted(make_client: MakeClient, fake_tim
         client.get("/status/404")
     fake_time.at += 10
     client.get("/balance")
-    with usage.drain() as counts:
-        found = counts[client.target.connection_id]
+    with usage.drain() as batch:
+        found = batch.counts[client.target.connection_id]
     assert (found.calls, found.errors) == (3, 1)
     assert found.last_used_at == datetime.fromtimestamp(fake_time.at, UTC)
 
@@ -51,37 +51,37 @@ def test_a_call_without_a_slot_is_no_use(make_client: MakeClient) -> None:
     client.get("/balance")
     with pytest.raises(Exception, match="rate limit"):
         client.get("/balance")
-    with usage.drain() as counts:
-        assert counts[client.target.connection_id].calls == 1
+    with usage.drain() as batch:
+        assert batch.counts[client.target.connection_id].calls == 1
 
 
 def test_a_connection_that_is_not_stored_is_not_counted(sandbox: Sandbox, allow_loopback: None) -> None:
     target = make_target({"base_url": sandbox.url, "auth_type": "none"}, {})
     ApiClient(type(target)(target.provider_id, "acme", "", "", target.config)).get("/balance")
-    with usage.drain() as counts:
-        assert counts == {}
+    with usage.drain() as batch:
+        assert batch.counts == {}
 
 
 def test_what_is_drained_is_gone_and_what_fails_comes_again() -> None:
     usage.record("conn_a", is_error=True, at=100.5)
-    with pytest.raises(ZeroDivisionError), usage.drain() as counts:
-        counts["conn_a"].calls / 0
+    with pytest.raises(ZeroDivisionError), usage.drain() as batch:
+        batch.counts["conn_a"].calls / 0
     usage.record("conn_a", is_error=False, at=90.0)
     totals = [drained("conn_a"), drained("conn_a"), drained("conn_a")]
     assert totals == [(1, 1), (1, 0), None]
 
 
 def drained(connection_id: str) -> tuple[int, int] | None:
-    with usage.drain() as counts:
-        found = counts.get(connection_id)
+    with usage.drain() as batch:
+        found = batch.counts.get(connection_id)
         return (found.calls, found.errors) if found else None
 
 
 def test_two_roll_ups_never_hold_the_same_counts() -> None:
     usage.record("conn_a", is_error=False, at=1.0)
     with usage.drain() as first, usage.drain() as second:
-        assert "conn_a" in first
-        assert second == {}
+        assert "conn_a" in first.counts
+        assert second.counts == {}
 
 
 def test_an_answer_that_was_lost_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
