@@ -321,6 +321,12 @@ def test_an_origin_is_canonical(url: str, text: str) -> None:
 # --- TLS and proxies -----------------------------------------------------------------------------------------------
 
 
+_KEY_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
 class Authority:
     """A certificate authority for one test, and server contexts with certificates that it signed."""
 
@@ -328,7 +334,9 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        certificate = self._sign(self._name, self._key.public_key(), [x509.BasicConstraints(ca=True, path_length=None)])
+        signs_only = dict.fromkeys(_KEY_USES, False) | {"key_cert_sign": True, "crl_sign": True}
+        extensions = [x509.BasicConstraints(ca=True, path_length=None), x509.KeyUsage(**signs_only)]
+        certificate = self._sign(self._name, self._key.public_key(), extensions)
         self.file = folder / "ca.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -361,8 +369,12 @@ class Authority:
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(days=1))
         )
+        # From Python 3.13 on certificates are held to RFC 5280: the key identifiers, and which extensions are critical.
+        own, issuer = x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier
+        extensions = [*extensions, own.from_public_key(key), issuer.from_issuer_public_key(self._key.public_key())]
         for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
+            is_critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+            builder = builder.add_extension(extension, critical=is_critical)
         return builder.sign(self._key, hashes.SHA256())
 
 

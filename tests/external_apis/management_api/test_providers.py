@@ -222,7 +222,7 @@ def test_rows_that_do_not_open_say_so_in_their_place(settings: Any) -> None:
         "d-cut": "SEALED_VALUE_UNREADABLE",
     }
     assert "'gone'" in detail["b-foreign"].json()["error"]["message"]
-    response = client.send("patch", f"{PROVIDERS}/{moved.pk}", {"name": "x"})
+    response = client.send("patch", f"{PROVIDERS}/{moved.pk}", {"api_config": {"timeout_ms": 5}})
     assert error_of(response) == (500, "SEALED_VALUE_UNREADABLE")
 
 
