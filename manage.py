@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, execute_from_command_line
+from django.db import OperationalError
 
 from config import embedded, runtime
 
@@ -33,11 +34,16 @@ _WITHOUT_SERVERS = frozenset(
 def main(arguments: list[str]) -> None:
     """Run one management command."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    if arguments[1:2] == ["up"]:
+        # Other commands of an embedded installation follow the port of the last `up` (see config.runtime).
+        os.environ.setdefault("PORT", "8000")
     try:
         with _servers(arguments):
             execute_from_command_line(arguments)
     except (CommandError, ImproperlyConfigured) as error:
         sys.exit(f"{error}")
+    except OperationalError as error:
+        sys.exit(f"The database is unavailable: {str(error).strip().splitlines()[0]}")
 
 
 def _servers(arguments: list[str]) -> AbstractContextManager[object]:

@@ -7,9 +7,9 @@ import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 
-from config import lifeline
+from config import lifeline, sealed_under
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # The worker forks; a connection pool's threads would not survive it.
@@ -26,3 +26,8 @@ app.autodiscover_tasks()
 @worker_process_init.connect
 def _end_with_master(**_: object) -> None:
     lifeline.watch_parent()
+
+
+@worker_init.connect
+def _refuse_foreign_keys(**_: object) -> None:
+    sealed_under.end_with_foreign_keys()

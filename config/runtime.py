@@ -27,6 +27,7 @@ POSTGRES_PORT = 5432
 
 _SECRETS = "secrets.env"
 _SOCKETS = "sockets"
+_PORT = "port"
 _GENERATED = ("SECRET_KEY", "ENCRYPTION_KEYS", "JWT_SECRET", "ADMIN_API_KEY", "ADMIN_PASSWORD")
 # A UNIX socket's path holds 108 bytes on Linux and 104 on macOS: a checkout's own path may be longer.
 _SOCKET_PARENT = Path("/tmp")  # noqa: S108 - a fresh private folder below it, its owner and mode checked at each use
@@ -66,6 +67,7 @@ def environment(folder: Path) -> dict[str, str]:
         "DATABASE_URL": postgres_url(sockets, APP_ROLE),
         "MIGRATE_DATABASE_URL": postgres_url(sockets, OWNER_ROLE),
         "REDIS_URL": f"unix://{sockets / 'valkey.sock'}",
+        **_read_port(folder),
         **_read_secrets(folder),
     }
 
@@ -121,6 +123,18 @@ def _new_secrets() -> str:
     }
     warning = "# Made at the first start. Whoever loses this file loses every stored credential: keep a copy elsewhere."
     return "\n".join([warning, *(f"{name}={value}" for name, value in values.items())]) + "\n"
+
+
+def record_port(folder: Path, port: int) -> None:
+    """Remember where `up` serves, so that commands beside it reach its sandbox and name its address."""
+    (folder / _PORT).write_text(str(port), "utf-8")
+
+
+def _read_port(folder: Path) -> dict[str, str]:
+    try:
+        return {"PORT": (folder / _PORT).read_text("utf-8").strip()}
+    except FileNotFoundError:
+        return {}
 
 
 def _read_secrets(folder: Path) -> dict[str, str]:

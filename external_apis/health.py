@@ -14,7 +14,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from external_apis import valkey
-from external_apis.keyring import keyring
+from external_apis.errors import VaultError
+from external_apis.key_registry import compare
 from external_apis.models import EncryptionKey
 
 _TIMEOUT_SECONDS = 2
@@ -42,20 +43,23 @@ def _database_and_keys() -> dict[str, str]:
             applied = {(row[0], row[1]) for row in own.execute("SELECT app, name FROM django_migrations")}
             if missing := _migrations() - applied:
                 return {"database": f"{len(missing)} migrations are not applied", **unknown}
-            key_ids = [row[0] for row in own.execute(f'SELECT id FROM "{EncryptionKey._meta.db_table}"')]  # noqa: S608
+            table = EncryptionKey._meta.db_table
+            registered = own.execute(f'SELECT id, check_value FROM "{table}"').fetchall()  # noqa: S608
     except psycopg.errors.UndefinedTable:
         return {"database": "not migrated", **unknown}
     except psycopg.Error:
         return {"database": "unavailable", **unknown}
-    return {"database": "ok", "encryption_keys": _keys(key_ids)}
+    return {"database": "ok", "encryption_keys": _keys(registered)}
 
 
-def _keys(used: list[str]) -> str:
+def _keys(registered: list[tuple[str, bytes]]) -> str:
     try:
-        missing = sorted(set(used) - set(keyring().key_ids))
+        compare(registered)
+    except VaultError as error:
+        return error.message
     except ImproperlyConfigured:
         return "ENCRYPTION_KEYS is malformed"
-    return f"ENCRYPTION_KEYS does not hold {missing[0]!r}, under which this database is sealed" if missing else "ok"
+    return "ok"
 
 
 def _valkey() -> str:

@@ -70,14 +70,17 @@ def hang(request: Request, _state: State) -> Reply:
 
 
 def fail_at_first(request: Request, state: State) -> Reply:
-    """Fail ``fails`` times for each ``key``, then work. ``status`` (503) or ``how=close`` is the failure."""
-    key = _need_key(request)
+    """Fail ``fails`` times for each ``key``, then work. ``status`` (503) or ``how=close`` is the failure.
+
+    Without a key all callers share one, and after a success it fails anew.
+    """
+    key = request.parameters.get("key") or ""
     fails = request.whole("fails", 1, 1_000)
     status = request.whole("status", 503, 599, 400)
     headers = _retry_after(request, request.parameters.get("retry_after"))
     with state.lock:
         attempt = state.attempts.get(key, 0) + 1
-        state.attempts[key] = attempt
+        state.attempts[key] = 0 if not key and attempt > fails else attempt
     if attempt > fails:
         return answer_json({"ok": True, "attempt": attempt})
     if request.parameters.get("how") == "close":

@@ -20,6 +20,7 @@ case "$1 $2" in
 "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo "$(basename "$0") $*" >>calls ;;
 "-m pip") echo "pip $*" >>calls ;;
 "--version "*) echo Python ;;
+"-c import fcntl"*) exec sh .ci/venv "$3" locked ;;
 "-c import ensurepip, venv") [ ! -e no-ensurepip ] ;;
 "-c import sys; print"*) echo 3.12 ;;
 esac

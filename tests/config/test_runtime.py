@@ -158,3 +158,11 @@ def test_django_environ_understands_the_addresses(folder: Path) -> None:
 def test_celery_spells_a_socket_its_own_way() -> None:
     assert runtime.celery_url("unix:///tmp/x/valkey.sock") == "redis+socket:///tmp/x/valkey.sock"
     assert runtime.celery_url("rediss://host:6380/1") == "rediss://host:6380/1"
+
+
+def test_commands_follow_the_port_of_the_last_up(tmp_path: Path) -> None:
+    runtime.prepare(tmp_path)
+    assert "PORT" not in runtime.environment(tmp_path)
+    runtime.record_port(tmp_path, 8100)
+    assert runtime.overlay({"PORT": ""}, tmp_path)["PORT"] == "8100"
+    assert runtime.overlay({"PORT": "9000"}, tmp_path)["PORT"] == "9000"

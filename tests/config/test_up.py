@@ -74,7 +74,8 @@ def test_a_first_start_serves_and_ctrl_c_stops_everything_in_order(installation:
     assert time.monotonic() - began < 30  # the promise is 10 s on a machine that does nothing else
     assert f"http://127.0.0.1:{installation.port}/admin/" in output
     assert "first-login.env" in output
-    assert not any(secret in output for secret in runtime.environment(installation.folder).values())
+    secrets = {name: value for name, value in runtime.environment(installation.folder).items() if name != "PORT"}
+    assert not any(secret in output for secret in secrets.values())
     assert _status(installation, "/admin/login/") == 200
     for part in MARKS:
         _pid_of(installation, part)
@@ -149,6 +150,32 @@ def test_a_closed_terminal_stops_it_too(installation: Installation) -> None:
     installation.wait_until_gone(5)
 
 
+def test_a_terminal_whose_session_is_led_by_make_stops_it_too(installation: Installation) -> None:
+    """The kernel's SIGHUP goes to the leader of the session alone, and make waits for its child."""
+    leader, terminal = os.openpty()
+    starter = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, 'manage.py', 'up'])"],
+        cwd=runtime.CHECKOUT,
+        env=installation.environ(),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=_take_terminal_and_ignore_its_end,  # noqa: PLW1509 - as make does
+    )
+    os.close(terminal)
+    seen = b""
+    while b"Stop with Ctrl-C" not in seen:
+        seen += os.read(leader, 4096)
+    os.close(leader)
+    starter.wait(40)
+    installation.wait_until_gone(5)
+
+
+def _take_terminal_and_ignore_its_end() -> None:
+    _take_terminal()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _take_terminal() -> None:
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -186,18 +213,33 @@ def test_a_second_start_in_the_same_folder_is_one_line(installation: Installatio
     assert f"is in use by process {owner.pid} (" in output
 
 
-def test_a_database_sealed_under_other_keys_is_refused_and_nothing_is_written(installation: Installation) -> None:
+@pytest.mark.parametrize("keys", ["other:{}", "{id}:{}"], ids=["another id", "another key under that id"])
+def test_a_database_sealed_under_other_keys_is_refused_and_nothing_is_written(
+    installation: Installation, keys: str
+) -> None:
     installation.run("manage.py", "shell", "-v", "0", "-c", "pass")
     assert installation.run("manage.py", "migrate", "-v", "0")[0] == 0
     assert installation.run("manage.py", "setup")[0] == 0
     before = _row_counts(installation)
     mine = runtime.environment(installation.folder)["ENCRYPTION_KEYS"]
     key_id = mine.partition(":")[0]
-    status, output = installation.run("manage.py", "up", ENCRYPTION_KEYS="other:" + "A" * 43 + "=")
-    assert status
-    assert key_id in output
-    assert mine.partition(":")[2] not in output
-    assert "Traceback" not in output
+    foreign = keys.format("A" * 43 + "=", id=key_id)
+    status, output = installation.run("manage.py", "up", ENCRYPTION_KEYS=foreign)
+    refusals = [(status, output)]
+    # However else a process is started: by hand, by a container, by an init system.
+    servers = installation.serve()
+    commands = (
+        ("manage.py", "setup"),
+        ("-c", "import config.wsgi"),
+        ("-m", "celery", "-A", "config", "worker", "--concurrency", "1"),
+    )
+    refusals += [installation.run(*command, ENCRYPTION_KEYS=foreign) for command in commands]
+    servers.communicate(timeout=30)
+    for status, output in refusals:
+        assert status, output
+        assert key_id in output
+        assert mine.partition(":")[2] not in output
+        assert "Traceback" not in output
     assert _row_counts(installation) == before
 
 

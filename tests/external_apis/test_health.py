@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from external_apis.crypto import Keyring
 from external_apis.keyring import keyring
 from external_apis.models import EncryptionKey
 from tests.rest import RestClient
@@ -67,3 +68,14 @@ def test_a_key_that_is_missing() -> None:
     status, body = _ask()
     assert status == 503
     assert "'lost'" in body["checks"]["encryption_keys"]
+
+
+def test_another_key_under_a_registered_id() -> None:
+    """Such a process would seal what nobody else can open."""
+    stranger = Keyring({keyring().writing_key_id: b"?" * 32})
+    key_id = stranger.writing_key_id
+    check_value = stranger.seal(b"external-apis", f"external_apis.encryptionkey:{key_id}:check_value")
+    EncryptionKey.objects.update_or_create(id=key_id, defaults={"check_value": bytes(check_value)})
+    status, body = _ask()
+    assert status == 503
+    assert "is not the one of that id" in body["checks"]["encryption_keys"]

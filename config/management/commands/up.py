@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from config import embedded, processes, supervisor
+from config import embedded, processes, runtime, supervisor
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -38,18 +38,23 @@ class Command(BaseCommand):
         self.parent = os.getppid() if options["stop_with_parent"] else None
         self.began = time.monotonic()
         self.is_announced = False
+        self.terminal = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
         try:
             with supervisor.stop_signals(), _servers() as servers:
                 _refuse_busy_ports()
+                if settings.EMBEDDED:
+                    runtime.record_port(settings.VAR_DIR, settings.PORT)
                 _prepare_database()
                 supervisor.run(_programs(), servers=servers, environ=_environ(), on_tick=self.tick)
         except supervisor.StopRequested as reason:
             self.say(f"Stopped ({reason}).")
 
     def tick(self) -> None:
-        """Announce the first answer; ask for a stop when the parent is gone."""
+        """Announce the first answer; ask for a stop when the parent or the terminal is gone."""
         if self.parent not in (None, os.getppid()):
             raise supervisor.StopRequested("its parent ended")
+        if self.terminal is not None and supervisor.is_hung_up(self.terminal):
+            raise supervisor.StopRequested("its terminal was closed")
         if not self.is_announced and _answers():
             self.is_announced = True
             self.announce()

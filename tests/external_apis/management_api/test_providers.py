@@ -107,7 +107,7 @@ def test_filters() -> None:
     ("query", "name"),
     [
         ("limit=0", "limit"),
-        ("limit=201", "limit"),
+        ("limit=1001", "limit"),
         ("limit=ten", "limit"),
         ("limit=", "limit"),
         ("offset=-1", "offset"),
