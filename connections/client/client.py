@@ -21,7 +21,8 @@ from connections.client.events import Event, Listener, redact
 from connections.client.outgoing import Outgoing, refuse
 from connections.client.redirects import MAX_REDIRECTS, next_request
 from connections.client.retry import Clock, RetryPolicy, is_repeatable
-from external_apis.errors import BadAnswer, CallError, RateLimited
+from connections.client.verbs import Verbs
+from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited
 from external_apis.ids import new_id
 from external_apis.rate_limit import outbound_limits
 from external_apis.transport import Answer, shared_transport
@@ -50,10 +51,10 @@ class _Call:
     hops: int = 0
 
 
-class ApiClient:
+class ApiClient(Verbs):
     """Calls one provider through one connection; safe to share between threads.
 
-    Every method returns a `requests.Response` for answers below 400 and raises the tree of `external_apis.errors`
+    `request` returns a `requests.Response` for answers below 400 and raises the tree of `external_apis.errors`
     otherwise: `UpstreamError` and its kinds, `CallTimeout`, `ConnectFailed`, `BadAnswer`, `EgressRefused`,
     `RateLimited` when no slot comes free within the time-out, and `InvalidInput` for arguments that cannot be sent.
     """
@@ -73,28 +74,13 @@ class ApiClient:
         self._clock = clock or Clock()
         self.on_event = on_event
         self._transport = transport or shared_transport()
-        self._composer = Composer(config)
+        self._composer = Composer(config, target.variables())
         self._origin = self._composer.origin
         self._policy = RetryPolicy.of(config.retry_config)
         self._timeout_ms = config.timeout_ms or DEFAULT_TIMEOUT_MS
         limit = config.rate_limit
         scope_key = target.provider_id if limit and limit.scope == "provider" else target.connection_id
         self._limits = outbound_limits(limit, scope_key) if limit else ()
-
-    def get(self, path: str, params: Any = None, **options: Any) -> requests.Response:
-        return self.request("GET", path, params=params, **options)
-
-    def post(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("POST", path, data=data, **options)
-
-    def put(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("PUT", path, data=data, **options)
-
-    def patch(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("PATCH", path, data=data, **options)
-
-    def delete(self, path: str, **options: Any) -> requests.Response:
-        return self.request("DELETE", path, **options)
 
     def request(
         self,
@@ -116,6 +102,20 @@ class ApiClient:
         ``deadline_ms`` bounds all attempts and waits together (120 s, or the time-out if that is longer).
         """
         request = self._composer.compose(method, path, params, data, json, headers)
+        return self._perform(request, timeout_ms, deadline_ms)
+
+    def follow(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        deadline_ms: int | None = None,
+    ) -> requests.Response:
+        """GET a URL that an answer of the provider named, such as its next page; raises `EgressRefused` elsewhere."""
+        return self._perform(self._composer.compose_url(url, headers), timeout_ms, deadline_ms)
+
+    def _perform(self, request: Outgoing, timeout_ms: int | None, deadline_ms: int | None) -> requests.Response:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
         deadline_ms = max(_DEFAULT_DEADLINE_MS, timeout_ms) if deadline_ms is None else deadline_ms
         if timeout_ms <= 0 or deadline_ms <= 0:
@@ -131,13 +131,18 @@ class ApiClient:
     # --- one call ---
 
     def _count(self, request: Outgoing, call: _Call) -> Answer:
-        is_error = True
+        started = self._clock.monotonic()
+        outcome: dict[str, Any] = {"reason": "INTERRUPTED"}
         try:
             answer = self._call(request, call)
-            is_error = False
+            outcome = {"status": answer.status}
+        except ApiManagerError as error:
+            outcome = {"reason": error.code, "status": getattr(error, "upstream_status", None)}
+            raise
         finally:
             if call.sent and self.target.connection_id:
-                usage.record(self.target.connection_id, is_error=is_error, at=self._clock.now())
+                usage.record(self.target.connection_id, is_error="reason" in outcome, at=self._clock.now())
+            self._tell("outcome", call, seconds=self._clock.monotonic() - started, **outcome)
         return answer
 
     def _call(self, request: Outgoing, call: _Call) -> Answer:

@@ -34,10 +34,12 @@ class Event:
 
     ``attempt``: a request is about to be sent. ``redirect``: the same, after a redirect. ``answer``: it was answered
     with ``status`` after ``seconds``. ``failure``: it was not, or with an error, for ``reason``. ``wait``: the client
-    waits for ``seconds`` because of ``reason`` (``rate_limit`` or an error's code).
+    waits for ``seconds`` because of ``reason`` (``rate_limit`` or an error's code). ``refresh``: the credential is
+    renewed. ``outcome``: the call has ended after ``seconds``, with ``status`` or with the error whose code is
+    ``reason``; it comes once for every call that could be composed, whatever became of it.
     """
 
-    kind: Literal["attempt", "redirect", "answer", "failure", "wait"]
+    kind: Literal["attempt", "redirect", "answer", "failure", "wait", "refresh", "outcome"]
     request_id: str
     attempt: int
     seconds: float = 0.0

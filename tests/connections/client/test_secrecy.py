@@ -60,7 +60,7 @@ def test_an_event_shows_the_request_with_its_secrets_blacked_out(make_client: Ma
     assert shown.headers["X-Trace"] == "t1"
     assert shown.body_bytes == 18
     assert "hunter22" not in repr(events)
-    assert [event.kind for event in events] == ["attempt", "answer"]
+    assert [event.kind for event in events] == ["attempt", "answer", "outcome"]
 
 
 @pytest.mark.django_db(transaction=True)
