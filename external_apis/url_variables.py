@@ -86,6 +86,8 @@ def read_values(
             problems[name] = "is missing; the provider's URL needs it"
         elif not isinstance(given, str) or not given or len(given) > _MAX_LENGTH:
             problems[name] = f"is not a text of 1 to {_MAX_LENGTH} characters"
+        elif not given.strip("."):
+            problems[name] = "is nothing but dots"  # which would lead to another folder of a path
         elif not _matches(variable.pattern, given):
             problems[name] = f"does not match {variable.pattern}"
         else:
@@ -117,11 +119,7 @@ def fill_path(path: str, values: Mapping[str, str]) -> str:
     """Put values into a path, percent-encoded; names that are not declared stay as they are."""
     if "{" not in path or not values:
         return path
-    filled = _replace(path, values, _as_path_part)
-    for before, after in zip(path.partition("?")[0].split("/"), filled.partition("?")[0].split("/"), strict=True):
-        if before != after and after.strip(".") == "":
-            raise _Misfit(_VARIABLE.findall(before)[0], "would lead to another folder of the provider's path")
-    return filled
+    return _replace(path, values, _as_path_part)
 
 
 def fill_text(text: str, values: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from external_apis.errors import CallError, CallTimeout, ConnectFailed, Upstream
 
 if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
-    from external_apis.api_config import RetryConfig
+    from external_apis.call_config import RetryConfig
 
 __all__ = ["Clock", "RetryPolicy", "is_repeatable", "parse_retry_after"]
 

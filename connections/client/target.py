@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from external_apis.api_config import ApiConfig, secret_values
+from external_apis.api_config import ApiConfig, secret_values, url_values
 from external_apis.crypto import Secrets
 
 __all__ = ["Target"]
@@ -31,6 +31,10 @@ class Target:
     @property
     def name(self) -> str:
         return f"{self.provider_slug}/{self.connection_slug}"
+
+    def variables(self) -> dict[str, str]:
+        """Return the values of the provider's URL variables; raises `InvalidInput` that names what is missing."""
+        return url_values(self.config, self.provider_data)
 
     def secrets(self) -> frozenset[str]:
         """Return every secret value that a request of this target could carry."""

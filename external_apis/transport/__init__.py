@@ -7,8 +7,9 @@ calls again, and is checked again. `GuardedSession` is the same for code that wa
 """
 
 from external_apis.transport.bodies import MAX_BODY_BYTES
+from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.exchange import Answer, Transport, shared_transport
 from external_apis.transport.origin import Origin
 from external_apis.transport.session import GuardedSession
 
-__all__ = ["MAX_BODY_BYTES", "Answer", "GuardedSession", "Origin", "Transport", "shared_transport"]
+__all__ = ["MAX_BODY_BYTES", "Answer", "ClientCertificate", "GuardedSession", "Origin", "Transport", "shared_transport"]

@@ -24,6 +24,7 @@ from urllib3.util import Url, create_urllib3_context, make_headers, parse_url
 from external_apis.egress import Policy, current_policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
 from external_apis.transport.bodies import MAX_BODY_BYTES, read_bounded
+from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.origin import Origin
 from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection, PlainConnection, TLSConnection
 
@@ -49,13 +50,12 @@ class Answer:
 class Transport:
     """Keeps connections alive by origin; one for a policy and process (`shared_transport`), used by all threads."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, certificate: ClientCertificate | None = None) -> None:
         self.policy = policy
-        self._tls = create_urllib3_context()
-        self._tls.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-        if policy.ca_file:
-            self._tls.load_verify_locations(policy.ca_file)
-        self._tls.sslsocket_class = DeadlineTLSSocket
+        self._tls = self._proxy_tls = _tls_context(policy)
+        if certificate is not None:
+            self._tls = _tls_context(policy)
+            certificate.load_into(self._tls)
         self._proxy = parse_url(policy.proxy) if policy.proxy else None
         self._proxy_headers = _proxy_headers(self._proxy)
         self._idle: dict[Origin, deque[tuple[float, GuardedConnection]]] = {}
@@ -200,7 +200,7 @@ class Transport:
         hop = Origin.of(self._proxy._replace(auth=None))
         options: dict[str, Any] = {
             "proxy": self._proxy,
-            "proxy_config": ProxyConfig(self._tls, False, None, None),
+            "proxy_config": ProxyConfig(self._proxy_tls, False, None, None),
         }
         if origin.scheme == "https" or hop.scheme == "https":
             connection: GuardedConnection = TLSConnection(
@@ -213,14 +213,26 @@ class Transport:
         return connection
 
 
-def shared_transport(policy: Policy | None = None) -> Transport:
-    """Return this process's transport for the policy, or for that of the settings."""
-    return _make_transport(policy or current_policy())
+def shared_transport(policy: Policy | None = None, certificate: ClientCertificate | None = None) -> Transport:
+    """Return this process's transport for the policy, or for that of the settings.
+
+    With a certificate it is one of its own, whose connections are shared by nobody else.
+    """
+    return _make_transport(policy or current_policy(), certificate)
 
 
-@lru_cache(maxsize=16)
-def _make_transport(policy: Policy) -> Transport:
-    return Transport(policy)
+@lru_cache(maxsize=64)
+def _make_transport(policy: Policy, certificate: ClientCertificate | None) -> Transport:
+    return Transport(policy, certificate)
+
+
+def _tls_context(policy: Policy) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    if policy.ca_file:
+        context.load_verify_locations(policy.ca_file)
+    context.sslsocket_class = DeadlineTLSSocket
+    return context
 
 
 def _forget_connections() -> None:

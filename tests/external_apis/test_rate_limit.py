@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from external_apis import valkey
-from external_apis.api_config import RateLimit
+from external_apis.call_config import RateLimit
 from external_apis.errors import ServiceUnavailable
 from external_apis.rate_limit import Limit, LocalLimiter, decide, outbound_limits, own_limit
 
