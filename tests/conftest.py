@@ -17,6 +17,7 @@ import pytest
 from django.conf import settings
 
 from config import embedded, runtime
+from external_apis import changes
 
 _OURS = [
     "DATABASE_URL",
@@ -65,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers after the last fixture is torn down."""
     _services.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_connections_of_another_test() -> None:
+    """Emptying the tables is no change that anybody announces."""
+    changes.forget_everything()
 
 
 def _let_owner_create_databases(folder: Path) -> None:

@@ -84,8 +84,8 @@ def execute(request: Request, state: State) -> Reply:
         return answer_json({"errors": [{"message": str(error)}]}, 400)
     cost = _charge(request, operation.fields, state)
     if cost is not None and cost.pop("isRefused"):
-        error = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
-        return answer_json({"errors": [error], "extensions": {"cost": cost}})
+        throttled = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
+        return answer_json({"errors": [throttled], "extensions": {"cost": cost}})
     data: dict[str, Any] = {}
     errors: list[dict[str, Any]] = []
     for field in operation.fields:
