@@ -272,6 +272,8 @@ class UpstreamError(CallError):
     """
 
     code = "UPSTREAM_ERROR"
+    wants_refresh = False
+    """Whether a renewed credential may help."""
 
     def __init__(
         self,

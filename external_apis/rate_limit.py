@@ -5,8 +5,13 @@ on by the emission interval, and a unit is admitted while it lies no further ahe
 clock is Valkey's own, so that machines need not agree on the time.
 
 A GCRA with burst b and emission interval e admits at most ``b + floor(T / e)`` units in a window T. Providers count a
-window for themselves, so calls out use a small burst, ``b = max(1, N // 25)``, and ``e = T / (N - b + 1)``, which
-admits exactly N in any window. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
+window for themselves, so calls out use a small burst, ``b = max(1, N // 50)`` unless one is configured, and
+``e = T / (N - b + 1)``, which admits exactly N in any window and at least 98 % of N where calls never cease. A larger
+burst lets more come at once after a rest, and fewer where they never cease. A weight of w calls needs a burst of w or
+more. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
+
+Beside its limits a scope may have two marks in Valkey, read in the same round trip: the time until which the provider
+wants no call at all (`slow_down`), and the time until which interactive calls wait, for which batch calls stand back.
 """
 
 from __future__ import annotations
@@ -23,9 +28,23 @@ from external_apis import valkey
 from external_apis.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Decision", "Limit", "LocalLimiter", "decide", "outbound_limits", "own_limit"]
+__all__ = [
+    "MAX_PAUSE_SECONDS",
+    "Decision",
+    "Limit",
+    "LocalLimiter",
+    "Turn",
+    "decide",
+    "outbound_limits",
+    "own_limit",
+    "pause_seconds",
+    "slow_down",
+]
+
+MAX_PAUSE_SECONDS = 3600.0
+"""A provider that wants a longer rest than this is asked again after it, in case it erred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,20 @@ class Decision:
     limit: Limit | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a call out asks for its slot within ``scope_key``.
+
+    A batch call (``is_batch``) stands back while an interactive one waits; one that waits for at most
+    ``patience_seconds`` is known to wait. ``heeds_pause`` is off for whoever has just waited out the provider's pause.
+    """
+
+    scope_key: str
+    is_batch: bool = False
+    patience_seconds: float = 0.0
+    heeds_pause: bool = True
+
+
 class RateLimitConfig(Protocol):
     """The part of a provider's ``rate_limit`` block (seed 000) that is read here."""
 
@@ -65,6 +98,10 @@ class RateLimitConfig(Protocol):
     def requests_per_hour(self) -> int | None: ...
     @property
     def requests_per_day(self) -> int | None: ...
+    @property
+    def burst(self) -> int | None: ...
+    @property
+    def weights(self) -> Mapping[str, int]: ...
 
 
 def outbound_limits(config: RateLimitConfig, scope_key: str) -> tuple[Limit, ...]:
@@ -76,9 +113,10 @@ def outbound_limits(config: RateLimitConfig, scope_key: str) -> tuple[Limit, ...
         ("day", 86400, config.requests_per_day),
     )
     limits = []
+    heaviest = max(config.weights.values(), default=1)
     for name, seconds, count in windows:
         if count is not None:
-            burst = max(1, count // 25)
+            burst = min(count, max(config.burst or count // 50, heaviest, 1))
             limits.append(Limit(_key(scope_key, name), count, seconds, burst, _emission(seconds, count - burst + 1)))
     return tuple(limits)
 
@@ -88,23 +126,47 @@ def own_limit(scope_key: str, count: int, period_seconds: int) -> Limit:
     return Limit(_key(scope_key, str(period_seconds)), count, period_seconds, count, _emission(period_seconds, count))
 
 
-def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
+def decide(limits: Sequence[Limit], cost: int = 1, turn: Turn | None = None) -> Decision:
     """Charge ``cost`` units to every limit, or to none when one of them refuses, in one round trip.
 
-    Raises ValueError for a cost that some limit's burst can never admit, and `ServiceUnavailable` without Valkey.
+    A ``turn`` adds what calls out heed beside their limits. Raises ValueError for a cost that some limit's burst can
+    never admit, and `ServiceUnavailable` without Valkey.
     """
-    if not limits:
+    if not limits and turn is None:
         return Decision(allowed=True)
     _check_cost(limits, cost)
-    arguments: list[Any] = [cost]
+    keys = [limit.key for limit in limits]
+    arguments: list[Any] = [cost, len(limits), 0, 1, 0]
+    if turn is not None:
+        keys += (_key(turn.scope_key, "pause"), _key(turn.scope_key, "waiting"))
+        arguments[2:] = int(turn.is_batch), int(turn.heeds_pause), int(turn.patience_seconds * 1e6)
     for limit in limits:
         arguments += (limit.emission_us, limit.burst)
     client = valkey.client()
     try:
-        answer = _script(client)(keys=[limit.key for limit in limits], args=arguments, client=client)
+        answer = _script(client)(keys=keys, args=arguments, client=client)
     except redis.RedisError:
         raise ServiceUnavailable(valkey.UNAVAILABLE) from None
     return _decision(limits, [int(number) for number in answer])
+
+
+def slow_down(scope_key: str, seconds: float) -> None:
+    """Let no process take a slot of a scope for so long: the provider has said that it wants no call before.
+
+    A longer pause that is set already stays. Raises `ServiceUnavailable` without Valkey.
+    """
+    client = valkey.client()
+    pause_us = int(min(seconds, MAX_PAUSE_SECONDS) * 1e6)
+    if pause_us > 0:
+        with valkey.translate_errors():
+            _pause(client)(keys=[_key(scope_key, "pause")], args=[pause_us], client=client)
+
+
+def pause_seconds(scope_key: str) -> float:
+    """Return how long a scope is still slowed down; raises `ServiceUnavailable` without Valkey."""
+    with valkey.translate_errors():
+        left_ms: Any = valkey.client().pttl(_key(scope_key, "pause"))
+    return max(0, int(left_ms)) / 1000
 
 
 class LocalLimiter:
@@ -163,7 +225,8 @@ def _check_cost(limits: Sequence[Limit], cost: int) -> None:
 
 def _decision(limits: Sequence[Limit], answer: list[int]) -> Decision:
     wait_us, remaining, reset_us, tightest = answer
-    return Decision(wait_us == 0, wait_us / 1e6, remaining, reset_us / 1e6, limits[tightest - 1])
+    limit = limits[tightest - 1] if limits else None
+    return Decision(wait_us == 0, wait_us / 1e6, remaining, reset_us / 1e6, limit)
 
 
 @lru_cache(maxsize=8)
@@ -171,24 +234,41 @@ def _script(client: redis.Redis) -> Any:
     return client.register_script(_LUA)
 
 
-# KEYS: one for a limit. ARGV: cost, then emission interval (us) and burst of each limit.
+@lru_cache(maxsize=8)
+def _pause(client: redis.Redis) -> Any:
+    return client.register_script(_PAUSE)
+
+
+# KEYS: one for a limit; for calls out also the marks "pause" and "waiting". ARGV: cost, number of limits, whether a
+# batch asks, whether the pause is heeded, longest wait (us) of who asks; then emission interval (us) and burst of each.
 # Answers: wait (us, 0 when admitted), units left and time to full (us) of the tightest limit, and its index.
 # An arrival time further ahead than a full burst comes from a changed limit or a clock set back, and is cut off.
+# Who waits is remembered for 50 ms longer than it takes, so that it finds its slot before a batch does.
 _LUA = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local stored = redis.call('MGET', unpack(KEYS))
-local cost = tonumber(ARGV[1])
+local cost, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local arrivals, wait = {}, 0
-for i = 1, #KEYS do
-  local emission, burst = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+for i = 1, count do
+  local emission, burst = tonumber(ARGV[2 * i + 4]), tonumber(ARGV[2 * i + 5])
   local arrival = math.min(math.max(tonumber(stored[i] or 0), now), now + burst * emission)
   arrivals[i] = arrival
   wait = math.max(wait, arrival + cost * emission - burst * emission - now)
 end
+if #KEYS > count then
+  local waiting = tonumber(stored[count + 2] or 0)
+  if ARGV[4] == '1' then wait = math.max(wait, tonumber(stored[count + 1] or 0) - now) end
+  if ARGV[3] == '1' then
+    wait = math.max(wait, waiting - now)
+  elseif wait > 0 and wait <= tonumber(ARGV[5]) then
+    waiting = math.max(waiting, now + wait + 50000)
+    redis.call('SET', KEYS[count + 2], string.format('%.0f', waiting), 'PX', math.ceil((waiting - now) / 1000))
+  end
+end
 local least, reset, tightest = -1, 0, 1
-for i = 1, #KEYS do
-  local emission, burst = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+for i = 1, count do
+  local emission, burst = tonumber(ARGV[2 * i + 4]), tonumber(ARGV[2 * i + 5])
   local arrival = arrivals[i]
   if wait <= 0 then
     arrival = arrival + cost * emission
@@ -200,4 +280,14 @@ for i = 1, #KEYS do
   end
 end
 return {math.max(wait, 0), least, reset, tightest}
+"""
+
+# KEYS: the mark "pause". ARGV: how long (us).
+_PAUSE = """
+local time = redis.call('TIME')
+local ends = time[1] * 1000000 + time[2] + ARGV[1]
+if ends > tonumber(redis.call('GET', KEYS[1]) or 0) then
+  redis.call('SET', KEYS[1], string.format('%.0f', ends), 'PX', math.ceil(ARGV[1] / 1000))
+end
+return 0
 """

@@ -82,14 +82,8 @@ def read_values(
         given = provider_data.get(name, variable.default)
         if isinstance(given, int) and not isinstance(given, bool):
             given = str(given)
-        if given is None:
-            problems[name] = "is missing; the provider's URL needs it"
-        elif not isinstance(given, str) or not given or len(given) > _MAX_LENGTH:
-            problems[name] = f"is not a text of 1 to {_MAX_LENGTH} characters"
-        elif not given.strip("."):
-            problems[name] = "is nothing but dots"  # which would lead to another folder of a path
-        elif not _matches(variable.pattern, given):
-            problems[name] = f"does not match {variable.pattern}"
+        if problem := _value_problem(given, variable.pattern):
+            problems[name] = problem
         else:
             values[name] = given
     for url in urls:
@@ -125,6 +119,18 @@ def fill_path(path: str, values: Mapping[str, str]) -> str:
 def fill_text(text: str, values: Mapping[str, str]) -> str:
     """Put values into a text that is no URL, such as the region of a signature."""
     return _replace(text, values, lambda _name, value: value)
+
+
+def _value_problem(given: Any, pattern: str) -> str | None:
+    if given is None:
+        return "is missing; the provider's URL needs it"
+    if not isinstance(given, str) or not given or len(given) > _MAX_LENGTH:
+        return f"is not a text of 1 to {_MAX_LENGTH} characters"
+    if not given.strip("."):
+        return "is nothing but dots"  # which would lead to another folder of a path
+    if not _matches(pattern, given):
+        return f"does not match {pattern}"
+    return None
 
 
 def _replace(text: str, values: Mapping[str, str], encode: Callable[[str, str], str]) -> str:

@@ -20,6 +20,7 @@ from external_apis.errors import (
 )
 
 if TYPE_CHECKING:
+    from connections.client.outcomes import Verdict
     from connections.client.outgoing import Outgoing
     from external_apis.transport import Answer
 
@@ -58,31 +59,37 @@ def build_response(request: Outgoing, answer: Answer, elapsed_seconds: float) ->
     return response
 
 
-def build_error(name: str, answer: Answer, *, now: float, request_id: str, attempts: int) -> UpstreamError:
-    """Return the error for a status of 400 and above; ``name`` is that of the provider.
+def build_error(
+    name: str, answer: Answer, verdict: Verdict, *, now: float, request_id: str, attempts: int
+) -> UpstreamError:
+    """Return the error for an answer that is no success; ``name`` is that of the provider.
 
-    An upstream that failed with a 5xx may have done its work before; one that refused (4xx, 503) has not.
+    An upstream that failed with a 5xx may have done its work before; one that refused (4xx, 503) has not. What a 2xx
+    that reports an error has done, nobody knows.
     """
-    kind: type[UpstreamError]
-    match answer.status:
-        case 401:
-            kind = UpstreamUnauthorized
-        case 429:
-            kind = UpstreamRateLimited
-        case status if status < 500:
-            kind = UpstreamClientError
-        case _:
-            kind = UpstreamServerError
-    return kind(
-        f"{name} answered with status {answer.status}.",
-        upstream_status=answer.status,
+    message = f"{name} answered with status {answer.status}"
+    status, is_refusal = answer.status, verdict.action in ("rate_limited", "refresh_then_retry")
+    error = _kind_of(status, verdict)(
+        f"{message}: {verdict.message}" if verdict.message else f"{message}.",
+        upstream_status=status,
         upstream_request_id=_find_request_id(answer),
         body=answer.body[:MAX_ERROR_BODY_BYTES],
         retry_after_seconds=parse_retry_after(answer.headers.get("Retry-After"), now),
         request_id=request_id,
         attempts=attempts,
-        may_have_happened=answer.status >= 500 and answer.status != 503,
+        may_have_happened=not is_refusal and (status < 400 or (status >= 500 and status != 503)),
     )
+    error.is_transient = verdict.action in ("retry", "rate_limited")
+    error.wants_refresh = verdict.action == "refresh_then_retry"
+    return error
+
+
+def _kind_of(status: int, verdict: Verdict) -> type[UpstreamError]:
+    if verdict.action == "refresh_then_retry" or status == 401:
+        return UpstreamUnauthorized
+    if verdict.action == "rate_limited" or status == 429:
+        return UpstreamRateLimited
+    return UpstreamServerError if status >= 500 else UpstreamClientError
 
 
 def _find_request_id(answer: Answer) -> str:

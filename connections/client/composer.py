@@ -32,7 +32,7 @@ class Composer:
         self._variables = variables or {}
         parts = parse_url(fill_url(config.base_url, self._variables))
         self.origin = Origin.of(parts)
-        self._base_path = parts.path or ""
+        self.base_path = parts.path or ""
         self._encoding = config.request_encoding
         self._key_name = _key_in_query(config)
         fields = {
@@ -59,7 +59,7 @@ class Composer:
         if method not in _METHODS:
             raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
         path = fill_path(path, self._variables)
-        request = Outgoing(method, self.origin, join_path(self._base_path, path), self._headers.copy())
+        request = Outgoing(method, self.origin, join_path(self.base_path, path), self._headers.copy())
         if params and (query := encode_query(params)):
             request.add_query(query)
         self._add_body(request, data, json)
