@@ -10,14 +10,16 @@ window for themselves, so calls out use a small burst, ``b = max(1, N // 50)`` u
 burst lets more come at once after a rest, and fewer where they never cease. A weight of w calls needs a burst of w or
 more. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
 
-Beside its limits a scope may have two marks in Valkey, read in the same round trip: the time until which the provider
-wants no call at all (`slow_down`), and the time until which interactive calls wait, for which batch calls stand back.
+Calls out also heed, in the same round trip, the time until which the provider wants no call at all (`slow_down`), and
+the time until which interactive calls wait, for which batch calls stand back.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,11 +38,13 @@ __all__ = [
     "Limit",
     "LocalLimiter",
     "Turn",
+    "Windows",
     "decide",
     "outbound_limits",
     "own_limit",
     "pause_seconds",
     "slow_down",
+    "take_slot",
 ]
 
 MAX_PAUSE_SECONDS = 3600.0
@@ -74,14 +78,30 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Windows:
+    """The limits of calls out in one scope, ready to be decided together."""
+
+    scope_key: str
+    limits: tuple[Limit, ...]
+    heaviest: int
+    """The largest cost that can ever be admitted."""
+    rules: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, config: RateLimitConfig, scope_key: str) -> Windows:
+        limits = outbound_limits(config, scope_key)
+        rules = (_RULE.pack(_PLACES[limit.period_seconds], limit.emission_us, limit.burst) for limit in limits)
+        return cls(scope_key, limits, min((limit.burst for limit in limits), default=1), b"".join(rules))
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """How a call out asks for its slot within ``scope_key``.
+    """How a call out asks for its slot.
 
     A batch call (``is_batch``) stands back while an interactive one waits; one that waits for at most
     ``patience_seconds`` is known to wait. ``heeds_pause`` is off for whoever has just waited out the provider's pause.
     """
 
-    scope_key: str
     is_batch: bool = False
     patience_seconds: float = 0.0
     heeds_pause: bool = True
@@ -126,28 +146,37 @@ def own_limit(scope_key: str, count: int, period_seconds: int) -> Limit:
     return Limit(_key(scope_key, str(period_seconds)), count, period_seconds, count, _emission(period_seconds, count))
 
 
-def decide(limits: Sequence[Limit], cost: int = 1, turn: Turn | None = None) -> Decision:
+def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
     """Charge ``cost`` units to every limit, or to none when one of them refuses, in one round trip.
 
-    A ``turn`` adds what calls out heed beside their limits. Raises ValueError for a cost that some limit's burst can
-    never admit, and `ServiceUnavailable` without Valkey.
+    Raises ValueError for a cost that some limit's burst can never admit, and `ServiceUnavailable` without Valkey.
     """
-    if not limits and turn is None:
+    if not limits:
         return Decision(allowed=True)
     _check_cost(limits, cost)
-    keys = [limit.key for limit in limits]
-    arguments: list[Any] = [cost, len(limits), 0, 1, 0]
-    if turn is not None:
-        keys += (_key(turn.scope_key, "pause"), _key(turn.scope_key, "waiting"))
-        arguments[2:] = int(turn.is_batch), int(turn.heeds_pause), int(turn.patience_seconds * 1e6)
+    arguments: list[Any] = [cost]
     for limit in limits:
         arguments += (limit.emission_us, limit.burst)
     client = valkey.client()
     try:
-        answer = _script(client)(keys=keys, args=arguments, client=client)
+        answer = _script(client)(keys=[limit.key for limit in limits], args=arguments, client=client)
     except redis.RedisError:
         raise ServiceUnavailable(valkey.UNAVAILABLE) from None
     return _decision(limits, [int(number) for number in answer])
+
+
+def take_slot(windows: Windows, turn: Turn, cost: int = 1) -> float:
+    """Take ``cost`` slots of all windows and return 0, or none and return the seconds to wait, in one round trip.
+
+    Raises ValueError for a cost that some window's burst can never admit, and `ServiceUnavailable` without Valkey.
+    """
+    if not 1 <= cost <= windows.heaviest:
+        raise ValueError("a cost has to be at least 1 and at most the burst of each limit")
+    asked = _ASKED.pack(cost, turn.is_batch, turn.heeds_pause, turn.patience_seconds * 1e6)
+    try:
+        return _run("take", windows.scope_key, asked + windows.rules) / 1e6
+    except redis.RedisError:
+        raise ServiceUnavailable(valkey.UNAVAILABLE) from None
 
 
 def slow_down(scope_key: str, seconds: float) -> None:
@@ -155,18 +184,15 @@ def slow_down(scope_key: str, seconds: float) -> None:
 
     A longer pause that is set already stays. Raises `ServiceUnavailable` without Valkey.
     """
-    client = valkey.client()
-    pause_us = int(min(seconds, MAX_PAUSE_SECONDS) * 1e6)
-    if pause_us > 0:
+    if seconds > 0:
         with valkey.translate_errors():
-            _pause(client)(keys=[_key(scope_key, "pause")], args=[pause_us], client=client)
+            _run("pause", scope_key, min(seconds, MAX_PAUSE_SECONDS) * 1e6)
 
 
 def pause_seconds(scope_key: str) -> float:
     """Return how long a scope is still slowed down; raises `ServiceUnavailable` without Valkey."""
     with valkey.translate_errors():
-        left_ms: Any = valkey.client().pttl(_key(scope_key, "pause"))
-    return max(0, int(left_ms)) / 1000
+        return _run("pause", scope_key, 0) / 1e6
 
 
 class LocalLimiter:
@@ -225,8 +251,18 @@ def _check_cost(limits: Sequence[Limit], cost: int) -> None:
 
 def _decision(limits: Sequence[Limit], answer: list[int]) -> Decision:
     wait_us, remaining, reset_us, tightest = answer
-    limit = limits[tightest - 1] if limits else None
-    return Decision(wait_us == 0, wait_us / 1e6, remaining, reset_us / 1e6, limit)
+    return Decision(wait_us == 0, wait_us / 1e6, remaining, reset_us / 1e6, limits[tightest - 1])
+
+
+def _run(name: str, scope_key: str, argument: bytes | float) -> int:
+    """Run a script by its digest: redis-py's own object for a script takes as long again as the round trip."""
+    digest, text = _SCRIPTS[name]
+    key = f"{valkey.PREFIX}slots:{scope_key}"
+    execute: Any = valkey.client().execute_command
+    try:
+        return int(execute("EVALSHA", digest, 1, key, argument))
+    except redis.exceptions.NoScriptError:
+        return int(execute("EVAL", text, 1, key, argument))
 
 
 @lru_cache(maxsize=8)
@@ -234,41 +270,24 @@ def _script(client: redis.Redis) -> Any:
     return client.register_script(_LUA)
 
 
-@lru_cache(maxsize=8)
-def _pause(client: redis.Redis) -> Any:
-    return client.register_script(_PAUSE)
-
-
-# KEYS: one for a limit; for calls out also the marks "pause" and "waiting". ARGV: cost, number of limits, whether a
-# batch asks, whether the pause is heeded, longest wait (us) of who asks; then emission interval (us) and burst of each.
+# KEYS: one for a limit. ARGV: cost, then emission interval (us) and burst of each limit.
 # Answers: wait (us, 0 when admitted), units left and time to full (us) of the tightest limit, and its index.
 # An arrival time further ahead than a full burst comes from a changed limit or a clock set back, and is cut off.
-# Who waits is remembered for 50 ms longer than it takes, so that it finds its slot before a batch does.
 _LUA = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local stored = redis.call('MGET', unpack(KEYS))
-local cost, count = tonumber(ARGV[1]), tonumber(ARGV[2])
+local cost = tonumber(ARGV[1])
 local arrivals, wait = {}, 0
-for i = 1, count do
-  local emission, burst = tonumber(ARGV[2 * i + 4]), tonumber(ARGV[2 * i + 5])
+for i = 1, #KEYS do
+  local emission, burst = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
   local arrival = math.min(math.max(tonumber(stored[i] or 0), now), now + burst * emission)
   arrivals[i] = arrival
   wait = math.max(wait, arrival + cost * emission - burst * emission - now)
 end
-if #KEYS > count then
-  local waiting = tonumber(stored[count + 2] or 0)
-  if ARGV[4] == '1' then wait = math.max(wait, tonumber(stored[count + 1] or 0) - now) end
-  if ARGV[3] == '1' then
-    wait = math.max(wait, waiting - now)
-  elseif wait > 0 and wait <= tonumber(ARGV[5]) then
-    waiting = math.max(waiting, now + wait + 50000)
-    redis.call('SET', KEYS[count + 2], string.format('%.0f', waiting), 'PX', math.ceil((waiting - now) / 1000))
-  end
-end
 local least, reset, tightest = -1, 0, 1
-for i = 1, count do
-  local emission, burst = tonumber(ARGV[2 * i + 4]), tonumber(ARGV[2 * i + 5])
+for i = 1, #KEYS do
+  local emission, burst = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
   local arrival = arrivals[i]
   if wait <= 0 then
     arrival = arrival + cost * emission
@@ -282,12 +301,62 @@ end
 return {math.max(wait, 0), least, reset, tightest}
 """
 
-# KEYS: the mark "pause". ARGV: how long (us).
+# A scope of calls out is one value of six times (us): the end of the pause, the time until which interactive calls
+# wait, and the arrival times of the four windows, in these places. Written and read as a whole, it costs a third of
+# what a key for each would.
+_PLACES = {1: 3, 60: 4, 3600: 5, 86400: 6}
+_ASKED = struct.Struct("<4d")
+_RULE = struct.Struct("<3d")
+
+# ARGV: cost, whether a batch asks, whether the pause is heeded, longest wait (us) of who asks; then place, emission
+# interval (us) and burst of each window. Answers: the wait (us), 0 when the slots are taken.
+# Who waits is remembered for 50 ms longer than it takes, so that it finds its slot before a batch does.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stored = redis.call('GET', KEYS[1])
+local times = {0, 0, 0, 0, 0, 0}
+if stored then times = {struct.unpack('<dddddd', stored)} end
+local asked = ARGV[1]
+local cost, is_batch, heeds_pause, patience = struct.unpack('<dddd', asked)
+local wait = 0
+for at = 33, #asked, 24 do
+  local place, emission, burst = struct.unpack('<ddd', asked, at)
+  local arrival = math.min(math.max(times[place], now), now + burst * emission)
+  wait = math.max(wait, arrival + (cost - burst) * emission - now)
+  times[place] = arrival + cost * emission
+end
+if heeds_pause == 1 then wait = math.max(wait, times[1] - now) end
+if is_batch == 1 then wait = math.max(wait, times[2] - now) end
+if wait > 0 then
+  if is_batch == 1 or wait > patience then return math.ceil(wait) end
+  local waiting = math.max(times[2], now + wait + 50000)
+  times = {0, 0, 0, 0, 0, 0}
+  if stored then times = {struct.unpack('<dddddd', stored)} end
+  times[2] = waiting
+end
+local life = math.ceil((math.max(unpack(times)) - now) / 1000) + 1
+redis.call('SET', KEYS[1], struct.pack('<dddddd', unpack(times)), 'PX', life)
+return math.max(math.ceil(wait), 0)
+"""
+
+# ARGV: how long (us) from now a pause is to last at least. Answers: how long (us) it does last.
 _PAUSE = """
 local time = redis.call('TIME')
-local ends = time[1] * 1000000 + time[2] + ARGV[1]
-if ends > tonumber(redis.call('GET', KEYS[1]) or 0) then
-  redis.call('SET', KEYS[1], string.format('%.0f', ends), 'PX', math.ceil(ARGV[1] / 1000))
+local now = time[1] * 1000000 + time[2]
+local stored = redis.call('GET', KEYS[1])
+local times = {0, 0, 0, 0, 0, 0}
+if stored then times = {struct.unpack('<dddddd', stored)} end
+local asked = tonumber(ARGV[1])
+if asked > 0 and now + asked > times[1] then
+  times[1] = now + asked
+  local life = math.ceil((math.max(unpack(times)) - now) / 1000) + 1
+  redis.call('SET', KEYS[1], struct.pack('<dddddd', unpack(times)), 'PX', life)
 end
-return 0
+return math.max(math.ceil(times[1] - now), 0)
 """
+
+_SCRIPTS = {
+    name: (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)  # Valkey's name for it
+    for name, text in (("take", _TAKE), ("pause", _PAUSE))
+}

@@ -38,7 +38,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``max_attempts`` counts the first one. Defaults are seed 004's: 5 attempts, 1 s that doubles, 30 s cap, jitter."""
+    """``max_attempts`` counts the first one. Defaults are seed 004's: 5 attempts, 1 s doubling, 30 s cap, jitter."""
 
     max_attempts: int = 5
     backoff_ms: int = 1000

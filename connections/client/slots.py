@@ -8,23 +8,20 @@ from fnmatch import translate
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from external_apis.call_config import RateLimit
 from external_apis.errors import ServiceUnavailable
 from external_apis.rate_limit import (
     MAX_PAUSE_SECONDS,
     LocalLimiter,
     Turn,
-    decide,
-    outbound_limits,
+    Windows,
     pause_seconds,
     slow_down,
+    take_slot,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from connections.client.target import Target
-    from external_apis.call_config import RateLimit
-    from external_apis.rate_limit import Limit
 
 __all__ = ["Lane"]
 
@@ -42,7 +39,7 @@ class Lane:
         config = target.config.rate_limit
         is_shared = config is not None and config.scope == "provider"
         self.scope_key = target.provider_id if is_shared else target.connection_id or target.provider_id
-        self._limits = outbound_limits(config, self.scope_key) if config else ()
+        self._windows = Windows.of(config or RateLimit(), self.scope_key)
         self._weights = _compile(config) if config else ()
         self._base_path = base_path.rstrip("/")
 
@@ -55,8 +52,7 @@ class Lane:
 
     def take(self, cost: int, *, is_batch: bool, patience_seconds: float, heeds_pause: bool) -> float:
         """Take slots for ``cost`` and return 0, or take none and return the seconds until there are any."""
-        turn = Turn(self.scope_key, is_batch, patience_seconds, heeds_pause)
-        return _slots.take(self._limits, cost, turn)
+        return _slots.take(self._windows, Turn(is_batch, patience_seconds, heeds_pause), cost)
 
     def slow_down(self, seconds: float) -> None:
         """Let nobody take a slot for so long, in any process."""
@@ -76,20 +72,18 @@ class _Slots:
         self._away_until = 0.0
         self._pauses: dict[str, tuple[float, float]] = {}  # scope to when it was looked up, and when it ends
 
-    def take(self, limits: Sequence[Limit], cost: int, turn: Turn) -> float:
-        if not limits:
-            return self._pause_left(turn.scope_key) if turn.heeds_pause else 0.0
+    def take(self, windows: Windows, turn: Turn, cost: int) -> float:
+        if not windows.limits:
+            return self._pause_left(windows.scope_key) if turn.heeds_pause else 0.0
         if self._is_there():
             try:
-                decision = decide(limits, cost, turn)
+                return take_slot(windows, turn, cost)
             except ServiceUnavailable:
                 self._note_absence()
-            else:
-                return 0.0 if decision.allowed else decision.retry_after_seconds
-        _, ends = self._pauses.get(turn.scope_key, (0.0, 0.0))
+        _, ends = self._pauses.get(windows.scope_key, (0.0, 0.0))
         if turn.heeds_pause and (left := ends - monotonic()) > 0:
             return left
-        decision = self._local.decide(limits, cost)
+        decision = self._local.decide(windows.limits, cost)
         return 0.0 if decision.allowed else decision.retry_after_seconds
 
     def slow_down(self, scope_key: str, seconds: float) -> None:
