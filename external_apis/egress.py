@@ -180,7 +180,7 @@ def look_up(host: str, port: int, seconds: float) -> list[Any]:
     if not _lookups.acquire(timeout=seconds):
         raise TimeoutError("too many names are being resolved")
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_look_up, args=(host, port, answers), name="resolve", daemon=True).start()
+    threading.Thread(target=_look_up, args=(host, port, answers, _lookups), name="resolve", daemon=True).start()
     try:
         answer = answers.get(timeout=max(until - monotonic(), 0))
     except queue.Empty:
@@ -191,13 +191,13 @@ def look_up(host: str, port: int, seconds: float) -> list[Any]:
     return found
 
 
-def _look_up(host: str, port: int, answers: queue.SimpleQueue[Any]) -> None:
+def _look_up(host: str, port: int, answers: queue.SimpleQueue[Any], slots: threading.BoundedSemaphore) -> None:
     try:
         answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, ValueError) as error:
         answers.put(error)
     finally:
-        _lookups.release()
+        slots.release()
 
 
 def current_policy() -> Policy:

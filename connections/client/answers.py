@@ -51,10 +51,13 @@ def build_response(request: Outgoing, answer: Answer, elapsed_seconds: float) ->
     response.headers = CaseInsensitiveDict(answer.headers.items())
     response.encoding = get_encoding_from_headers(response.headers)
     response.elapsed = timedelta(seconds=elapsed_seconds)
-    response.raw = BytesIO(answer.body)
-    # The body is here already: this is what requests itself does after reading one.
-    response._content = answer.body  # noqa: SLF001
-    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+    if answer.stream is not None:
+        response.raw = answer.stream
+    else:
+        response.raw = BytesIO(answer.body)
+        # The body is here already: this is what requests itself does after reading one.
+        response._content = answer.body  # noqa: SLF001
+        response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
     response.request = _describe(request)
     return response
 

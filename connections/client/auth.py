@@ -91,6 +91,7 @@ class Also(Scheme):
 
     def __init__(self, target: Target, first: Scheme) -> None:
         self._first = first
+        self.covers_body = first.covers_body
         super().__init__(target)
 
     def read(self, target: Target) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from django.db import connections as databases
 
 from connections.client import usage
-from connections.client.answers import build_error, build_response
+from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
 from connections.client.auth import make_scheme, read_certificate
+from connections.client.call import Call
 from connections.client.composer import Composer
 from connections.client.events import Event, Listener, redact
 from connections.client.outcomes import Outcomes
@@ -28,12 +28,11 @@ from connections.client.slots import Lane
 from connections.client.verbs import Verbs
 from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamUnauthorized
 from external_apis.ids import new_id
-from external_apis.transport import Answer, shared_transport
+from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
 
 if TYPE_CHECKING:
     import requests
 
-    from connections.client.auth import Scheme
     from connections.client.outcomes import Verdict
     from connections.client.target import Target
     from external_apis.transport import Transport
@@ -44,23 +43,6 @@ DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
 
 Priority = Literal["interactive", "batch"]
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call on its way; times are on the client's clock."""
-
-    request_id: str
-    timeout: float
-    deadline: float
-    cost: int = 1
-    is_batch: bool = False
-    attempt: int = 0
-    sent: int = 0
-    hops: int = 0
-    signer: Scheme | None = None  # of the request that was sent last; None for one that went to strangers
-    has_refreshed: bool = False
-    has_waited_out: bool = False  # the pause that the provider asked for
 
 
 class ApiClient(Verbs):
@@ -115,17 +97,24 @@ class ApiClient(Verbs):
         timeout_ms: int | None = None,
         deadline_ms: int | None = None,
         priority: Priority = "interactive",
+        stream: bool = False,
+        max_body_bytes: int | None = None,
     ) -> requests.Response:
         """Make one call.
 
         ``path`` is appended to the provider's ``base_url``. ``data`` goes out in the provider's ``request_encoding``
-        (bytes and text as they are), ``json`` as JSON whatever that is. ``timeout_ms`` bounds each attempt, from the
-        connect to the last byte, and each wait for a slot (the provider's ``timeout_ms``, else 30 s);
-        ``deadline_ms`` bounds all attempts and waits together (the provider's ``retry_config.deadline_ms``, else 120 s,
-        or the time-out if that is longer). A ``batch`` call takes no slot of a rate limit while others wait for one.
+        (bytes and text as they are, a file or an iterator of bytes piece by piece), ``json`` as JSON whatever that is.
+        ``timeout_ms`` bounds each attempt, from the connect to the last byte, and each wait for a slot (the provider's
+        ``timeout_ms``, else 30 s); ``deadline_ms`` bounds all attempts and waits together (the provider's
+        ``retry_config.deadline_ms``, else 120 s, or the time-out if that is longer). A ``batch`` call takes no slot of
+        a rate limit while others wait for one.
+
+        With ``stream`` the body is left to ``iter_content`` or ``raw`` of the response, and has until the deadline;
+        close the response, or use it as a context manager. An answer longer than ``max_body_bytes`` is an error (10
+        MiB, of a stream 16 GiB).
         """
         request = self._composer.compose(method, path, params, data, json, headers)
-        return self._perform(request, timeout_ms, deadline_ms, priority)
+        return self._perform(request, timeout_ms, deadline_ms, priority, stream, max_body_bytes)
 
     def follow(
         self,
@@ -139,8 +128,14 @@ class ApiClient(Verbs):
         """GET a URL that an answer of the provider named, such as its next page; raises `EgressRefused` elsewhere."""
         return self._perform(self._composer.compose_url(url, headers), timeout_ms, deadline_ms, priority)
 
-    def _perform(
-        self, request: Outgoing, timeout_ms: int | None, deadline_ms: int | None, priority: Priority
+    def _perform(  # noqa: PLR0917
+        self,
+        request: Outgoing,
+        timeout_ms: int | None,
+        deadline_ms: int | None,
+        priority: Priority,
+        is_streamed: bool = False,
+        max_body_bytes: int | None = None,
     ) -> requests.Response:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
         if deadline_ms is None:
@@ -149,19 +144,23 @@ class ApiClient(Verbs):
             raise refuse("priority", "is neither interactive nor batch")
         if timeout_ms <= 0 or deadline_ms <= 0:
             raise refuse("timeout_ms", "and deadline_ms are positive numbers of milliseconds")
+        if request.upload is not None and self._scheme.covers_body:
+            raise refuse("data", f"is a file or an iterator, and {self.target.config.auth_type} signs the whole body")
         _give_back_database_connections()
         request_id = new_id("req")
         request.headers["X-Request-Id"] = request_id
         self._policy.mark(request)
         started = self._clock.monotonic()
         cost = self._lane.weigh(request.method, request.target)
-        call = _Call(request_id, timeout_ms / 1000, started + deadline_ms / 1000, cost, is_batch=priority == "batch")
+        call = Call(request_id, timeout_ms / 1000, started + deadline_ms / 1000, cost, is_batch=priority == "batch")
+        call.is_streamed = is_streamed
+        call.max_body_bytes = max_body_bytes or (MAX_STREAM_BYTES if is_streamed else MAX_BODY_BYTES)
         answer = self._count(request, call)
         return build_response(request, answer, self._clock.monotonic() - started)
 
     # --- one call ---
 
-    def _count(self, request: Outgoing, call: _Call) -> Answer:
+    def _count(self, request: Outgoing, call: Call) -> Answer:
         started = self._clock.monotonic()
         outcome: dict[str, Any] = {"reason": "INTERRUPTED"}
         try:
@@ -176,14 +175,16 @@ class ApiClient(Verbs):
             self._tell("outcome", call, seconds=self._clock.monotonic() - started, **outcome)
         return answer
 
-    def _call(self, request: Outgoing, call: _Call) -> Answer:
+    def _call(self, request: Outgoing, call: Call) -> Answer:
         while True:
             call.attempt += 1
             try:
                 return self._attempt(request, call)
             except CallError as error:
-                _complete(error, call)
+                call.complete(error)
                 self._tell("failure", call, reason=error.code, status=getattr(error, "upstream_status", None))
+                if request.upload is not None and not request.upload.rewind():
+                    raise
                 if self._renew(call, error):
                     continue
                 wait = self._policy.wait_seconds(
@@ -199,7 +200,7 @@ class ApiClient(Verbs):
             self._tell("wait", call, seconds=wait, reason=reason)
             self._clock.sleep(wait)
 
-    def _attempt(self, request: Outgoing, call: _Call) -> Answer:
+    def _attempt(self, request: Outgoing, call: Call) -> Answer:
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
         hop, is_at_home = request, True
@@ -229,7 +230,7 @@ class ApiClient(Verbs):
             hop = following
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
 
-    def _send(self, request: Outgoing, call: _Call, until: float, *, is_signed: bool) -> Answer:
+    def _send(self, request: Outgoing, call: Call, until: float, *, is_signed: bool) -> Answer:
         signed = request
         call.signer = self._scheme if is_signed else None
         if call.signer is not None:
@@ -237,6 +238,8 @@ class ApiClient(Verbs):
             call.signer.sign(signed, self._clock.now())
         if self.on_event is not None:
             self._tell("redirect" if call.hops else "attempt", call, request=redact(request, signed))
+        if signed.upload is not None and not signed.upload.rewind():
+            raise BadAnswer(f"{self._origin} redirected an upload that can be read only once.", may_have_happened=True)
         call.sent += 1
         started = self._clock.monotonic()
         transport = self._transport if is_signed else self._transport_abroad
@@ -245,13 +248,19 @@ class ApiClient(Verbs):
             signed.method,
             signed.target,
             signed.headers.as_dict(),
-            signed.body,
+            signed.upload or signed.body,
             deadline=time.monotonic() + until - started,
+            max_body_bytes=call.max_body_bytes,
+            stream_deadline=time.monotonic() + call.deadline - started if call.is_streamed else None,
         )
+        if answer.stream is not None and answer.status >= 300:
+            with answer.stream:
+                answer.body = answer.stream.read(MAX_ERROR_BODY_BYTES) or b""
+            answer.stream = None
         self._tell("answer", call, seconds=self._clock.monotonic() - started, status=answer.status)
         return answer
 
-    def _wait_for_slot(self, call: _Call) -> float:
+    def _wait_for_slot(self, call: Call) -> float:
         """Wait until the provider's limits have room and return for how long; raises `RateLimited`."""
         waited = 0.0
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
@@ -275,7 +284,7 @@ class ApiClient(Verbs):
         if pause := read_pause(answer.headers, self._clock.now(), is_refusal=is_refusal):
             self._lane.slow_down(pause)
 
-    def _renew(self, call: _Call, error: CallError) -> bool:
+    def _renew(self, call: Call, error: CallError) -> bool:
         """Have a refused credential renewed, once for a call, and once for all threads that met the same refusal."""
         if self._refresh is None or call.signer is None or call.has_refreshed:
             return False
@@ -289,7 +298,7 @@ class ApiClient(Verbs):
                 self._scheme, self.target = make_scheme(target), target
         return True
 
-    def _tell(self, kind: Any, call: _Call, **facts: Any) -> None:
+    def _tell(self, kind: Any, call: Call, **facts: Any) -> None:
         if self.on_event is not None:
             self.on_event(Event(kind, call.request_id, call.attempt, **facts))
 
@@ -298,17 +307,6 @@ class ApiClient(Verbs):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An ApiClient holds secrets and is not pickled.")
-
-
-def _complete(error: CallError, call: _Call) -> None:
-    """Add what only the client knows to an error of the transport."""
-    error.request_id, error.attempts = call.request_id, call.attempt
-    error.may_have_happened = error.may_have_happened or call.hops > 0  # what redirects has had the request
-    error.details |= {
-        "request_id": call.request_id,
-        "attempts": call.attempt,
-        "may_have_happened": error.may_have_happened,
-    }
 
 
 def _give_back_database_connections() -> None:

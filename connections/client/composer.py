@@ -13,7 +13,7 @@ from connections.client.encoding import CONTENT_TYPES, encode_body, encode_query
 from connections.client.outgoing import Headers, Outgoing, join_path, refuse
 from external_apis.api_config import ApiKeyConfig
 from external_apis.errors import EgressRefused
-from external_apis.transport import Origin
+from external_apis.transport import Origin, Upload
 from external_apis.url_variables import fill_path, fill_url
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ class Composer:
             return
         if data is not None and json is not None:
             raise refuse("json", "and data cannot both be sent")
+        if Upload.fits(data):
+            request.upload = Upload(data)
+            request.headers["Content-Type"] = "application/octet-stream"
+            return
         if isinstance(data, (bytes, bytearray, str)):
             request.body = data.encode() if isinstance(data, str) else bytes(data)
             request.headers["Content-Type"] = "application/octet-stream"

@@ -65,7 +65,7 @@ def redact(unsigned: Outgoing, signed: Outgoing) -> RedactedRequest:
         method=signed.method,
         url=f"{signed.origin}{path}{mark}{'&'.join(pairs)}",
         headers=headers,
-        body_bytes=len(signed.body or b""),
+        body_bytes=(signed.upload.length or 0) if signed.upload else len(signed.body or b""),
     )
 
 

@@ -58,11 +58,18 @@ def read_refusal(body: Any, secrets: Iterable[str], *, now: float) -> GraphqlErr
     return _build_error(body, secrets, now) if is_graphql else None
 
 
-def read_cost(body: Any, *, now: float) -> Cost | None:
+def read_cost(response: requests.Response, *, now: float) -> Cost | None:
     """Read what the provider says of its budget, None where it says nothing.
 
     Known are Shopify's ``extensions.cost`` and the ``rateLimit`` field that GitHub's queries may ask for.
     """
+    try:
+        return _find_cost(response.json(), now)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _find_cost(body: Any, now: float) -> Cost | None:
     throttle = look_up(body, "extensions.cost.throttleStatus")
     if isinstance(throttle, dict):
         available, rate = _number(throttle.get("currentlyAvailable")), _number(throttle.get("restoreRate"))
@@ -83,7 +90,7 @@ def _build_error(body: Mapping[str, Any], secrets: Iterable[str], now: float) ->
     given = body["errors"] if isinstance(body["errors"], list) else [body["errors"]]
     errors = [error if isinstance(error, dict) else {"message": str(error)} for error in given]
     is_refusal = any(_kind(error) in _REFUSALS for error in errors)
-    cost = read_cost(body, now=now)
+    cost = _find_cost(body, now)
     error = GraphqlError(
         f"The GraphQL answer holds errors: {'; '.join(_describe(error, secrets) for error in errors[:_SHOWN_ERRORS])}",
         errors=errors,

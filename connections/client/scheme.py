@@ -19,6 +19,9 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 class Scheme:
     """Signs requests: override `read` to collect what signing needs, and `sign`."""
 
+    covers_body = False
+    """Whether the signature depends on the body, which then has to be known before it is sent."""
+
     def __init__(self, target: Target) -> None:
         self._target_name = target.name
         self.read(target)

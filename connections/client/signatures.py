@@ -37,6 +37,7 @@ class Hmac(Scheme):
         self._block = cast("HmacConfig", target.config).hmac
         self._secret = self.pick(target, ("hmac_secret",), self._block.secret).encode()
         self._parts = re.split(r"\{(method|path|timestamp|body)\}", self._block.template)
+        self.covers_body = "body" in self._parts[1::2]
 
     def sign(self, request: Outgoing, now: float) -> None:
         timestamp = str(int(now * 1000 if self._block.timestamp_unit == "milliseconds" else now))
@@ -81,6 +82,8 @@ class OAuth1(Scheme):
 
 class AwsSigV4(Scheme):
     """AWS Signature Version 4; headers, path, query and body are signed by requests-aws4auth."""
+
+    covers_body = True
 
     def read(self, target: Target) -> None:
         block = cast("AwsSigV4Config", target.config).aws_sigv4

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import requests
 
     from connections.client.retry import Clock, RetryPolicy
+    from connections.client.slots import Lane
     from connections.client.target import Target
 
 __all__ = ["Verbs"]
@@ -28,6 +29,7 @@ class Verbs:
     target: Target
     _clock: Clock
     _policy: RetryPolicy
+    _lane: Lane
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
         raise NotImplementedError
@@ -102,7 +104,7 @@ class Verbs:
                 if wait is None or attempt >= self._policy.max_attempts or self._clock.monotonic() + wait >= until:
                     raise
             self._clock.sleep(wait)
-        raise AssertionError("unreachable")
+        raise AssertionError("unreachable")  # count() does not end
 
     def _ask(self, path: str, body: Mapping[str, Any], **options: Any) -> Any:
         secrets = self.target.secrets()
@@ -116,4 +118,6 @@ class Verbs:
             if refusal is None:
                 raise
             raise refusal from None
+        if (cost := graphql.read_cost(response, now=self._clock.now())) is not None and cost.wait_seconds:
+            self._lane.slow_down(cost.wait_seconds)
         return graphql.read_data(response, secrets, now=self._clock.now())

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from connections.client import Clock
-from connections.client.graphql import read_cost
+from connections.client.graphql import _find_cost as find_cost
 from connections.sandbox import credentials
-from external_apis.errors import BadAnswer, GraphqlError, UpstreamUnauthorized
+from external_apis.errors import BadAnswer, GraphqlError, RateLimited, UpstreamUnauthorized
 from tests.connections.client.conftest import MakeClient
 from tests.sandbox import Sandbox
 from tests.sockets import read_head, serve
@@ -83,10 +83,14 @@ def test_what_is_refused_for_its_cost_is_tried_again_when_the_budget_has_grown(
 
 
 def test_a_budget_that_does_not_grow_in_time_is_an_error(make_client: MakeClient, fake_time: Any) -> None:
-    client = make_client(graphql_path="/graphql?key=cost-2&budget=20&restore=0.01")
-    client.graphql(USER, {"id": "1"})
+    path = "/graphql?key=cost-2&budget=20&restore=0.01"
+    first = make_client(graphql_path=path)
+    first.graphql(USER, {"id": "1"})
+    with pytest.raises(RateLimited) as refused:  # its answer said that the budget is used up
+        first.graphql(USER, {"id": "2"}, deadline_ms=5000)
+    assert 900 < refused.value.retry_after_seconds < 1001
     with pytest.raises(GraphqlError, match="Throttled") as caught:
-        client.graphql(USER, {"id": "2"}, deadline_ms=5000)
+        make_client(graphql_path=path).graphql(USER, {"id": "2"}, deadline_ms=5000)
     assert caught.value.is_transient
     assert not caught.value.may_have_happened
     assert 900 < (caught.value.retry_after_seconds or 0) < 1001
@@ -95,11 +99,11 @@ def test_a_budget_that_does_not_grow_in_time_is_an_error(make_client: MakeClient
 
 def test_costs_are_read_as_shopify_and_github_give_them() -> None:
     status = {"maximumAvailable": 1000, "currentlyAvailable": 40, "restoreRate": 50}
-    shopify = read_cost({"extensions": {"cost": {"requestedQueryCost": 140, "throttleStatus": status}}}, now=0)
+    shopify = find_cost({"extensions": {"cost": {"requestedQueryCost": 140, "throttleStatus": status}}}, 0)
     assert shopify is not None
     assert (shopify.available, shopify.needed, shopify.wait_seconds) == (40, 140, 2)
     github = {"data": {"rateLimit": {"cost": 5, "remaining": 1, "resetAt": "1970-01-01T00:01:00Z"}}}
-    cost = read_cost(github, now=20)
+    cost = find_cost(github, 20)
     assert cost is not None
     assert cost.wait_seconds == 40
     others: tuple[Any, ...] = (
@@ -110,7 +114,7 @@ def test_costs_are_read_as_shopify_and_github_give_them() -> None:
         {"data": {"a": 1}},
     )
     for other in others:
-        assert read_cost(other, now=0) is None
+        assert find_cost(other, 0) is None
 
 
 def answer(body: bytes) -> Any:
