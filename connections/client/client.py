@@ -18,6 +18,7 @@ from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_
 from connections.client.auth import make_scheme, read_certificate
 from connections.client.call import Call
 from connections.client.composer import Composer
+from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
 from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing, refuse
@@ -127,6 +128,22 @@ class ApiClient(Verbs):
     ) -> requests.Response:
         """GET a URL that an answer of the provider named, such as its next page; raises `EgressRefused` elsewhere."""
         return self._perform(self._composer.compose_url(url, headers), timeout_ms, deadline_ms, priority)
+
+    def dry_run(
+        self,
+        method: str,
+        path: str,
+        data: Any = None,
+        *,
+        params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the curl command of a call, with shell variables for all secrets. Nothing is sent or counted."""
+        request = self._composer.compose(method, path, params, data, json, headers)
+        signed = request.copy()
+        self._scheme.sign(signed, self._clock.now())
+        return build_curl(request, signed, self.target.named_secrets())
 
     def _perform(  # noqa: PLR0917
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
 
-__all__ = ["REDACTED", "Event", "Listener", "RedactedRequest", "redact"]
+__all__ = ["REDACTED", "Event", "Listener", "RedactedRequest", "is_telling", "redact"]
 
 REDACTED = "[redacted]"
 
@@ -51,12 +51,17 @@ class Event:
 Listener = Callable[[Event], None]
 
 
+def is_telling(name: str) -> bool:
+    """Tell whether a header or a field sounds like a credential by its name."""
+    return bool(_TELLING.search(name)) and name.lower() not in _HARMLESS
+
+
 def redact(unsigned: Outgoing, signed: Outgoing) -> RedactedRequest:
     """Black out what signing added, and whatever of the caller's sounds like a credential by its name."""
     before = unsigned.headers.as_dict()
     headers = {}
     for name, value in signed.headers.as_dict().items():
-        is_secret = before.get(name) != value or (_TELLING.search(name) and name.lower() not in _HARMLESS)
+        is_secret = before.get(name) != value or is_telling(name)
         headers[name] = REDACTED if is_secret else value
     path, mark, query = signed.target.partition("?")
     known = set(unsigned.target.partition("?")[2].split("&"))

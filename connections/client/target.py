@@ -40,6 +40,10 @@ class Target:
         """Return every secret value that a request of this target could carry."""
         return frozenset((*self.credentials.values(), *secret_values(self.config).values()))
 
+    def named_secrets(self) -> dict[str, str]:
+        """Return the same by name; the provider's own have dotted ones, and stand behind the connection's."""
+        return secret_values(self.config) | dict(self.credentials)
+
     def __repr__(self) -> str:
         return f"<Target {self.name}>"
 
