@@ -41,6 +41,9 @@ def _required(name: str) -> str:
 
 SECRET_KEY = _required("SECRET_KEY")
 ENCRYPTION_KEYS = _required("ENCRYPTION_KEYS")
+# A process that meets a newer key reads the file again.
+ENCRYPTION_KEYS_FILE = os.environ.get("ENCRYPTION_KEYS_FILE", "")
+BACKUP_KEYS_FILE = env.str("BACKUP_KEYS_FILE", default=str(VAR_DIR / "backup-keys.json"))
 JWT_SECRET = _required("JWT_SECRET")
 ADMIN_API_KEY = env.str("ADMIN_API_KEY", default="").strip()
 ADMIN_PASSWORD = env.str("ADMIN_PASSWORD", default="")

@@ -18,6 +18,7 @@ from external_apis.keyring import keyring
 from external_apis.models import EncryptionKey
 
 _TIMEOUT_SECONDS = 2
+_KEYS_IN_USE = f'SELECT id FROM "{EncryptionKey._meta.db_table}" WHERE retired_at IS NULL'  # noqa: S608
 
 
 @csrf_exempt
@@ -42,7 +43,7 @@ def _database_and_keys() -> dict[str, str]:
             applied = {(row[0], row[1]) for row in own.execute("SELECT app, name FROM django_migrations")}
             if missing := _migrations() - applied:
                 return {"database": f"{len(missing)} migrations are not applied", **unknown}
-            key_ids = [row[0] for row in own.execute(f'SELECT id FROM "{EncryptionKey._meta.db_table}"')]  # noqa: S608
+            key_ids = [row[0] for row in own.execute(_KEYS_IN_USE)]
     except psycopg.errors.UndefinedTable:
         return {"database": "not migrated", **unknown}
     except psycopg.Error:
