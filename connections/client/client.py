@@ -329,5 +329,5 @@ class ApiClient(Verbs):
 def _give_back_database_connections() -> None:
     """Leave this thread's database connections to others while the upstream is waited for; open transactions stay."""
     for database in databases.all(initialized_only=True):
-        if database.connection is not None and not database.in_atomic_block and database.get_autocommit():
+        if database.connection is not None and not database.in_atomic_block and database.autocommit:
             database.close()

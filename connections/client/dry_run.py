@@ -23,7 +23,7 @@ __all__ = ["build_curl"]
 # Around a placeholder's name while a text is put together; neither can stand in a URL, a header or JSON of ours.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARKED = re.compile(f"{_OPEN}([A-Z0-9_]+){_CLOSE}")
-_SHORTEST = 4
+_SHORTEST, _LONGEST_WORD = 4, 24
 _CURLS_OWN = frozenset(("accept-encoding", "user-agent"))
 
 
@@ -36,7 +36,7 @@ def build_curl(unsigned: Outgoing, signed: Outgoing, secrets: Mapping[str, str])
         if name.lower() in _CURLS_OWN:
             continue
         text = _mark(value, marks)
-        if not _MARKED.search(text) and (before.get(name) != value or is_telling(name)):
+        if (before.get(name) != value or is_telling(name)) and not _is_plain(text):
             scheme, space, _ = value.partition(" ")
             text = f"{scheme} {_placeholder(name)}" if space and scheme.isalpha() else _placeholder(name)
         parts += ["-H", _quote(f"{name}: {text}")]
@@ -53,6 +53,11 @@ def _url_of(unsigned: Outgoing, signed: Outgoing, marks: Mapping[str, str]) -> s
     known = set(unsigned.target.partition("?")[2].split("&"))
     pairs = [_hide_pair(pair, marks, is_known=pair in known) for pair in query.split("&")] if mark else []
     return f"{signed.origin}{path}{mark}{'&'.join(pairs)}"
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a header is a credential and no more than a word around it: what was computed is longer."""
+    return bool(_MARKED.search(text)) and len(_MARKED.sub("", text)) <= _LONGEST_WORD
 
 
 def _hide_pair(pair: str, marks: Mapping[str, str], *, is_known: bool) -> str:

@@ -52,11 +52,14 @@ class Lane:
 
     def take(self, cost: int, *, is_batch: bool, patience_seconds: float, heeds_pause: bool) -> float:
         """Take slots for ``cost`` and return 0, or take none and return the seconds until there are any."""
+        if not self.scope_key:
+            return 0.0  # a target of no row, as tests have it, shares nothing with anybody
         return _slots.take(self._windows, Turn(is_batch, patience_seconds, heeds_pause), cost)
 
     def slow_down(self, seconds: float) -> None:
         """Let nobody take a slot for so long, in any process."""
-        _slots.slow_down(self.scope_key, min(seconds, MAX_PAUSE_SECONDS))
+        if self.scope_key:
+            _slots.slow_down(self.scope_key, min(seconds, MAX_PAUSE_SECONDS))
 
 
 class _Slots:
