@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from psycopg import sql
 
 from external_apis.crypto import Form, Sealed
 from external_apis.data_keys import WRITING_SECONDS, DataKeys, identity, key_of, wrap_new
-from external_apis.errors import VaultError
+from external_apis.errors import UnknownKey, Unreadable
 from external_apis.fields import SecretsField
 from external_apis.key_registry import hold_writing_key, register_writing_key
 from external_apis.keyring import keyring, master_key
@@ -168,9 +168,16 @@ def replace_data_keys() -> bool:
 
 
 def reseal(
-    column: Column, keys: DataKeys, batch_size: int = BATCH_SIZE, tenant_id: str | None = None
+    column: Column,
+    keys: DataKeys,
+    batch_size: int = BATCH_SIZE,
+    *,
+    leave: Collection[str] = (),
+    tenant_id: str | None = None,
 ) -> Iterator[Progress]:
     """Reseal the rows of a column (of one tenant) that are not under today's key, batch by batch by primary key.
+
+    Values under the keys of ``leave`` stay as they are.
 
     Raises `RetiredKey`. A row that does not open is reported and left as it is.
     """
@@ -184,7 +191,7 @@ def reseal(
         (rows if last is None else rows.filter(pk__gt=last)).values_list("pk", owner, column.field.attname)[:batch_size]
     ):
         last = batch[-1][0]
-        yield _reseal_batch(column, keys, batch)
+        yield _reseal_batch(column, keys, batch, leave)
 
 
 def retire_keys() -> list[str]:
@@ -219,11 +226,12 @@ def rotate(batch_size: int = BATCH_SIZE, *, with_data_keys: bool = False) -> Ite
     rewrap_data_keys()
     # Apart from what other threads of this process may still hold.
     keys = DataKeys()
+    shredded = frozenset(DataKey.objects.exclude(shredded_at=None).values_list("pk", flat=True))
     for number in range(_PASSES):
         time.sleep(_PAUSE_SECONDS * bool(number))
         unreadable = 0
         for column in columns():
-            for progress in reseal(column, keys, batch_size):
+            for progress in reseal(column, keys, batch_size, leave=shredded):
                 yield progress
                 unreadable += len(progress.unreadable)
         if time.monotonic() >= settled_at and take_census().remaining <= unreadable:
@@ -233,17 +241,18 @@ def rotate(batch_size: int = BATCH_SIZE, *, with_data_keys: bool = False) -> Ite
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _reseal_batch(column: Column, keys: DataKeys, batch: Sequence[tuple[Any, Any, Sealed]]) -> Progress:
+def _reseal_batch(
+    column: Column, keys: DataKeys, batch: Sequence[tuple[Any, Any, Sealed]], leave: Collection[str]
+) -> Progress:
     changes: list[tuple[Any, bytes, bytes]] = []
     unreadable = []
     label = column.model._meta.label_lower
     for pk, tenant_id, sealed in batch:
-        key = keys.writing(tenant_id)
         place = f"{label}:{pk}:{column.field.name}"
         try:
-            if sealed.key_id != key.id:
+            if sealed.key_id not in leave and sealed.key_id != (key := keys.writing(tenant_id)).id:
                 changes.append((pk, bytes(sealed), bytes(key.seal(key_of(sealed).open(sealed, place), place))))
-        except VaultError:
+        except (UnknownKey, Unreadable):
             unreadable.append(str(pk))
     resealed = _store(column, changes) if changes else 0
     return Progress(column, len(batch), resealed, len(changes) - resealed, unreadable)
