@@ -262,7 +262,7 @@ def secret_values(block: BaseModel) -> dict[str, str]:
 
 def url_values(config: ApiConfig, provider_data: Mapping[str, Any]) -> dict[str, str]:
     """Return the values of a provider's URL variables for a connection; raises `InvalidInput` with field paths."""
-    return read_values(config.url_variables, provider_data, tuple(text for text in _templates(config) if "://" in text))
+    return read_values(config.url_variables, provider_data, tuple(_templates(config)))
 
 
 def schema() -> dict[str, Any]:

@@ -73,15 +73,19 @@ def read_values(
 ) -> dict[str, str]:
     """Return the value of each declared variable, from a connection's ``provider_data`` or its default.
 
-    Raises `InvalidInput` that names each field (``provider_data.shop``) that is missing, does not match its pattern, or
-    may not stand where ``urls`` have it. No message repeats a value.
+    A variable that none of ``urls`` holds, but only paths of calls, may be missing. Raises `InvalidInput` that names
+    each field (``provider_data.shop``) that is missing, does not match its pattern, or may not stand where ``urls``
+    have it. No message repeats a value.
     """
     values: dict[str, str] = {}
     problems: dict[str, str] = {}
+    needed = frozenset().union(*(names_in(url) for url in urls))
     for name, variable in variables.items():
         given = provider_data.get(name, variable.default)
         if isinstance(given, int) and not isinstance(given, bool):
             given = str(given)
+        if given is None and name not in needed:
+            continue
         if problem := _value_problem(given, variable.pattern):
             problems[name] = problem
         else:

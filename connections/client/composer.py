@@ -14,7 +14,7 @@ from connections.client.outgoing import Headers, Outgoing, join_path, refuse
 from external_apis.api_config import ApiKeyConfig
 from external_apis.errors import EgressRefused
 from external_apis.transport import Origin, Upload
-from external_apis.url_variables import fill_path, fill_url
+from external_apis.url_variables import fill_path, fill_url, names_in
 
 if TYPE_CHECKING:
     from external_apis.api_config import ApiConfig
@@ -30,6 +30,7 @@ class Composer:
     def __init__(self, config: ApiConfig, variables: Mapping[str, str] | None = None) -> None:
         """Take the values of the URL variables, which are checked already (`Target.variables`)."""
         self._variables = variables or {}
+        self._declared = frozenset(config.url_variables)
         parts = parse_url(fill_url(config.base_url, self._variables))
         self.origin = Origin.of(parts)
         self.base_path = parts.path or ""
@@ -58,6 +59,8 @@ class Composer:
         method = method.upper()
         if method not in _METHODS:
             raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
+        if missing := names_in(path) & self._declared - set(self._variables):
+            raise refuse("path", f"needs provider_data.{min(missing)}, which the connection lacks")
         path = fill_path(path, self._variables)
         request = Outgoing(method, self.origin, join_path(self.base_path, path), self._headers.copy())
         if params and (query := encode_query(params)):
