@@ -315,29 +315,33 @@ _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local stored = redis.call('GET', KEYS[1])
+local unpacked = struct.unpack
 local times = {0, 0, 0, 0, 0, 0}
-if stored then times = {struct.unpack('<dddddd', stored)} end
+if stored then times = {unpacked('<dddddd', stored)} end
 local asked = ARGV[1]
-local cost, is_batch, heeds_pause, patience = struct.unpack('<dddd', asked)
-local wait = 0
+local cost, is_batch, heeds_pause, patience = unpacked('<dddd', asked)
+local wait, last = 0, math.max(times[1], times[2])
 for at = 33, #asked, 24 do
-  local place, emission, burst = struct.unpack('<ddd', asked, at)
-  local arrival = math.min(math.max(times[place], now), now + burst * emission)
-  wait = math.max(wait, arrival + (cost - burst) * emission - now)
-  times[place] = arrival + cost * emission
+  local place, emission, burst = unpacked('<ddd', asked, at)
+  local full, ahead = burst * emission, times[place] - now
+  if ahead < 0 then ahead = 0 elseif ahead > full then ahead = full end
+  ahead = ahead + cost * emission
+  if ahead - full > wait then wait = ahead - full end
+  times[place] = now + ahead
+  if times[place] > last then last = times[place] end
 end
-if heeds_pause == 1 then wait = math.max(wait, times[1] - now) end
-if is_batch == 1 then wait = math.max(wait, times[2] - now) end
+if heeds_pause == 1 and times[1] - now > wait then wait = times[1] - now end
+if is_batch == 1 and times[2] - now > wait then wait = times[2] - now end
 if wait > 0 then
   if is_batch == 1 or wait > patience then return math.ceil(wait) end
   local waiting = math.max(times[2], now + wait + 50000)
   times = {0, 0, 0, 0, 0, 0}
-  if stored then times = {struct.unpack('<dddddd', stored)} end
+  if stored then times = {unpacked('<dddddd', stored)} end
   times[2] = waiting
+  last = math.max(unpack(times))
 end
-local life = math.ceil((math.max(unpack(times)) - now) / 1000) + 1
-redis.call('SET', KEYS[1], struct.pack('<dddddd', unpack(times)), 'PX', life)
-return math.max(math.ceil(wait), 0)
+redis.call('SET', KEYS[1], struct.pack('<dddddd', unpack(times)), 'PX', math.ceil((last - now) / 1000) + 1)
+return math.ceil(wait)
 """
 
 # ARGV: how long (us) from now a pause is to last at least. Answers: how long (us) it does last.
