@@ -120,7 +120,7 @@ class TestRules:
     def test_rate_limited_is_said_when_it_does_not_end(self, fake_time: FakeTime) -> None:
         rules = [{"action": "rate_limited", "http_codes": [200]}]
         with pytest.raises(UpstreamRateLimited) as caught:
-            call([OK] * 5, rules, fake_time)
+            call([OK] * 5, rules, fake_time, "POST")
         assert caught.value.attempts == 5
 
     def test_a_post_is_not_repeated_for_an_error_inside_a_200(self, fake_time: FakeTime) -> None:

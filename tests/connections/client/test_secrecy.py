@@ -14,7 +14,10 @@ from connections.sandbox import credentials
 from external_apis.errors import ApiManagerError
 from tests.connections.client.conftest import MakeClient
 
-SCHEMES = ("bearer", "api-key-header", "api-key-query", "headers", "basic", "hmac", "oauth1", "oauth2")
+SCHEMES = (
+    "bearer", "api-key-header", "api-key-query", "headers", "basic", "hmac", "oauth1", "oauth2", "bearer-and-key",
+    "aws-sigv4",
+)  # fmt: skip
 PATHS = (
     "/me",
     "/status/500",
