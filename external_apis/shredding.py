@@ -27,11 +27,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Shredded:
-    """``keys`` destroyed, ``rows`` made unreadable; ``resealed`` of them stood under no key of the tenant until now."""
+    """``keys`` destroyed, ``rows`` made unreadable; ``resealed`` of them stood under no key of the tenant until now.
+
+    ``has_key_file`` tells whether ``BACKUP_KEYS_FILE`` was there to be brought up to date.
+    """
 
     keys: int
     rows: int
     resealed: int
+    has_key_file: bool
 
 
 def shred(tenant: Tenant) -> Shredded:
@@ -62,8 +66,7 @@ def shred(tenant: Tenant) -> Shredded:
         rows=rows,
         actor=request_context.current().actor,
     )
-    key_file.update()
-    return Shredded(keys=len(keys), rows=rows, resealed=resealed)
+    return Shredded(keys=len(keys), rows=rows, resealed=resealed, has_key_file=key_file.refresh())
 
 
 def _gather(column: Column, tenant: Tenant) -> int:

@@ -25,7 +25,7 @@ from external_apis.errors import InvalidInput
 from external_apis.keyring import keyring
 from external_apis.models import DataKey
 
-__all__ = ["KeptKey", "read", "update"]
+__all__ = ["KeptKey", "read", "refresh", "update"]
 
 _FORMAT, _VERSION = "external-apis-backup-keys", 1
 
@@ -52,6 +52,13 @@ def read(path: Path | None = None) -> dict[str, KeptKey]:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
         raise InvalidInput(f"{path} is damaged: it does not hold data keys.") from None
+
+
+def refresh(rewrapped: Callable[[str, Sealed], Sealed] | None = None) -> bool:
+    """`update` a file that is there; tell whether there is one: without a backup made here there need not be."""
+    if is_there := _path().exists():
+        update(rewrapped)
+    return is_there
 
 
 def update(rewrapped: Callable[[str, Sealed], Sealed] | None = None) -> int:

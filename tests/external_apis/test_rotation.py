@@ -15,6 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, connections
 
+from external_apis import rotation
 from external_apis.backup import key_file
 from external_apis.crypto import Form
 from external_apis.data_keys import data_keys
@@ -277,6 +278,23 @@ def test_killed_at_twenty_points_it_loses_nothing_and_is_resumed(settings: Any) 
         data_keys().forget()
         verify_keys()
         assert values() == before, point
+
+
+def test_a_change_between_reading_and_resealing_wins(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make(3)
+    age(rows)
+    really_store = rotation._store
+
+    def changed_just_before(*arguments: Any) -> int:
+        monkeypatch.setattr(rotation, "_store", really_store)
+        rows[1].secrets = {"k": "changed"}
+        rows[1].save()
+        return really_store(*arguments)
+
+    monkeypatch.setattr(rotation, "_store", changed_just_before)
+    today(settings)
+    assert "2 resealed, 1 in use" in rotate_keys()
+    assert values_of(rows) == ["v0", "changed", "v2"]
 
 
 # --- under traffic ------------------------------------------------------------------------------------------------

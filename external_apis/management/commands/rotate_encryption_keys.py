@@ -48,7 +48,7 @@ class Command(BaseCommand):
         unreadable: dict[str, list[str]] = {}
         for progress in self.shown(rotate(batch_size, with_data_keys=with_data_keys)):
             unreadable.setdefault(str(progress.column), []).extend(progress.unreadable)
-        key_file.update(rewrapped)
+        key_file.refresh(rewrapped)
         for key_id in retire_keys():
             self.stdout.write(f"Encryption key {key_id} is retired: nothing is sealed under it, remove it now.")
         for column, keys in unreadable.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from external_apis import request_context
@@ -42,6 +43,10 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{done.resealed} of them were not sealed under the tenant's own key until now: backups from before "
                 "open them until the master key of that time is destroyed."
+            )
+        if not done.has_key_file:
+            self.stdout.write(
+                f"There is no {settings.BACKUP_KEYS_FILE}: if backups were made elsewhere, run this there too."
             )
         self.stdout.write(
             "Copies that this command cannot reach (dumps of the database, its log archive, older copies of "
