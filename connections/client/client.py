@@ -231,6 +231,8 @@ class ApiClient(Verbs):
             if is_at_home:
                 self._heed_pace(answer, verdict)
             if verdict.action != "success":
+                if answer.stream is not None:
+                    answer.stream.close()
                 raise build_error(
                     self.target.provider_slug,
                     answer,

@@ -128,6 +128,23 @@ class TestRules:
             call([REFUSED, OK], [{"action": "retry", "body_contains": "E7"}], fake_time, "POST")
         assert (caught.value.attempts, caught.value.may_have_happened) == (1, True)
 
+    def test_a_streamed_answer_that_is_refused_is_let_go(self) -> None:
+        left = threading.Event()
+
+        def play(client: Any) -> None:
+            read_head(client)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nX-Outcome: no\r\n\r\nabc")
+            client.settimeout(5)
+            if not client.recv(1):
+                left.set()
+
+        with serve(play) as port:
+            rules = [{"action": "fail", "header_name": "X-Outcome"}]
+            config = {"base_url": f"http://127.0.0.1:{port}", "auth_type": "none", "response_rules": rules}
+            with pytest.raises(UpstreamClientError):
+                ApiClient(make_target(config, {})).get("/x", stream=True)
+            assert left.wait(5)
+
 
 # --- renewal ---
 
