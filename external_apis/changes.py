@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _STREAM = f"{valkey.PREFIX}changes"
 _KEPT_NEWS = 10_000
-_BLOCK_MS = 300
+_BLOCK_MS = 200
 _SILENCE_SECONDS = 0.8
 _RETRY_SECONDS = 0.5
 _ASK_AGAIN_SECONDS = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def build_response(request: Outgoing, answer: Answer, elapsed_seconds: float) ->
     response.reason = answer.reason
     response.url = request.url
     response.headers = CaseInsensitiveDict(answer.headers.items())
-    response.encoding = get_encoding_from_headers(response.headers)
+    response.encoding = _known_charset(get_encoding_from_headers(response.headers))
     response.elapsed = timedelta(seconds=elapsed_seconds)
     if answer.stream is not None:
         response.raw = answer.stream
@@ -93,6 +94,18 @@ def _kind_of(status: int, verdict: Verdict) -> type[UpstreamError]:
     if verdict.action == "rate_limited" or status == 429:
         return UpstreamRateLimited
     return UpstreamServerError if status >= 500 else UpstreamClientError
+
+
+@lru_cache(maxsize=64)
+def _known_charset(name: str | None) -> str | None:
+    """Return a charset that text can be read in, UTF-8 for what is none: an unknown name, or Python's own ``idna``."""
+    if name is None:
+        return None
+    try:
+        b"\xff".decode(name, errors="replace")
+    except (LookupError, ValueError):
+        return "utf-8"
+    return name
 
 
 def _find_request_id(answer: Answer) -> str:
