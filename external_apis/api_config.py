@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
 
 from external_apis.auth_config import (
     AlsoHeaders,
@@ -166,11 +166,11 @@ class MutualTlsConfig(_Config):
     mutual_tls: bool = True
     credential_names = _CERTIFICATE_CREDENTIALS
 
-    @model_validator(mode="after")
-    def _a_certificate_is_shown(self) -> MutualTlsConfig:
-        if not self.mutual_tls:
-            raise ValueError("mutual_tls cannot be off where the certificate is all there is")
-        return self
+    @field_validator("mutual_tls")
+    @classmethod
+    def _is_always_on(cls, _value: bool) -> bool:
+        """A form that comes from another auth type still says that it is off."""
+        return True
 
 
 class NoAuthConfig(_Config):
