@@ -35,6 +35,7 @@ from tests.factories import make_connection, make_provider, make_tenant
 
 @pytest.fixture
 def stored(transactional_db: None) -> ExternalApiConnection:
+    warm._start_afresh()  # an earlier test may have met a Valkey that was away, and this process remembers for 2 s
     return make_connection(make_provider(slug="stripe"), slug="default", credentials={"access_token": "first-token"})
 
 
