@@ -25,6 +25,9 @@ env = Environment(runtime.overlay(os.environ, VAR_DIR) if EMBEDDED else os.envir
 
 SECRET_KEY = env.required("SECRET_KEY")
 ENCRYPTION_KEYS = env.encryption_keys("ENCRYPTION_KEYS")
+# A process that meets a newer key reads the file again.
+ENCRYPTION_KEYS_FILE = os.environ.get("ENCRYPTION_KEYS_FILE", "")
+BACKUP_KEYS_FILE = env.text("BACKUP_KEYS_FILE", str(VAR_DIR / "backup-keys.json"))
 JWT_SECRET = env.required("JWT_SECRET")
 ADMIN_API_KEY = env.text("ADMIN_API_KEY")
 ADMIN_PASSWORD = env.text("ADMIN_PASSWORD")

@@ -14,6 +14,7 @@ from connections import lookup
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
+from external_apis.api_config import url_values
 from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.models import Account, ExternalApi, Partner, Tenant
 from external_apis.provider_input import read_body
@@ -24,10 +25,13 @@ from external_apis.tenancy import EVERYTHING, Scope
 def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
     """Store a connection to a provider from the seed's body; its credentials are sealed.
 
-    Raises `InvalidInput` with field paths, `NotFound` for rows it refers to, `Conflict` for a slug in use.
+    Raises `InvalidInput` with field paths, also of URL variables that ``provider_data`` lacks; `NotFound` for rows it
+    refers to, `Conflict` for a slug in use.
     """
     body = read_body(ConnectionInput, data)
-    credentials = read_credentials(body.credentials, open_config(api).api_config)
+    config = open_config(api).api_config
+    credentials = read_credentials(body.credentials, config)
+    url_values(config, body.provider_data)
     tenant = _tenant_for(api, body.sales_channel_id, scope)
     connection = ExternalApiConnection(
         external_api=api,
@@ -69,6 +73,8 @@ def update_connection(
             setattr(connection, name, getattr(body, name))
         if "owner_id" in given:
             connection.owner = _account(body.owner_id, scope)
+        if "provider_data" in given:
+            url_values(open_config(connection.external_api).api_config, body.provider_data)
         if "credentials" in given:
             config = open_config(connection.external_api).api_config
             _apply(connection.credential, read_credentials(body.credentials, config))

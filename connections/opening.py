@@ -62,16 +62,20 @@ class DecryptedConnection:
 
 def open_connection(row: ExternalApiConnection) -> DecryptedConnection:
     """Open a loaded row after checking that it may be used; raises as `get_connection` does."""
+    check_usable(row)
+    return DecryptedConnection(row=row, credentials=row.credential.secrets)
+
+
+def check_usable(row: ExternalApiConnection) -> None:
+    """Raise `ConnectionInactive`, `ConnectionRevoked` or `ConnectionExpired` for a row that may not be used now."""
     if row.external_api.status == ProviderStatus.INACTIVE:
         raise ConnectionInactive(f"External API {row.external_api.slug} is inactive.")
     if row.status == ConnectionStatus.REVOKED:
         raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
-    credentials: Secrets = row.credential.secrets
     expires_at = row.credential.expires_at
     has_expired = row.status == ConnectionStatus.EXPIRED or (expires_at is not None and expires_at < timezone.now())
-    if has_expired and not _can_be_renewed(row, credentials):
+    if has_expired and not _can_be_renewed(row):
         raise ConnectionExpired("Connection has expired. Please re-authenticate.")
-    return DecryptedConnection(row=row, credentials=credentials)
 
 
 def target_of(connection: DecryptedConnection) -> Target:
@@ -88,5 +92,5 @@ def target_of(connection: DecryptedConnection) -> Target:
     )
 
 
-def _can_be_renewed(row: ExternalApiConnection, credentials: Secrets) -> bool:
-    return "refresh_token" in credentials or row.external_api.auth_type == "client_credentials"
+def _can_be_renewed(row: ExternalApiConnection) -> bool:
+    return "refresh_token" in row.credential.secrets or row.external_api.auth_type == "client_credentials"

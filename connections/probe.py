@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from connections.client import ApiClient
 from connections.models import ExternalApiConnection
 from connections.opening import open_connection, target_of
-from external_apis.api_config import RetryConfig
+from external_apis.call_config import RetryConfig
 from external_apis.errors import ApiManagerError, UpstreamError
 
 # Somebody waits for the answer in front of a page.

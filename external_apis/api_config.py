@@ -6,29 +6,39 @@ takes them out for the vault, `join` puts them back for the client.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
+
+from external_apis.auth_config import (
+    AlsoHeaders,
+    ApiKey,
+    AwsSigV4,
+    BasicKey,
+    BearerKey,
+    ClientCredentials,
+    Hmac,
+    OAuth1,
+    OAuth2,
 )
-
+from external_apis.call_config import RateLimit, ResponseRule, RetryConfig, UrlVariable, Webhook
+from external_apis.config_values import (
+    PLACEHOLDER,
+    Block,
+    CredentialName,
+    HeaderName,
+    HeaderValue,
+    UpstreamUrl,
+)
 from external_apis.errors import InvalidConfiguration
-from external_apis.url_rules import base_url_problem
+from external_apis.pagination_config import Pagination
+from external_apis.url_variables import names_in, read_values
 
 __all__ = [
     "AUTH_BLOCKS",
     "AUTH_TYPES",
+    "PLACEHOLDER",
     "ApiConfig",
     "join",
     "joined_data",
@@ -36,192 +46,18 @@ __all__ = [
     "schema",
     "secret_values",
     "split",
+    "url_values",
     "validation_errors",
 ]
 
-PLACEHOLDER = "••••••••"
-"""What a form shows for a stored secret; refused as a value."""
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-_CREDENTIAL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_CERTIFICATE_CREDENTIALS = ("client_certificate", "client_key")
 _FORBIDDEN_DEFAULT_HEADERS = {
     "authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "te", "trailer",
     "transfer-encoding", "upgrade",
 }  # fmt: skip
 
 
-def _header_name(value: str) -> str:
-    if not _HEADER_NAME.fullmatch(value):
-        raise ValueError("is not a valid HTTP header name")
-    return value
-
-
-def _header_value(value: str) -> str:
-    if not value.isprintable() or not value.isascii():
-        raise ValueError("holds characters that an HTTP header cannot carry")
-    return value
-
-
-def _credential_name(value: str) -> str:
-    if not _CREDENTIAL_NAME.fullmatch(value):
-        raise ValueError("is not a credential name (lower-case letters, digits and underscores)")
-    return value
-
-
-def _upstream_url(value: str, info: ValidationInfo) -> str:
-    problem = base_url_problem(value, https_only=(info.context or {}).get("environment") == "production")
-    if problem:
-        raise ValueError(problem)
-    return value
-
-
-def _own_url(value: str, info: ValidationInfo) -> str:
-    """An address of ours that the provider calls: plain http is fine on the loopback, where newcomers try it."""
-    is_production = (info.context or {}).get("environment") == "production"
-    problem = base_url_problem(value, https_only=is_production, loopback_may_be_http=True)
-    if problem:
-        raise ValueError(problem)
-    return value
-
-
-def _real_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if text == PLACEHOLDER:
-        raise ValueError("is the placeholder that stands for a stored secret, not a secret")
-    if not text or len(text) > 20_000:
-        raise ValueError("is empty or longer than 20,000 characters")
-    if "\0" in text:
-        raise ValueError("contains a NUL byte")
-    return value
-
-
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, Field(max_length=2000), AfterValidator(_header_value)]
-CredentialName = Annotated[str, AfterValidator(_credential_name)]
-UpstreamUrl = Annotated[str, Field(max_length=2000), AfterValidator(_upstream_url)]
-OwnUrl = Annotated[str, Field(max_length=2000), AfterValidator(_own_url)]
-Secret = Annotated[SecretStr, AfterValidator(_real_secret)]
-Scope = Annotated[str, Field(min_length=1, max_length=500)]
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A configuration may hold opened secrets and is not pickled.")
-
-
-class RateLimit(_Block):
-    """The provider's limits; they hold together."""
-
-    requests_per_second: PositiveInt | None = None
-    requests_per_minute: PositiveInt | None = None
-    requests_per_hour: PositiveInt | None = None
-    requests_per_day: PositiveInt | None = None
-    scope: Literal["connection", "provider"] = "connection"
-    """Whether each connection has the limits for itself or all connections of the provider share them."""
-
-
-class RetryConfig(_Block):
-    max_retries: Annotated[int, Field(ge=0, le=20)] = 4
-    """Attempts after the first one (seed 004 makes five attempts in all)."""
-    backoff_ms: Annotated[int, Field(ge=0, le=60_000)] = 1000
-    """The first wait in milliseconds; it doubles with every attempt."""
-
-
-class Webhook(_Block):
-    url: OwnUrl
-    secret: Secret | None = None
-    events: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
-
-
-class HeaderKey(_Block):
-    """One secret in one header, as bearer and basic providers of seed 000 configure it."""
-
-    key: Secret | None = None
-    header_name: HeaderName = "Authorization"
-    key_prefix: HeaderValue = ""
-
-
-class BearerKey(HeaderKey):
-    key_prefix: HeaderValue = "Bearer "
-
-
-class BasicKey(HeaderKey):
-    """``key`` is ``username:password`` (Twilio: ``account_sid:auth_token``), Base64-encoded when it is sent."""
-
-    key_prefix: HeaderValue = "Basic "
-
-
-class ApiKey(_Block):
-    key: Secret | None = None
-    location: Literal["header", "query", "headers"] = "header"
-    """``headers`` sends several named secrets at once, each in the header that ``headers`` gives it."""
-    header_name: HeaderName = "X-API-Key"
-    key_prefix: HeaderValue = ""
-    query_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\[\]-]{1,100}$")] = "api_key"
-    headers: dict[HeaderName, CredentialName] = {}
-    """Header name to the name of the credential that it carries: ``{"DD-API-KEY": "api_key"}``."""
-    keys: dict[CredentialName, Secret] = {}
-    """The provider's own values for the names in ``headers``."""
-
-    @model_validator(mode="after")
-    def _headers_fit(self) -> ApiKey:
-        if (self.location == "headers") != bool(self.headers):
-            raise ValueError('headers names at least one header if, and only if, location is "headers"')
-        if unknown := set(self.keys) - set(self.headers.values()):
-            raise ValueError(f"keys names {sorted(unknown)[0]}, which no header carries")
-        return self
-
-
-class OAuth2(_Block):
-    client_id: Secret | None = None
-    client_secret: Secret | None = None
-    authorization_url: UpstreamUrl
-    token_url: UpstreamUrl
-    scopes: list[Scope] = []
-    redirect_uri: OwnUrl | None = None
-
-
-class ClientCredentials(_Block):
-    client_id: Secret | None = None
-    client_secret: Secret | None = None
-    token_url: UpstreamUrl
-    scopes: list[Scope] = []
-
-
-class OAuth1(_Block):
-    consumer_key: Secret | None = None
-    consumer_secret: Secret | None = None
-    request_token_url: UpstreamUrl
-    authorization_url: UpstreamUrl
-    access_token_url: UpstreamUrl
-    signature_method: Literal["HMAC-SHA1", "HMAC-SHA256"] = "HMAC-SHA1"
-
-
-class Hmac(_Block):
-    """Seed 004's signature; every part of it can be configured."""
-
-    secret: Secret | None = None
-    algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
-    encoding: Literal["hex", "base64"] = "hex"
-    signature_header: HeaderName = "X-Signature"
-    signature_prefix: HeaderValue = ""
-    timestamp_header: HeaderName = "X-Timestamp"
-    template: Annotated[str, Field(max_length=500)] = "{method}\n{path}\n{timestamp}\n{body}"
-    """What is signed. ``{path}`` is path and query as sent, ``{timestamp}`` whole seconds since 1970 UTC."""
-
-    @model_validator(mode="after")
-    def _template_is_known(self) -> Hmac:
-        names = set(re.findall(r"\{(.*?)\}", self.template))
-        if unknown := names - {"method", "path", "timestamp", "body"}:
-            raise ValueError(f"template holds the unknown placeholder {{{sorted(unknown)[0][:40]}}}")
-        if not names:
-            raise ValueError("template signs nothing: it holds no placeholder")
-        return self
-
-
-class _Config(_Block):
+class _Config(Block):
     """What every auth type shares."""
 
     credential_names: ClassVar[tuple[str, ...]] = ()
@@ -238,6 +74,16 @@ class _Config(_Block):
     webhook: Webhook | None = None
     timeout_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
     retry_config: RetryConfig | None = None
+    response_rules: list[ResponseRule] = []
+    """For providers whose statuses do not say what happened, such as those that report errors inside a 200."""
+    url_variables: dict[CredentialName, UrlVariable] = {}
+    """Parts of URLs and call paths that each connection gives in its provider_data: ``https://{shop}.example.com``."""
+    also: AlsoHeaders | None = None
+    mutual_tls: bool = False
+    """Whether connections show a client certificate, beside what the auth type does."""
+    pagination: Pagination | None = None
+    graphql_path: Annotated[str, Field(pattern=r"^/[^\s\\]*$", max_length=500)] | None = None
+    """Where GraphQL is spoken below the base URL; ``/graphql`` unless something else stands here."""
 
     @model_validator(mode="after")
     def _default_headers_are_harmless(self) -> _Config:
@@ -246,9 +92,20 @@ class _Config(_Block):
                 raise ValueError(f"default_headers may not set {name}")
         return self
 
+    @model_validator(mode="after")
+    def _variables_are_declared(self) -> _Config:
+        if unknown := {name for text in _templates(self) for name in names_in(text)} - set(self.url_variables):
+            raise ValueError(f"url_variables does not declare {{{sorted(unknown)[0]}}}, which a URL holds")
+        return self
+
     def credentials_expected(self) -> frozenset[str]:
         """Names that a connection's credentials may hold under this configuration."""
-        return frozenset(self.credential_names)
+        also = self.also.names() if self.also else ()
+        return frozenset((*self.own_credentials(), *also, *(_CERTIFICATE_CREDENTIALS if self.mutual_tls else ())))
+
+    def own_credentials(self) -> tuple[str, ...]:
+        """Names that the auth type itself uses."""
+        return self.credential_names
 
 
 class OAuth2Config(_Config):
@@ -274,8 +131,8 @@ class ApiKeyConfig(_Config):
     api_key: ApiKey = ApiKey()
     credential_names = ("api_key",)
 
-    def credentials_expected(self) -> frozenset[str]:
-        return frozenset(self.api_key.headers.values() if self.api_key.location == "headers" else ("api_key",))
+    def own_credentials(self) -> tuple[str, ...]:
+        return tuple(self.api_key.headers.values()) if self.api_key.location == "headers" else ("api_key",)
 
 
 class BasicConfig(_Config):
@@ -296,6 +153,26 @@ class HmacConfig(_Config):
     credential_names = ("hmac_secret",)
 
 
+class AwsSigV4Config(_Config):
+    auth_type: Literal["aws_sigv4"]
+    aws_sigv4: AwsSigV4
+    credential_names = ("access_key_id", "secret_access_key", "session_token")
+
+
+class MutualTlsConfig(_Config):
+    """A client certificate alone says who calls."""
+
+    auth_type: Literal["mtls"]
+    mutual_tls: bool = True
+    credential_names = _CERTIFICATE_CREDENTIALS
+
+    @field_validator("mutual_tls")
+    @classmethod
+    def _is_always_on(cls, _value: bool) -> bool:
+        """A form that comes from another auth type still says that it is off."""
+        return True
+
+
 class NoAuthConfig(_Config):
     auth_type: Literal["none"]
 
@@ -308,11 +185,24 @@ ApiConfig = Annotated[
     | BasicConfig
     | BearerConfig
     | HmacConfig
+    | AwsSigV4Config
+    | MutualTlsConfig
     | NoAuthConfig,
     Field(discriminator="auth_type"),
 ]
-AUTH_TYPES = ("oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "hmac", "none")
-AUTH_BLOCKS = ("oauth2", "oauth1", "client_credentials", "api_key", "hmac")
+AUTH_TYPES = (
+    "oauth2",
+    "oauth1",
+    "client_credentials",
+    "api_key",
+    "basic",
+    "bearer",
+    "hmac",
+    "aws_sigv4",
+    "mtls",
+    "none",
+)
+AUTH_BLOCKS = ("oauth2", "oauth1", "client_credentials", "api_key", "hmac", "aws_sigv4")
 _adapter: TypeAdapter[ApiConfig] = TypeAdapter(ApiConfig)
 
 
@@ -370,6 +260,11 @@ def secret_values(block: BaseModel) -> dict[str, str]:
     return dict(_secrets(block, ""))
 
 
+def url_values(config: ApiConfig, provider_data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of a provider's URL variables for a connection; raises `InvalidInput` with field paths."""
+    return read_values(config.url_variables, provider_data, tuple(_templates(config)))
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of ``api_config`` as it is sent to us."""
     return _adapter.json_schema()
@@ -393,14 +288,27 @@ def _without_secrets(block: BaseModel) -> dict[str, Any]:
     for name, value in block:
         if isinstance(value, BaseModel):
             kept[name] = _without_secrets(value)
-        elif isinstance(value, SecretStr) or value is None:
+        elif isinstance(value, SecretStr) or value is None or value == []:
             continue
         elif isinstance(value, dict):
-            if plain := {key: item for key, item in value.items() if not isinstance(item, SecretStr)}:
+            if plain := {key: _plain(item) for key, item in value.items() if not isinstance(item, SecretStr)}:
                 kept[name] = plain
-        elif value != []:
-            kept[name] = value
+        else:
+            kept[name] = [_plain(item) for item in value] if isinstance(value, list) else value
     return kept
+
+
+def _plain(value: Any) -> Any:
+    return _without_secrets(value) if isinstance(value, BaseModel) else value
+
+
+def _templates(block: BaseModel) -> Iterator[str]:
+    """The texts that URL variables may stand in: addresses, and the region of AWS's signature."""
+    for name, value in block:
+        if isinstance(value, BaseModel):
+            yield from _templates(value)
+        elif isinstance(value, str) and (name.endswith("_url") or name in ("region", "test_path")):
+            yield value
 
 
 def _copied(stored: Mapping[str, Any]) -> dict[str, Any]:

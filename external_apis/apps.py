@@ -1,8 +1,17 @@
 """The ground floor as a Django app."""
 
 from django.apps import AppConfig
+from django.core.checks import register
+
+from external_apis.project_settings import check_settings, fill_in_defaults
 
 
 class ExternalApisConfig(AppConfig):
     name = "external_apis"
     verbose_name = "External APIs"
+    # A project of its own may have another DEFAULT_AUTO_FIELD than the migrations were made with.
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        fill_in_defaults()
+        register(check_settings)

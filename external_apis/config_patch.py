@@ -16,7 +16,7 @@ def merged(stored: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """Apply a JSON merge patch; a changed auth type drops the blocks that only the old one knows."""
     result = dict(stored)
     if patch.get("auth_type", stored.get("auth_type")) != stored.get("auth_type"):
-        for block in AUTH_BLOCKS:
+        for block in (*AUTH_BLOCKS, "mutual_tls"):
             result.pop(block, None)
     for name, value in patch.items():
         if value is None:

@@ -1,7 +1,8 @@
-"""The vault's cryptography: AES-256-GCM under a ring of named keys, and the object that holds what was opened.
+"""The vault's cryptography: AES-256-GCM under named keys, and the object that holds what was opened.
 
-A sealed value is one byte string: format version, key id, nonce, ciphertext and tag (the seed's ``EncryptedData`` in
-binary). The associated data names the row and column that the value belongs to, so that a ciphertext moved elsewhere
+A sealed value is one byte string: form, key id, nonce, ciphertext and tag (the seed's ``EncryptedData`` in binary). The
+form tells whether the key is one of ``ENCRYPTION_KEYS`` (a master key) or a data key, which is stored sealed under a
+master key. The associated data names the row and column that the value belongs to, so that a ciphertext moved elsewhere
 does not open.
 """
 
@@ -14,6 +15,7 @@ import hmac
 import os
 import re
 from collections.abc import Iterator, Mapping
+from enum import IntEnum
 from functools import cached_property
 from typing import NoReturn
 
@@ -24,20 +26,31 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from external_apis.errors import UnknownKey, Unreadable
 
-__all__ = ["Keyring", "Sealed", "Secrets"]
+__all__ = ["KEY_BYTES", "Form", "Key", "Keyring", "Sealed", "Secrets"]
 
-# The first byte leaves room for other forms, such as a tenant's data key wrapped by a master key.
-_VERSION = 1
+KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_KEY_BYTES = 32
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
+class Form(IntEnum):
+    """The first byte of a sealed value: what kind of key sealed it."""
+
+    UNDER_MASTER_KEY = 1
+    UNDER_DATA_KEY = 2
+
+
 class Sealed(bytes):
-    """A sealed value as it is stored: ``0x01 | length of key id | key id | nonce | ciphertext and tag``."""
+    """A sealed value as it is stored: ``form | length of key id | key id | nonce | ciphertext and tag``."""
 
     __slots__ = ()
+
+    @property
+    def form(self) -> Form:
+        """The kind of key that sealed it. Raises `Unreadable` for anything malformed."""
+        self._header_end()
+        return Form(self[0])
 
     @property
     def key_id(self) -> str:
@@ -49,13 +62,13 @@ class Sealed(bytes):
             raise Unreadable("The sealed value is damaged: its key id is not text.") from None
 
     @property
-    def body(self) -> tuple[bytes, bytes]:
-        """The nonce, and the ciphertext with its tag."""
+    def parts(self) -> tuple[bytes, bytes, bytes]:
+        """The header, the nonce, and the ciphertext with its tag."""
         end = self._header_end()
-        return self[end : end + _NONCE_BYTES], self[end + _NONCE_BYTES :]
+        return self[:end], self[end : end + _NONCE_BYTES], self[end + _NONCE_BYTES :]
 
     def _header_end(self) -> int:
-        if len(self) < 2 or self[0] != _VERSION:
+        if len(self) < 2 or self[0] not in (Form.UNDER_MASTER_KEY, Form.UNDER_DATA_KEY):
             raise Unreadable("The sealed value is damaged: unknown format.")
         end = 2 + self[1]
         if len(self) < end + _NONCE_BYTES + _TAG_BYTES:
@@ -66,8 +79,51 @@ class Sealed(bytes):
         return f"<sealed, {len(self)} bytes>"
 
 
+class Key:
+    """One key under its id. Its ``repr`` shows the id alone; it cannot be pickled."""
+
+    def __init__(self, key_id: str, secret: bytes, form: Form) -> None:
+        if len(secret) != KEY_BYTES:
+            raise ValueError(f"key {key_id!r} is not {KEY_BYTES} bytes long.")
+        self.id = key_id
+        self._secret = secret
+        self._cipher = AESGCM(secret)
+        self._header = bytes((form, len(key_id))) + key_id.encode("ascii")
+
+    def seal(self, plaintext: bytes, identity: str) -> Sealed:
+        """Seal for the place that ``identity`` names (``app.model:pk:field``)."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return Sealed(self._header + nonce + self._cipher.encrypt(nonce, plaintext, self._header + identity.encode()))
+
+    def open(self, sealed: Sealed, identity: str) -> bytes:
+        """Return what was sealed for ``identity``. Raises `Unreadable` for what is damaged or belongs elsewhere."""
+        header, nonce, ciphertext = sealed.parts
+        try:
+            return self._cipher.decrypt(nonce, ciphertext, header + identity.encode())
+        except InvalidTag:
+            raise Unreadable(
+                "The sealed value does not open: it was altered, moved from another row, or sealed under another key "
+                f"of the id {self.id!r}."
+            ) from None
+
+    def fingerprint(self, secret: str) -> str:
+        """Return 16 hex characters that tell one secret from another and cannot be searched for without the key."""
+        return hmac.new(self._fingerprint_key, secret.encode(), hashlib.sha256).hexdigest()[:16]
+
+    @cached_property
+    def _fingerprint_key(self) -> bytes:
+        derivation = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"external-apis fingerprint")
+        return derivation.derive(self._secret)
+
+    def __repr__(self) -> str:
+        return f"<Key {self.id}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Key is not pickled.")
+
+
 class Keyring:
-    """Encryption keys by id. The first one writes, all of them read.
+    """Master keys by id. The first one writes, all of them read.
 
     ``keys`` maps an id (letters, digits, ``.``, ``_``, ``-``) to 32 bytes.
     """
@@ -75,13 +131,14 @@ class Keyring:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         if not keys:
             raise ValueError("ENCRYPTION_KEYS holds no key.")
-        for key_id, key in keys.items():
+        self._keys: dict[str, Key] = {}
+        for key_id, secret in keys.items():
             if not _KEY_ID.fullmatch(key_id):
                 raise ValueError("ENCRYPTION_KEYS: a key id is 1 to 32 letters, digits, dots, dashes or underscores.")
-            if len(key) != _KEY_BYTES:
-                raise ValueError(f"ENCRYPTION_KEYS: key {key_id!r} is not 32 bytes long.")
-        self._keys = dict(keys)
-        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+            try:
+                self._keys[key_id] = Key(key_id, secret, Form.UNDER_MASTER_KEY)
+            except ValueError as error:
+                raise ValueError(f"ENCRYPTION_KEYS: {error}") from None
         self.writing_key_id = next(iter(keys))
 
     @classmethod
@@ -105,54 +162,33 @@ class Keyring:
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        return tuple(self._ciphers)
+        return tuple(self._keys)
 
     def seal(self, plaintext: bytes, identity: str) -> Sealed:
-        """Seal for the place that ``identity`` names (``app.model:pk:field``) under the writing key."""
-        key_id = self.writing_key_id.encode()
-        nonce = os.urandom(_NONCE_BYTES)
-        header = bytes((_VERSION, len(key_id))) + key_id
-        cipher = self._ciphers[self.writing_key_id]
-        return Sealed(header + nonce + cipher.encrypt(nonce, plaintext, header + identity.encode()))
+        """Seal under the writing key, as `Key.seal` does."""
+        return self._keys[self.writing_key_id].seal(plaintext, identity)
 
     def open(self, sealed: bytes, identity: str) -> bytes:
-        """Return what was sealed for ``identity``.
+        """Return what was sealed for ``identity`` under a master key.
 
         Raises `UnknownKey`, naming the id, and `Unreadable` for a value that is damaged or belongs elsewhere.
         """
         sealed = Sealed(sealed)
-        cipher = self.cipher(sealed.key_id)
-        nonce, ciphertext = sealed.body
-        header = bytes(sealed[: len(sealed) - len(nonce) - len(ciphertext)])
-        try:
-            return cipher.decrypt(nonce, ciphertext, header + identity.encode())
-        except InvalidTag:
-            raise Unreadable(
-                "The sealed value does not open: it was altered, moved from another row, or sealed under another key "
-                f"of the id {sealed.key_id!r}."
-            ) from None
+        return self.key(sealed.key_id).open(sealed, identity)
 
     def reseal(self, sealed: bytes, identity: str) -> Sealed:
         """Seal again under the writing key."""
         return self.seal(self.open(sealed, identity), identity)
 
-    def cipher(self, key_id: str) -> AESGCM:
+    def key(self, key_id: str) -> Key:
+        """Return the key of an id. Raises `UnknownKey`."""
         try:
-            return self._ciphers[key_id]
+            return self._keys[key_id]
         except KeyError:
             raise UnknownKey(
                 f"The value is sealed under encryption key {key_id!r}, which ENCRYPTION_KEYS does not hold.",
                 details={"key_id": key_id},
             ) from None
-
-    def fingerprint(self, secret: str) -> str:
-        """Return 16 hex characters that tell one secret from another and cannot be searched for without the key."""
-        return hmac.new(self._fingerprint_key, secret.encode(), hashlib.sha256).hexdigest()[:16]
-
-    @cached_property
-    def _fingerprint_key(self) -> bytes:
-        derivation = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"external-apis fingerprint")
-        return derivation.derive(self._keys[self.writing_key_id])
 
     def __repr__(self) -> str:
         return f"<Keyring {', '.join(self.key_ids)}>"

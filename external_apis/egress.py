@@ -12,18 +12,21 @@ proxy has to carry the rules for names itself. Proxies and passwords from the en
 
 from __future__ import annotations
 
+import queue
 import re
 import socket
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from time import monotonic
 from typing import Any
 
 from django.conf import settings
 
 from external_apis.errors import EgressRefused
 
-__all__ = ["Allowance", "Policy", "current_policy"]
+__all__ = ["Allowance", "Policy", "current_policy", "look_up"]
 
 _FORBIDDEN_V4 = tuple(
     (IPv4Network(network), reason)
@@ -59,6 +62,10 @@ _FORBIDDEN_V6 = tuple(
 )
 _NAT64 = tuple(IPv6Network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _COMPATIBLE = IPv6Network("::/96")
+
+_RESOLUTION_SECONDS = 10.0
+# A name server that hangs holds a thread for as long as the system resolver's own patience lasts.
+_lookups = threading.BoundedSemaphore(64)
 
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 _LOCAL_NAME = re.compile(r"(.*\.)?(localhost|internal|local|localdomain|home\.arpa)")
@@ -142,15 +149,15 @@ class Policy:
         if inner is not None and not self._is_allowed(name, inner, port) and (reason := _objection(inner)):
             raise EgressRefused(f"{host}:{port} is refused: it leads to a {reason} address.")
 
-    def resolve(self, host: str, port: int) -> list[Any]:
+    def resolve(self, host: str, port: int, seconds: float = _RESOLUTION_SECONDS) -> list[Any]:
         """Return the `socket.getaddrinfo` entries of the host that may be connected to, at least one.
 
-        Raises `EgressRefused` when every address is refused, and socket.gaierror when there is none. How long a name
-        server may take is the system resolver's own setting.
+        Raises `EgressRefused` when every address is refused, socket.gaierror when there is none, and TimeoutError when
+        the name servers take longer than ``seconds``, which are never more than 10.
         """
         self.check_name(host, port)
         permitted, refusal = [], None
-        for entry in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
+        for entry in look_up(host.strip("[]"), port, min(seconds, _RESOLUTION_SECONDS)):
             try:
                 self.check_address(host, ip_address(entry[4][0]), port)
             except EgressRefused as error:
@@ -163,6 +170,34 @@ class Policy:
 
     def _is_allowed(self, host: str, address: Address | None, port: int) -> bool:
         return any(entry.names(host, address, port) for entry in self.allow)
+
+
+def look_up(host: str, port: int, seconds: float) -> list[Any]:
+    """`socket.getaddrinfo` within a time-out, which the system's resolver does not take; raises TimeoutError."""
+    if _literal(host) is not None:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    until = monotonic() + seconds
+    if not _lookups.acquire(timeout=seconds):
+        raise TimeoutError("too many names are being resolved")
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_look_up, args=(host, port, answers, _lookups), name="resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(until - monotonic(), 0))
+    except queue.Empty:
+        raise TimeoutError("the name was not resolved in time") from None
+    if isinstance(answer, BaseException):
+        raise answer
+    found: list[Any] = answer
+    return found
+
+
+def _look_up(host: str, port: int, answers: queue.SimpleQueue[Any], slots: threading.BoundedSemaphore) -> None:
+    try:
+        answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, ValueError) as error:
+        answers.put(error)
+    finally:
+        slots.release()
 
 
 def current_policy() -> Policy:

@@ -11,6 +11,7 @@ ApiManagerError
 ├── ServiceUnavailable           503  our own database or Valkey is away (transient)
 ├── VaultError                   500  a sealed value and the keyring do not fit
 │   ├── UnknownKey                    sealed under a key id that the keyring does not hold
+│   ├── RetiredKey                    this process would write with a key that is retired
 │   ├── Unreadable                    truncated, altered, or moved from another row or column
 │   └── NotSealed                     an attempt to store a secret in clear
 ├── ConnectionUnusable           409  the stored connection cannot be used
@@ -24,6 +25,8 @@ ApiManagerError
     ├── ConnectFailed                 nothing was sent (transient)
     ├── CallTimeout              504  no answer in time; may_have_happened tells whether it was sent
     ├── BadAnswer                     broken off, over the size limit, or not what it claims to be
+    │   └── PaginationBroken          pages in a circle, without end, or without a list in them
+    ├── GraphqlError                  errors in a GraphQL answer; holds them and the partial data
     └── UpstreamError                 an answer with an error status
         ├── UpstreamClientError       4xx
         │   ├── UpstreamUnauthorized  401
@@ -36,7 +39,7 @@ error. A message never contains a secret, a token, the query of a URL or a trace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -52,14 +55,17 @@ __all__ = [
     "ConnectionUnusable",
     "EgressRefused",
     "Forbidden",
+    "GraphqlError",
     "InvalidConfiguration",
     "InvalidInput",
     "MissingCredential",
     "NotAuthenticated",
     "NotFound",
     "NotSealed",
+    "PaginationBroken",
     "PayloadTooLarge",
     "RateLimited",
+    "RetiredKey",
     "ServiceUnavailable",
     "UnknownKey",
     "Unreadable",
@@ -133,6 +139,10 @@ class VaultError(ApiManagerError):
 
 class UnknownKey(VaultError):
     code = "UNKNOWN_ENCRYPTION_KEY"
+
+
+class RetiredKey(VaultError):
+    code = "RETIRED_ENCRYPTION_KEY"
 
 
 class Unreadable(VaultError):
@@ -225,6 +235,35 @@ class BadAnswer(CallError):
     code = "BAD_ANSWER"
 
 
+class PaginationBroken(BadAnswer):
+    code = "PAGINATION_BROKEN"
+
+
+class GraphqlError(CallError):
+    """A GraphQL answer with ``errors``, each with ``message``, ``path`` and ``extensions`` as the provider gave them.
+
+    ``data`` is what came beside them. ``is_transient`` and ``retry_after_seconds`` are set when the provider refused
+    the operation for its cost. The messages stay out of ``details``: providers like to quote credentials in them.
+    """
+
+    code = "GRAPHQL_ERROR"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errors: Sequence[Mapping[str, Any]],
+        data: Any = None,
+        retry_after_seconds: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        self.paths = [".".join(map(str, path)) for error in errors if isinstance(path := error.get("path"), list)]
+        super().__init__(message, request_id=request_id, may_have_happened=True, details={"paths": self.paths})
+        self.errors = list(errors)
+        self.data = data
+        self.retry_after_seconds = retry_after_seconds
+
+
 class UpstreamError(CallError):
     """The provider answered with an error.
 
@@ -233,6 +272,8 @@ class UpstreamError(CallError):
     """
 
     code = "UPSTREAM_ERROR"
+    wants_refresh = False
+    """Whether a renewed credential may help."""
 
     def __init__(
         self,

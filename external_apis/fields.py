@@ -1,4 +1,4 @@
-"""The one encrypted model field: a mapping of named secrets, sealed for its row.
+"""The one encrypted model field: a mapping of named secrets, sealed for its row under its tenant's data key.
 
 Reading rows never decrypts: what comes from the database is the sealed bytes, opened when the attribute is first
 read. `QuerySet.update` and `bulk_update` with plain secrets are refused, and so are look-ups.
@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import models
+from django.utils.functional import cached_property
 from fernet_fields.fields import EncryptedField
 
-from external_apis.crypto import Sealed, Secrets
-from external_apis.errors import NotSealed, Unreadable
+from external_apis.crypto import Form, Key, Sealed, Secrets
+from external_apis.data_keys import data_keys, key_of
+from external_apis.errors import NotSealed, Unreadable, VaultError
 from external_apis.keyring import keyring
+
+_TENANT = "external_apis.Tenant"
 
 
 class SecretsField(EncryptedField, models.Field):  # type: ignore[type-arg]
@@ -34,6 +38,8 @@ class SecretsField(EncryptedField, models.Field):  # type: ignore[type-arg]
             value = Secrets() if value is None else value
             model_instance.__dict__[self.opened_name] = value
             value = model_instance.__dict__[self.attname] = self.seal(model_instance, value)
+        elif not add:
+            value = model_instance.__dict__[self.attname] = self.renewed(model_instance, value)
         return value
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
@@ -59,26 +65,51 @@ class SecretsField(EncryptedField, models.Field):  # type: ignore[type-arg]
             raise NotSealed("A secret is sealed for its row, so the row's id comes first.")
         return f"{self.model._meta.label_lower}:{instance.pk}:{self.name}"
 
+    @cached_property
+    def tenant_attname(self) -> str | None:
+        """The column that names the row's tenant: its foreign key ``tenant``, where it has one."""
+        for field in self.model._meta.concrete_fields:
+            if field.name == "tenant" and field.related_model and field.related_model._meta.label == _TENANT:
+                return field.attname
+        return None
+
+    def writing_key(self, instance: models.Model) -> Key:
+        """Return the data key of the row's tenant, under which its secrets are sealed now."""
+        return data_keys().writing(getattr(instance, self.tenant_attname) if self.tenant_attname else None)
+
     def seal(self, instance: models.Model, values: Mapping[str, str]) -> Sealed:
         plaintext = json.dumps(dict(values), ensure_ascii=False, separators=(",", ":")).encode()
-        return keyring().seal(plaintext, self.identity(instance))
+        return self.writing_key(instance).seal(plaintext, self.identity(instance))
+
+    def renewed(self, instance: models.Model, sealed: Sealed) -> Sealed:
+        """Return an unchanged value as it is to be stored: under today's key, also where the row was read before a
+        rotation that has resealed it since. What does not open stays as it is."""
+        key = self.writing_key(instance)
+        try:
+            if sealed.key_id == key.id:
+                return sealed
+            identity = self.identity(instance)
+            return key.seal(key_of(sealed).open(sealed, identity), identity)
+        except VaultError:
+            return sealed
 
     def open(self, instance: models.Model, sealed: Sealed) -> Secrets:
-        plaintext = keyring().open(sealed, self.identity(instance))
+        plaintext = key_of(sealed).open(sealed, self.identity(instance))
         try:
             return Secrets(json.loads(plaintext))
         except ValueError:
             raise Unreadable("The sealed value does not hold named secrets.") from None
 
     def key_id(self, instance: models.Model) -> str:
-        """Return the id of the key that seals the column, without opening it.
+        """Return the id of the key that seals the column, without opening it or asking the database.
 
         Raises `Unreadable` for damaged bytes and `UnknownKey` where the keyring lacks the key.
         """
         value = instance.__dict__.get(self.attname)
         if not isinstance(value, Sealed):
-            return keyring().writing_key_id
-        keyring().cipher(value.key_id)
+            return self.writing_key(instance).id
+        if value.form == Form.UNDER_MASTER_KEY:
+            keyring().key(value.key_id)
         return value.key_id
 
 

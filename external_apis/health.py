@@ -19,6 +19,7 @@ from external_apis.key_registry import compare
 from external_apis.models import EncryptionKey
 
 _TIMEOUT_SECONDS = 2
+_KEYS_IN_USE = f'SELECT id, check_value FROM "{EncryptionKey._meta.db_table}" WHERE retired_at IS NULL'  # noqa: S608
 
 
 @csrf_exempt
@@ -43,8 +44,7 @@ def _database_and_keys() -> dict[str, str]:
             applied = {(row[0], row[1]) for row in own.execute("SELECT app, name FROM django_migrations")}
             if missing := _migrations() - applied:
                 return {"database": f"{len(missing)} migrations are not applied", **unknown}
-            table = EncryptionKey._meta.db_table
-            registered = own.execute(f'SELECT id, check_value FROM "{table}"').fetchall()  # noqa: S608
+            registered = own.execute(_KEYS_IN_USE).fetchall()
     except psycopg.errors.UndefinedTable:
         return {"database": "not migrated", **unknown}
     except psycopg.Error:

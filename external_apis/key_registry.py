@@ -1,6 +1,6 @@
-"""Makes sure that the keyring and the database belong together, before anything is written.
+"""Which master keys have sealed something in this database: checked before anything is written, kept while writing.
 
-The table is reached through the app registry, because processes ask before the models are loaded.
+The table is reached through the app registry: the models stand above the encrypted field, and that one needs this.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db import connection
+from django.db import connection, transaction
 
-from external_apis.errors import UnknownKey, Unreadable, VaultError
-from external_apis.keyring import keyring
+from external_apis.errors import RetiredKey, UnknownKey, Unreadable, VaultError
+from external_apis.keyring import keyring, reread
 
 _CHECK_PLAINTEXT = b"external-apis"
 
@@ -26,13 +26,18 @@ def _identity(key_id: str) -> str:
 
 
 def verify_keys() -> None:
-    """Check that the keyring holds every key that this database was sealed under. Reads only.
+    """Check that the keyring holds every key that this database is sealed under. Reads only; retired keys may be gone.
 
-    Raises as `compare` does. A database without our tables is fine.
+    Raises as `compare` does. A database without our tables, or with those of an earlier version, is fine.
     """
-    if _table()._meta.db_table not in connection.introspection.table_names():
+    table = _table()._meta.db_table
+    if table not in connection.introspection.table_names():
         return
-    compare(_table().objects.order_by("first_used_at").values_list("id", "check_value"))
+    with connection.cursor() as cursor:
+        columns = {column.name for column in connection.introspection.get_table_description(cursor, table)}
+    # This runs before the migrations do.
+    keys = _table().objects.filter(retired_at=None) if "retired_at" in columns else _table().objects.all()
+    compare(keys.order_by("first_used_at").values_list("id", "check_value"))
 
 
 def compare(registered: Iterable[tuple[str, bytes]]) -> None:
@@ -57,9 +62,34 @@ def compare(registered: Iterable[tuple[str, bytes]]) -> None:
 
 
 def register_writing_key() -> None:
-    """Record the key that this process writes with, after `verify_keys` has found that it belongs here."""
-    verify_keys()
+    """Record the key that this process writes with. Raises `RetiredKey` where it is no longer to be used."""
+    with transaction.atomic():
+        hold_writing_key()
+
+
+def hold_writing_key() -> None:
+    """Record the writing key, and keep it from being retired until the surrounding transaction ends.
+
+    Raises `RetiredKey`, after a look into ``ENCRYPTION_KEYS_FILE`` for newer keys.
+    """
     key_id = keyring().writing_key_id
-    _table().objects.get_or_create(
+    table = _table()
+    if not table.objects.filter(id=key_id).exists():
+        verify_keys()  # or a process with foreign keys would register its own, and lock out the owner
+    table.objects.get_or_create(
         id=key_id, defaults={"check_value": bytes(keyring().seal(_CHECK_PLAINTEXT, _identity(key_id)))}
     )
+    if table.objects.select_for_update(no_key=True).get(id=key_id).retired_at is not None:
+        replace_retired_key()
+        hold_writing_key()
+
+
+def replace_retired_key() -> None:
+    """Take up newer keys from ``ENCRYPTION_KEYS_FILE``. Raises `RetiredKey` where that names no other writing key."""
+    retired = keyring().writing_key_id
+    if not reread() or keyring().writing_key_id == retired:
+        raise RetiredKey(
+            f"This process would write with encryption key {retired!r}, which is retired: its ENCRYPTION_KEYS are old, "
+            "and it has to be restarted with the new ones.",
+            details={"key_id": retired},
+        )

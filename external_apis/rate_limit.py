@@ -5,14 +5,21 @@ on by the emission interval, and a unit is admitted while it lies no further ahe
 clock is Valkey's own, so that machines need not agree on the time.
 
 A GCRA with burst b and emission interval e admits at most ``b + floor(T / e)`` units in a window T. Providers count a
-window for themselves, so calls out use a small burst, ``b = max(1, N // 25)``, and ``e = T / (N - b + 1)``, which
-admits exactly N in any window. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
+window for themselves, so calls out use a small burst, ``b = max(1, N // 50)`` unless one is configured, and
+``e = T / (N - b + 1)``, which admits exactly N in any window and at least 98 % of N where calls never cease. A larger
+burst lets more come at once after a rest, and fewer where they never cease. A weight of w calls needs a burst of w or
+more. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
+
+Calls out also heed, in the same round trip, the time until which the provider wants no call at all (`slow_down`), and
+the time until which interactive calls wait, for which batch calls stand back.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,9 +30,25 @@ from external_apis import valkey
 from external_apis.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Decision", "Limit", "LocalLimiter", "decide", "outbound_limits", "own_limit"]
+__all__ = [
+    "MAX_PAUSE_SECONDS",
+    "Decision",
+    "Limit",
+    "LocalLimiter",
+    "Turn",
+    "Windows",
+    "decide",
+    "outbound_limits",
+    "own_limit",
+    "pause_seconds",
+    "slow_down",
+    "take_slot",
+]
+
+MAX_PAUSE_SECONDS = 3600.0
+"""A provider that wants a longer rest than this is asked again after it, in case it erred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,36 @@ class Decision:
     limit: Limit | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The limits of calls out in one scope, ready to be decided together."""
+
+    scope_key: str
+    limits: tuple[Limit, ...]
+    heaviest: int
+    """The largest cost that can ever be admitted."""
+    rules: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, config: RateLimitConfig, scope_key: str) -> Windows:
+        limits = outbound_limits(config, scope_key)
+        rules = (_RULE.pack(_PLACES[limit.period_seconds], limit.emission_us, limit.burst) for limit in limits)
+        return cls(scope_key, limits, min((limit.burst for limit in limits), default=1), b"".join(rules))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a call out asks for its slot.
+
+    A batch call (``is_batch``) stands back while an interactive one waits; one that waits for at most
+    ``patience_seconds`` is known to wait. ``heeds_pause`` is off for whoever has just waited out the provider's pause.
+    """
+
+    is_batch: bool = False
+    patience_seconds: float = 0.0
+    heeds_pause: bool = True
+
+
 class RateLimitConfig(Protocol):
     """The part of a provider's ``rate_limit`` block (seed 000) that is read here."""
 
@@ -65,6 +118,10 @@ class RateLimitConfig(Protocol):
     def requests_per_hour(self) -> int | None: ...
     @property
     def requests_per_day(self) -> int | None: ...
+    @property
+    def burst(self) -> int | None: ...
+    @property
+    def weights(self) -> Mapping[str, int]: ...
 
 
 def outbound_limits(config: RateLimitConfig, scope_key: str) -> tuple[Limit, ...]:
@@ -76,9 +133,10 @@ def outbound_limits(config: RateLimitConfig, scope_key: str) -> tuple[Limit, ...
         ("day", 86400, config.requests_per_day),
     )
     limits = []
+    heaviest = max(config.weights.values(), default=1)
     for name, seconds, count in windows:
         if count is not None:
-            burst = max(1, count // 25)
+            burst = min(count, max(config.burst or count // 50, heaviest, 1))
             limits.append(Limit(_key(scope_key, name), count, seconds, burst, _emission(seconds, count - burst + 1)))
     return tuple(limits)
 
@@ -105,6 +163,36 @@ def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
     except redis.RedisError:
         raise ServiceUnavailable(valkey.UNAVAILABLE) from None
     return _decision(limits, [int(number) for number in answer])
+
+
+def take_slot(windows: Windows, turn: Turn, cost: int = 1) -> float:
+    """Take ``cost`` slots of all windows and return 0, or none and return the seconds to wait, in one round trip.
+
+    Raises ValueError for a cost that some window's burst can never admit, and `ServiceUnavailable` without Valkey.
+    """
+    if not 1 <= cost <= windows.heaviest:
+        raise ValueError("a cost has to be at least 1 and at most the burst of each limit")
+    asked = _ASKED.pack(cost, turn.is_batch, turn.heeds_pause, turn.patience_seconds * 1e6)
+    try:
+        return _run("take", windows.scope_key, asked + windows.rules) / 1e6
+    except redis.RedisError:
+        raise ServiceUnavailable(valkey.UNAVAILABLE) from None
+
+
+def slow_down(scope_key: str, seconds: float) -> None:
+    """Let no process take a slot of a scope for so long: the provider has said that it wants no call before.
+
+    A longer pause that is set already stays. Raises `ServiceUnavailable` without Valkey.
+    """
+    if seconds > 0:
+        with valkey.translate_errors():
+            _run("pause", scope_key, min(seconds, MAX_PAUSE_SECONDS) * 1e6)
+
+
+def pause_seconds(scope_key: str) -> float:
+    """Return how long a scope is still slowed down; raises `ServiceUnavailable` without Valkey."""
+    with valkey.translate_errors():
+        return _run("pause", scope_key, 0) / 1e6
 
 
 class LocalLimiter:
@@ -166,6 +254,17 @@ def _decision(limits: Sequence[Limit], answer: list[int]) -> Decision:
     return Decision(wait_us == 0, wait_us / 1e6, remaining, reset_us / 1e6, limits[tightest - 1])
 
 
+def _run(name: str, scope_key: str, argument: bytes | float) -> int:
+    """Run a script by its digest: redis-py's own object for a script takes as long again as the round trip."""
+    digest, text = _SCRIPTS[name]
+    key = f"{valkey.PREFIX}slots:{scope_key}"
+    execute: Any = valkey.client().execute_command
+    try:
+        return int(execute("EVALSHA", digest, 1, key, argument))
+    except redis.exceptions.NoScriptError:
+        return int(execute("EVAL", text, 1, key, argument))
+
+
 @lru_cache(maxsize=8)
 def _script(client: redis.Redis) -> Any:
     return client.register_script(_LUA)
@@ -201,3 +300,67 @@ for i = 1, #KEYS do
 end
 return {math.max(wait, 0), least, reset, tightest}
 """
+
+# A scope of calls out is one value of six times (us): the end of the pause, the time until which interactive calls
+# wait, and the arrival times of the four windows, in these places. Written and read as a whole, it costs a third of
+# what a key for each would.
+_PLACES = {1: 3, 60: 4, 3600: 5, 86400: 6}
+_ASKED = struct.Struct("<4d")
+_RULE = struct.Struct("<3d")
+
+# ARGV: cost, whether a batch asks, whether the pause is heeded, longest wait (us) of who asks; then place, emission
+# interval (us) and burst of each window. Answers: the wait (us), 0 when the slots are taken.
+# Who waits is remembered for 50 ms longer than it takes, so that it finds its slot before a batch does.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stored = redis.call('GET', KEYS[1])
+local unpacked = struct.unpack
+local times = {0, 0, 0, 0, 0, 0}
+if stored then times = {unpacked('<dddddd', stored)} end
+local asked = ARGV[1]
+local cost, is_batch, heeds_pause, patience = unpacked('<dddd', asked)
+local wait, last = 0, math.max(times[1], times[2])
+for at = 33, #asked, 24 do
+  local place, emission, burst = unpacked('<ddd', asked, at)
+  local full, ahead = burst * emission, times[place] - now
+  if ahead < 0 then ahead = 0 elseif ahead > full then ahead = full end
+  ahead = ahead + cost * emission
+  if ahead - full > wait then wait = ahead - full end
+  times[place] = now + ahead
+  if times[place] > last then last = times[place] end
+end
+if heeds_pause == 1 and times[1] - now > wait then wait = times[1] - now end
+if is_batch == 1 and times[2] - now > wait then wait = times[2] - now end
+if wait > 0 then
+  if is_batch == 1 or wait > patience then return math.ceil(wait) end
+  local waiting = math.max(times[2], now + wait + 50000)
+  times = {0, 0, 0, 0, 0, 0}
+  if stored then times = {unpacked('<dddddd', stored)} end
+  times[2] = waiting
+  last = math.max(unpack(times))
+end
+redis.call('SET', KEYS[1], struct.pack('<dddddd', unpack(times)), 'PX', math.ceil((last - now) / 1000) + 1)
+return math.ceil(wait)
+"""
+
+# ARGV: how long (us) from now a pause is to last at least. Answers: how long (us) it does last.
+_PAUSE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stored = redis.call('GET', KEYS[1])
+local times = {0, 0, 0, 0, 0, 0}
+if stored then times = {struct.unpack('<dddddd', stored)} end
+local asked = tonumber(ARGV[1])
+if asked > 0 and now + asked > times[1] then
+  times[1] = now + asked
+  local life = math.ceil((math.max(unpack(times)) - now) / 1000) + 1
+  redis.call('SET', KEYS[1], struct.pack('<dddddd', unpack(times)), 'PX', life)
+end
+return math.max(math.ceil(times[1] - now), 0)
+"""
+
+_SCRIPTS = {
+    name: (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)  # Valkey's name for it
+    for name, text in (("take", _TAKE), ("pause", _PAUSE))
+}

@@ -17,6 +17,8 @@ import pytest
 from django.conf import settings
 
 from config import embedded, runtime
+from external_apis import changes, keyring
+from external_apis.data_keys import data_keys
 
 _OURS = [
     "DATABASE_URL",
@@ -24,6 +26,8 @@ _OURS = [
     "MIGRATE_DATABASE_URL",
     "SECRET_KEY",
     "ENCRYPTION_KEYS",
+    "BACKUP_KEYS_FILE",
+    "BACKUP_PASSPHRASE",
     "JWT_SECRET",
     "ADMIN_API_KEY",
     "ADMIN_PASSWORD",
@@ -65,6 +69,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers after the last fixture is torn down."""
     _services.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_connections_of_another_test() -> None:
+    """Emptying the tables is no change that anybody announces."""
+    changes.forget_everything()
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_of_another_test() -> None:
+    """The rows of the data keys go with each test, and so do the opened ones, and keys that were read again."""
+    data_keys().forget()
+    keyring._source.cache_clear()
 
 
 def _let_owner_create_databases(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from external_apis.errors import (
 )
 
 if TYPE_CHECKING:
+    from connections.client.outcomes import Verdict
     from connections.client.outgoing import Outgoing
     from external_apis.transport import Answer
 
@@ -48,41 +50,62 @@ def build_response(request: Outgoing, answer: Answer, elapsed_seconds: float) ->
     response.reason = answer.reason
     response.url = request.url
     response.headers = CaseInsensitiveDict(answer.headers.items())
-    response.encoding = get_encoding_from_headers(response.headers)
+    response.encoding = _known_charset(get_encoding_from_headers(response.headers))
     response.elapsed = timedelta(seconds=elapsed_seconds)
-    response.raw = BytesIO(answer.body)
-    # The body is here already: this is what requests itself does after reading one.
-    response._content = answer.body  # noqa: SLF001
-    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+    if answer.stream is not None:
+        response.raw = answer.stream
+    else:
+        response.raw = BytesIO(answer.body)
+        # The body is here already: this is what requests itself does after reading one.
+        response._content = answer.body  # noqa: SLF001
+        response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
     response.request = _describe(request)
     return response
 
 
-def build_error(name: str, answer: Answer, *, now: float, request_id: str, attempts: int) -> UpstreamError:
-    """Return the error for a status of 400 and above; ``name`` is that of the provider.
+def build_error(
+    name: str, answer: Answer, verdict: Verdict, *, now: float, request_id: str, attempts: int
+) -> UpstreamError:
+    """Return the error for an answer that is no success; ``name`` is that of the provider.
 
-    An upstream that failed with a 5xx may have done its work before; one that refused (4xx, 503) has not.
+    An upstream that failed with a 5xx may have done its work before; one that refused (4xx, 503) has not. What a 2xx
+    that reports an error has done, nobody knows.
     """
-    kind: type[UpstreamError]
-    match answer.status:
-        case 401:
-            kind = UpstreamUnauthorized
-        case 429:
-            kind = UpstreamRateLimited
-        case status if status < 500:
-            kind = UpstreamClientError
-        case _:
-            kind = UpstreamServerError
-    return kind(
-        f"{name} answered with status {answer.status}.",
-        upstream_status=answer.status,
+    message = f"{name} answered with status {answer.status}"
+    status, is_refusal = answer.status, verdict.action in ("rate_limited", "refresh_then_retry")
+    error = _kind_of(status, verdict)(
+        f"{message}: {verdict.message}" if verdict.message else f"{message}.",
+        upstream_status=status,
         upstream_request_id=_find_request_id(answer),
         body=answer.body[:MAX_ERROR_BODY_BYTES],
         retry_after_seconds=parse_retry_after(answer.headers.get("Retry-After"), now),
         request_id=request_id,
         attempts=attempts,
-        may_have_happened=answer.status >= 500 and answer.status != 503,
+        may_have_happened=not is_refusal and (status < 400 or (status >= 500 and status != 503)),
     )
+    error.is_transient = verdict.action in ("retry", "rate_limited")
+    error.wants_refresh = verdict.action == "refresh_then_retry"
+    return error
+
+
+def _kind_of(status: int, verdict: Verdict) -> type[UpstreamError]:
+    if verdict.action == "refresh_then_retry" or status == 401:
+        return UpstreamUnauthorized
+    if verdict.action == "rate_limited" or status == 429:
+        return UpstreamRateLimited
+    return UpstreamServerError if status >= 500 else UpstreamClientError
+
+
+@lru_cache(maxsize=64)
+def _known_charset(name: str | None) -> str | None:
+    """Return a charset that text can be read in, UTF-8 for what is none: an unknown name, or Python's own ``idna``."""
+    if name is None:
+        return None
+    try:
+        b"\xff".decode(name, errors="replace")
+    except (LookupError, ValueError):
+        return "utf-8"
+    return name
 
 
 def _find_request_id(answer: Answer) -> str:

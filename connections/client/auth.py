@@ -1,92 +1,30 @@
 """Authentication: one class for each scheme, and the table of them at the end. A new scheme is a class and a line.
 
-A scheme reads its secrets once, from the connection's credentials or else from the provider's configuration, and signs
-every request afresh. It knows nothing of HTTP libraries; `RequestsAuth` lends a scheme to users of requests.
+A scheme takes its secrets from the connection's credentials or else from the provider's configuration. It knows nothing
+of HTTP libraries; `RequestsAuth` lends a scheme to users of requests.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
-import logging
-import re
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 import requests
-from oauthlib import oauth1
 from requests.auth import AuthBase
 
 from connections.client.outgoing import Headers, Outgoing
+from connections.client.scheme import FixedHeaders, NoAuth, Scheme
+from connections.client.signatures import AwsSigV4, Hmac, OAuth1
 from external_apis.errors import MissingCredential
-from external_apis.transport import Origin
+from external_apis.transport import ClientCertificate, Origin
+from external_apis.url_variables import fill_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from connections.client.target import Target
-    from external_apis.api_config import ApiKeyConfig, BasicConfig, BearerConfig, HmacConfig, OAuth1Config
+    from external_apis.api_config import ApiKeyConfig, BasicConfig, BearerConfig
 
-__all__ = ["SCHEMES", "RequestsAuth", "Scheme", "make_scheme"]
-
-# At DEBUG it writes tokens and what it signs into the log.
-logging.getLogger("oauthlib").setLevel(logging.INFO)
-
-_HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
-
-
-class Scheme:
-    """Signs requests: override `read` to collect what signing needs, and `sign`."""
-
-    def __init__(self, target: Target) -> None:
-        self._target_name = target.name
-        self.read(target)
-
-    def read(self, target: Target) -> None:
-        """Read the secrets; raises `MissingCredential` that names what is missing."""
-
-    def sign(self, request: Outgoing, now: float) -> None:
-        """Put the credential into the request; ``now`` is seconds since 1970."""
-        raise NotImplementedError
-
-    def pick(self, target: Target, names: tuple[str, ...], *fallbacks: Any) -> str:
-        """Return the first of the connection's credentials that is there, else the provider's own value."""
-        for name in names:
-            if value := target.credentials.get(name):
-                return value
-        for secret in fallbacks:
-            if secret is not None and (value := secret.get_secret_value()):
-                return str(value)
-        raise self.missing(names[0])
-
-    def missing(self, name: str) -> MissingCredential:
-        return MissingCredential(f"{self._target_name} has no {name}.", details={"credential": name})
-
-    def header_value(self, prefix: str, secret: str, name: str) -> str:
-        value = f"{prefix}{secret}"
-        if not _HEADER_VALUE.fullmatch(value):
-            message = f"The {name} of {self._target_name} holds characters that an HTTP header cannot carry."
-            raise MissingCredential(message, details={"credential": name})
-        return value
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A scheme holds secrets and is not pickled.")
-
-
-class NoAuth(Scheme):
-    def sign(self, request: Outgoing, now: float) -> None:
-        """Leave the request as it is."""
-
-
-class FixedHeaders(Scheme):
-    """Schemes whose headers are the same in every request."""
-
-    _headers: tuple[tuple[str, str], ...] = ()
-
-    def sign(self, request: Outgoing, now: float) -> None:
-        for name, value in self._headers:
-            request.headers[name] = value
+__all__ = ["SCHEMES", "RequestsAuth", "Scheme", "make_scheme", "read_certificate"]
 
 
 class Bearer(FixedHeaders):
@@ -148,53 +86,27 @@ class Basic(FixedHeaders):
         self._headers = ((block.header_name, f"{block.key_prefix}{encoded}"),)
 
 
-class Hmac(Scheme):
-    """Seed 004's signature over method, path with query as sent, timestamp and body, as the provider configures it."""
+class Also(Scheme):
+    """The auth type's own scheme, and credentials in further headers beside it."""
+
+    def __init__(self, target: Target, first: Scheme) -> None:
+        self._first = first
+        self.covers_body = first.covers_body
+        super().__init__(target)
 
     def read(self, target: Target) -> None:
-        self._block = cast("HmacConfig", target.config).hmac
-        self._secret = self.pick(target, ("hmac_secret",), self._block.secret).encode()
-        self._parts = re.split(r"\{(method|path|timestamp|body)\}", self._block.template)
-
-    def sign(self, request: Outgoing, now: float) -> None:
-        timestamp = str(int(now))
-        values = {
-            "method": request.method.encode(),
-            "path": request.target.encode(),
-            "timestamp": timestamp.encode(),
-            "body": request.body or b"",
-        }
-        payload = b"".join(values[part] if odd else part.encode() for odd, part in _alternate(self._parts))
-        digest = hmac.new(self._secret, payload, getattr(hashlib, self._block.algorithm)).digest()
-        signature = digest.hex() if self._block.encoding == "hex" else base64.b64encode(digest).decode()
-        request.headers[self._block.timestamp_header] = timestamp
-        request.headers[self._block.signature_header] = f"{self._block.signature_prefix}{signature}"
-
-
-class OAuth1(Scheme):
-    """RFC 5849 with a stored token; nonce and timestamp are new in every request."""
-
-    def read(self, target: Target) -> None:
-        block = cast("OAuth1Config", target.config).oauth1
-        self._client = oauth1.Client(
-            self.pick(target, ("consumer_key",), block.consumer_key),
-            client_secret=self.pick(target, ("consumer_secret",), block.consumer_secret),
-            resource_owner_key=self.pick(target, ("oauth_token",)),
-            resource_owner_secret=self.pick(target, ("oauth_token_secret",)),
-            signature_method=block.signature_method,
+        block = target.config.also
+        assert block is not None  # noqa: S101 (make_scheme asked)
+        values = {name: self.pick(target, (name,), block.keys.get(name)) for name in block.names()}
+        self._headers = tuple(
+            (header, self.header_value("", fill_text(text, values), header)) for header, text in block.headers.items()
         )
 
     def sign(self, request: Outgoing, now: float) -> None:
-        form = "application/x-www-form-urlencoded"  # its fields are signed too, other bodies are not
-        is_form = bool(request.body) and (request.headers.get("Content-Type") or "").startswith(form)
-        sign: Any = self._client.sign
-        _, headers, _ = sign(
-            request.url,
-            http_method=request.method,
-            body=(request.body or b"").decode() if is_form else None,
-            headers={"Content-Type": form} if is_form else {},
-        )
-        request.headers["Authorization"] = headers["Authorization"]
+        # First the fixed headers: a signature may cover them.
+        for name, value in self._headers:
+            request.headers[name] = value
+        self._first.sign(request, now)
 
 
 class RequestsAuth(AuthBase):
@@ -215,21 +127,35 @@ class RequestsAuth(AuthBase):
         return request
 
 
+def read_certificate(target: Target) -> ClientCertificate | None:
+    """Return the client certificate that a connection shows, or None; raises `MissingCredential`."""
+    if not target.config.mutual_tls:
+        return None
+    pair = [target.credentials.get(name) for name in ("client_certificate", "client_key")]
+    for name, value in zip(("client_certificate", "client_key"), pair, strict=True):
+        if not value:
+            raise MissingCredential(f"{target.name} has no {name}.", details={"credential": name})
+    try:
+        return ClientCertificate.read(*map(str, pair))
+    except ValueError as error:
+        details = {"credential": "client_certificate"}
+        raise MissingCredential(f"The client certificate of {target.name}: {error}.", details=details) from None
+
+
 def make_scheme(target: Target) -> Scheme:
-    """Return the scheme of the target's auth type; raises `MissingCredential`."""
-    return SCHEMES[target.config.auth_type](target)
-
-
-def _alternate(parts: list[str]) -> Iterator[tuple[bool, str]]:
-    return ((bool(index % 2), part) for index, part in enumerate(parts))
+    """Return the scheme of the target's configuration; raises `MissingCredential`."""
+    scheme = SCHEMES[target.config.auth_type](target)
+    return Also(target, scheme) if target.config.also else scheme
 
 
 SCHEMES: dict[str, type[Scheme]] = {
     "api_key": ApiKey,
+    "aws_sigv4": AwsSigV4,
     "basic": Basic,
     "bearer": Bearer,
     "client_credentials": AccessToken,
     "hmac": Hmac,
+    "mtls": NoAuth,  # the transport shows the certificate
     "none": NoAuth,
     "oauth1": OAuth1,
     "oauth2": AccessToken,

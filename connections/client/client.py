@@ -6,29 +6,35 @@ afresh, is sent through the guarded transport, and is classified; `RetryPolicy` 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from django.db import connections as databases
 
-from connections.client import slots, usage
-from connections.client.answers import build_error, build_response
-from connections.client.auth import make_scheme
+from connections.client import usage
+from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
+from connections.client.auth import make_scheme, read_certificate
+from connections.client.call import Call
 from connections.client.composer import Composer
+from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
+from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing, refuse
+from connections.client.pace import read_pause
 from connections.client.redirects import MAX_REDIRECTS, next_request
-from connections.client.retry import Clock, RetryPolicy, is_repeatable
-from external_apis.errors import BadAnswer, CallError, RateLimited
+from connections.client.retry import Clock, RetryPolicy
+from connections.client.slots import Lane
+from connections.client.verbs import Verbs
+from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamUnauthorized
 from external_apis.ids import new_id
-from external_apis.rate_limit import outbound_limits
-from external_apis.transport import Answer, shared_transport
+from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
 
 if TYPE_CHECKING:
     import requests
 
+    from connections.client.outcomes import Verdict
     from connections.client.target import Target
     from external_apis.transport import Transport
 
@@ -37,23 +43,13 @@ __all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
 
-
-@dataclass(slots=True)
-class _Call:
-    """One call on its way; times are on the client's clock."""
-
-    request_id: str
-    timeout: float
-    deadline: float
-    attempt: int = 0
-    sent: int = 0
-    hops: int = 0
+Priority = Literal["interactive", "batch"]
 
 
-class ApiClient:
+class ApiClient(Verbs):
     """Calls one provider through one connection; safe to share between threads.
 
-    Every method returns a `requests.Response` for answers below 400 and raises the tree of `external_apis.errors`
+    `request` returns a `requests.Response` for answers below 400 and raises the tree of `external_apis.errors`
     otherwise: `UpstreamError` and its kinds, `CallTimeout`, `ConnectFailed`, `BadAnswer`, `EgressRefused`,
     `RateLimited` when no slot comes free within the time-out, and `InvalidInput` for arguments that cannot be sent.
     """
@@ -65,36 +61,30 @@ class ApiClient:
         on_event: Listener | None = None,
         clock: Clock | None = None,
         transport: Transport | None = None,
+        refresh: Callable[[], Target] | None = None,
     ) -> None:
-        """Raise `MissingCredential`, naming it, when the connection lacks what its auth type needs."""
+        """Take ``refresh``, which renews the credential and returns the target with it; it is called once for a call.
+
+        Raise `MissingCredential`, naming it, when the connection lacks what its auth type needs, and `InvalidInput` for
+        a URL variable that its ``provider_data`` lacks.
+        """
         config = target.config
         self.target = target
         self._scheme = make_scheme(target)
         self._clock = clock or Clock()
         self.on_event = on_event
-        self._transport = transport or shared_transport()
-        self._composer = Composer(config)
+        self._refresh = refresh
+        self._refreshing = threading.Lock()
+        self._transport = transport or shared_transport(certificate=read_certificate(target))
+        self._transport_abroad = transport or shared_transport()
+        self._composer = Composer(config, target.variables())
         self._origin = self._composer.origin
         self._policy = RetryPolicy.of(config.retry_config)
+        self._outcomes = Outcomes(
+            config.response_rules, config.retry_config.retry_statuses if config.retry_config else ()
+        )
         self._timeout_ms = config.timeout_ms or DEFAULT_TIMEOUT_MS
-        limit = config.rate_limit
-        scope_key = target.provider_id if limit and limit.scope == "provider" else target.connection_id
-        self._limits = outbound_limits(limit, scope_key) if limit else ()
-
-    def get(self, path: str, params: Any = None, **options: Any) -> requests.Response:
-        return self.request("GET", path, params=params, **options)
-
-    def post(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("POST", path, data=data, **options)
-
-    def put(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("PUT", path, data=data, **options)
-
-    def patch(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("PATCH", path, data=data, **options)
-
-    def delete(self, path: str, **options: Any) -> requests.Response:
-        return self.request("DELETE", path, **options)
+        self._lane = Lane(target, self._composer.base_path)
 
     def request(
         self,
@@ -107,57 +97,127 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
         deadline_ms: int | None = None,
+        priority: Priority = "interactive",
+        stream: bool = False,
+        max_body_bytes: int | None = None,
     ) -> requests.Response:
         """Make one call.
 
         ``path`` is appended to the provider's ``base_url``. ``data`` goes out in the provider's ``request_encoding``
-        (bytes and text as they are), ``json`` as JSON whatever that is. ``timeout_ms`` bounds each attempt, from the
-        connect to the last byte, and each wait for a slot (the provider's ``timeout_ms``, else 30 s);
-        ``deadline_ms`` bounds all attempts and waits together (120 s, or the time-out if that is longer).
+        (bytes and text as they are, a file or an iterator of bytes piece by piece), ``json`` as JSON whatever that is.
+        ``timeout_ms`` bounds each attempt, from the connect to the last byte, and each wait for a slot (the provider's
+        ``timeout_ms``, else 30 s); ``deadline_ms`` bounds all attempts and waits together (the provider's
+        ``retry_config.deadline_ms``, else 120 s, or the time-out if that is longer). A ``batch`` call takes no slot of
+        a rate limit while others wait for one.
+
+        With ``stream`` the body is left to ``iter_content`` or ``raw`` of the response, and has until the deadline;
+        close the response, or use it as a context manager. An answer longer than ``max_body_bytes`` is an error (10
+        MiB, of a stream 16 GiB).
         """
         request = self._composer.compose(method, path, params, data, json, headers)
+        return self._perform(request, timeout_ms, deadline_ms, priority, stream, max_body_bytes)
+
+    def follow(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        deadline_ms: int | None = None,
+        priority: Priority = "interactive",
+    ) -> requests.Response:
+        """GET a URL that an answer of the provider named, such as its next page; raises `EgressRefused` elsewhere."""
+        return self._perform(self._composer.compose_url(url, headers), timeout_ms, deadline_ms, priority)
+
+    def dry_run(
+        self,
+        method: str,
+        path: str,
+        data: Any = None,
+        *,
+        params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the curl command of a call, with shell variables for all secrets. Nothing is sent or counted."""
+        request = self._composer.compose(method, path, params, data, json, headers)
+        signed = request.copy()
+        self._scheme.sign(signed, self._clock.now())
+        return build_curl(request, signed, self.target.named_secrets())
+
+    def _perform(  # noqa: PLR0917
+        self,
+        request: Outgoing,
+        timeout_ms: int | None,
+        deadline_ms: int | None,
+        priority: Priority,
+        is_streamed: bool = False,
+        max_body_bytes: int | None = None,
+    ) -> requests.Response:
         timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
-        deadline_ms = max(_DEFAULT_DEADLINE_MS, timeout_ms) if deadline_ms is None else deadline_ms
+        if deadline_ms is None:
+            deadline_ms = self._policy.deadline_ms or max(_DEFAULT_DEADLINE_MS, timeout_ms)
+        if priority not in ("interactive", "batch"):
+            raise refuse("priority", "is neither interactive nor batch")
         if timeout_ms <= 0 or deadline_ms <= 0:
             raise refuse("timeout_ms", "and deadline_ms are positive numbers of milliseconds")
+        if request.upload is not None and self._scheme.covers_body:
+            raise refuse("data", f"is a file or an iterator, and {self.target.config.auth_type} signs the whole body")
         _give_back_database_connections()
         request_id = new_id("req")
         request.headers["X-Request-Id"] = request_id
+        self._policy.mark(request)
         started = self._clock.monotonic()
-        call = _Call(request_id, timeout_ms / 1000, started + deadline_ms / 1000)
+        cost = self._lane.weigh(request.method, request.target)
+        call = Call(request_id, timeout_ms / 1000, started + deadline_ms / 1000, cost, is_batch=priority == "batch")
+        call.is_streamed = is_streamed
+        call.max_body_bytes = max_body_bytes or (MAX_STREAM_BYTES if is_streamed else MAX_BODY_BYTES)
         answer = self._count(request, call)
         return build_response(request, answer, self._clock.monotonic() - started)
 
     # --- one call ---
 
-    def _count(self, request: Outgoing, call: _Call) -> Answer:
-        is_error = True
+    def _count(self, request: Outgoing, call: Call) -> Answer:
+        started = self._clock.monotonic()
+        outcome: dict[str, Any] = {"reason": "INTERRUPTED"}
         try:
             answer = self._call(request, call)
-            is_error = False
+            outcome = {"status": answer.status}
+        except ApiManagerError as error:
+            outcome = {"reason": error.code, "status": getattr(error, "upstream_status", None)}
+            raise
         finally:
             if call.sent and self.target.connection_id:
-                usage.record(self.target.connection_id, is_error=is_error, at=self._clock.now())
+                usage.record(self.target.connection_id, is_error="reason" in outcome, at=self._clock.now())
+            self._tell("outcome", call, seconds=self._clock.monotonic() - started, **outcome)
         return answer
 
-    def _call(self, request: Outgoing, call: _Call) -> Answer:
+    def _call(self, request: Outgoing, call: Call) -> Answer:
         while True:
             call.attempt += 1
             try:
                 return self._attempt(request, call)
             except CallError as error:
-                _complete(error, call)
+                call.complete(error)
                 self._tell("failure", call, reason=error.code, status=getattr(error, "upstream_status", None))
+                if request.upload is not None and not request.upload.rewind():
+                    raise
+                if self._renew(call, error):
+                    continue
                 wait = self._policy.wait_seconds(
-                    error, call.attempt, is_repeatable=is_repeatable(request), chance=self._clock.chance()
+                    error,
+                    call.attempt,
+                    is_repeatable=self._policy.is_repeatable(request),
+                    chance=self._clock.chance(),
                 )
                 if wait is None or self._clock.monotonic() + wait >= call.deadline:
                     raise
                 reason = error.code
+                call.has_waited_out = getattr(error, "retry_after_seconds", None) is not None
             self._tell("wait", call, seconds=wait, reason=reason)
             self._clock.sleep(wait)
 
-    def _attempt(self, request: Outgoing, call: _Call) -> Answer:
+    def _attempt(self, request: Outgoing, call: Call) -> Answer:
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
         hop, is_at_home = request, True
@@ -167,47 +227,68 @@ class ApiClient:
             if is_at_home:
                 until += self._wait_for_slot(call)
             answer = self._send(hop, call, min(until, call.deadline), is_signed=is_at_home)
-            if answer.status < 300:
-                return answer
-            if answer.status >= 400:
+            verdict = self._outcomes.judge(answer)
+            if is_at_home:
+                self._heed_pace(answer, verdict)
+            if verdict.action != "success":
+                if answer.stream is not None:
+                    answer.stream.close()
                 raise build_error(
                     self.target.provider_slug,
                     answer,
+                    verdict,
                     now=self._clock.now(),
                     request_id=call.request_id,
                     attempts=call.attempt,
                 )
+            if not 300 <= answer.status < 400:
+                return answer
             following = next_request(hop, answer, self.target.secrets())
             if following is None:
                 return answer
             hop = following
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
 
-    def _send(self, request: Outgoing, call: _Call, until: float, *, is_signed: bool) -> Answer:
+    def _send(self, request: Outgoing, call: Call, until: float, *, is_signed: bool) -> Answer:
         signed = request
-        if is_signed:
+        call.signer = self._scheme if is_signed else None
+        if call.signer is not None:
             signed = request.copy()
-            self._scheme.sign(signed, self._clock.now())
+            call.signer.sign(signed, self._clock.now())
         if self.on_event is not None:
             self._tell("redirect" if call.hops else "attempt", call, request=redact(request, signed))
+        if signed.upload is not None and not signed.upload.rewind():
+            raise BadAnswer(f"{self._origin} redirected an upload that can be read only once.", may_have_happened=True)
         call.sent += 1
         started = self._clock.monotonic()
-        answer = self._transport.send(
+        transport = self._transport if is_signed else self._transport_abroad
+        answer = transport.send(
             signed.origin,
             signed.method,
             signed.target,
             signed.headers.as_dict(),
-            signed.body,
+            signed.upload or signed.body,
             deadline=time.monotonic() + until - started,
+            max_body_bytes=call.max_body_bytes,
+            stream_deadline=time.monotonic() + call.deadline - started if call.is_streamed else None,
         )
+        if answer.stream is not None and answer.status >= 300:
+            with answer.stream:
+                answer.body = answer.stream.read(MAX_ERROR_BODY_BYTES) or b""
+            answer.stream = None
         self._tell("answer", call, seconds=self._clock.monotonic() - started, status=answer.status)
         return answer
 
-    def _wait_for_slot(self, call: _Call) -> float:
+    def _wait_for_slot(self, call: Call) -> float:
         """Wait until the provider's limits have room and return for how long; raises `RateLimited`."""
         waited = 0.0
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
-        while self._limits and (wait := slots.take(self._limits)):
+        while wait := self._lane.take(
+            call.cost,
+            is_batch=call.is_batch,
+            patience_seconds=until - self._clock.monotonic(),
+            heeds_pause=not call.has_waited_out,
+        ):
             if self._clock.monotonic() + wait > until:
                 message = f"The rate limit of {self.target.name} gives no slot in time."
                 raise RateLimited(message, retry_after_seconds=wait, details={"request_id": call.request_id})
@@ -216,7 +297,27 @@ class ApiClient:
             waited += wait
         return waited
 
-    def _tell(self, kind: Any, call: _Call, **facts: Any) -> None:
+    def _heed_pace(self, answer: Answer, verdict: Verdict) -> None:
+        """Slow every process down when the provider's headers say that it wants no call for a while."""
+        is_refusal = verdict.action == "rate_limited" or answer.status == 503
+        if pause := read_pause(answer.headers, self._clock.now(), is_refusal=is_refusal):
+            self._lane.slow_down(pause)
+
+    def _renew(self, call: Call, error: CallError) -> bool:
+        """Have a refused credential renewed, once for a call, and once for all threads that met the same refusal."""
+        if self._refresh is None or call.signer is None or call.has_refreshed:
+            return False
+        if not isinstance(error, UpstreamUnauthorized) or not error.wants_refresh:
+            return False
+        call.has_refreshed = True
+        with self._refreshing:
+            if self._scheme is call.signer:
+                self._tell("refresh", call, reason=error.code)
+                target = self._refresh()
+                self._scheme, self.target = make_scheme(target), target
+        return True
+
+    def _tell(self, kind: Any, call: Call, **facts: Any) -> None:
         if self.on_event is not None:
             self.on_event(Event(kind, call.request_id, call.attempt, **facts))
 
@@ -225,17 +326,6 @@ class ApiClient:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An ApiClient holds secrets and is not pickled.")
-
-
-def _complete(error: CallError, call: _Call) -> None:
-    """Add what only the client knows to an error of the transport."""
-    error.request_id, error.attempts = call.request_id, call.attempt
-    error.may_have_happened = error.may_have_happened or call.hops > 0  # what redirects has had the request
-    error.details |= {
-        "request_id": call.request_id,
-        "attempts": call.attempt,
-        "may_have_happened": error.may_have_happened,
-    }
 
 
 def _give_back_database_connections() -> None:

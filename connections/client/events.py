@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
 
-__all__ = ["REDACTED", "Event", "Listener", "RedactedRequest", "redact"]
+__all__ = ["REDACTED", "Event", "Listener", "RedactedRequest", "is_telling", "redact"]
 
 REDACTED = "[redacted]"
 
@@ -34,10 +34,12 @@ class Event:
 
     ``attempt``: a request is about to be sent. ``redirect``: the same, after a redirect. ``answer``: it was answered
     with ``status`` after ``seconds``. ``failure``: it was not, or with an error, for ``reason``. ``wait``: the client
-    waits for ``seconds`` because of ``reason`` (``rate_limit`` or an error's code).
+    waits for ``seconds`` because of ``reason`` (``rate_limit`` or an error's code). ``refresh``: the credential is
+    renewed. ``outcome``: the call has ended after ``seconds``, with ``status`` or with the error whose code is
+    ``reason``; it comes once for every call that could be composed, whatever became of it.
     """
 
-    kind: Literal["attempt", "redirect", "answer", "failure", "wait"]
+    kind: Literal["attempt", "redirect", "answer", "failure", "wait", "refresh", "outcome"]
     request_id: str
     attempt: int
     seconds: float = 0.0
@@ -49,12 +51,17 @@ class Event:
 Listener = Callable[[Event], None]
 
 
+def is_telling(name: str) -> bool:
+    """Tell whether a header or a field sounds like a credential by its name."""
+    return bool(_TELLING.search(name)) and name.lower() not in _HARMLESS
+
+
 def redact(unsigned: Outgoing, signed: Outgoing) -> RedactedRequest:
     """Black out what signing added, and whatever of the caller's sounds like a credential by its name."""
     before = unsigned.headers.as_dict()
     headers = {}
     for name, value in signed.headers.as_dict().items():
-        is_secret = before.get(name) != value or (_TELLING.search(name) and name.lower() not in _HARMLESS)
+        is_secret = before.get(name) != value or is_telling(name)
         headers[name] = REDACTED if is_secret else value
     path, mark, query = signed.target.partition("?")
     known = set(unsigned.target.partition("?")[2].split("&"))
@@ -63,7 +70,7 @@ def redact(unsigned: Outgoing, signed: Outgoing) -> RedactedRequest:
         method=signed.method,
         url=f"{signed.origin}{path}{mark}{'&'.join(pairs)}",
         headers=headers,
-        body_bytes=len(signed.body or b""),
+        body_bytes=(signed.upload.length or 0) if signed.upload else len(signed.body or b""),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from external_apis.errors import InvalidInput
-from external_apis.transport import Origin
+from external_apis.transport import Origin, Upload
 
 __all__ = ["Headers", "Outgoing", "join_path", "refuse"]
 
@@ -74,20 +74,24 @@ class Headers:
 
 @dataclass(slots=True, repr=False)
 class Outgoing:
-    """``target`` is path and query as they are sent, percent-encoded; ``body`` is what is sent, byte for byte."""
+    """``target`` is path and query as they are sent, percent-encoded; ``body`` is what is sent, byte for byte.
+
+    An ``upload`` is sent in the body's place, piece by piece.
+    """
 
     method: str
     origin: Origin
     target: str
     headers: Headers = field(default_factory=Headers)
     body: bytes | None = None
+    upload: Upload | None = None
 
     @property
     def url(self) -> str:
         return f"{self.origin}{self.target}"
 
     def copy(self) -> Outgoing:
-        return Outgoing(self.method, self.origin, self.target, self.headers.copy(), self.body)
+        return Outgoing(self.method, self.origin, self.target, self.headers.copy(), self.body, self.upload)
 
     def add_query(self, encoded: str) -> None:
         self.target += ("&" if "?" in self.target else "?") + encoded

@@ -42,10 +42,11 @@ def next_request(request: Outgoing, answer: Answer, secrets: frozenset[str]) -> 
         raise BadAnswer("The redirect leads to something that is not a URL.", may_have_happened=True) from None
     if request.origin.scheme == "https" and origin.scheme != "https":
         raise EgressRefused(f"{origin.host} is refused: a redirect may not lead from https to http.")
-    following = Outgoing(request.method, origin, parts.request_uri, request.headers.copy(), request.body)
+    following = request.copy()
+    following.origin, following.target = origin, parts.request_uri
     if answer.status == 303 or (answer.status in (301, 302) and request.method == "POST"):
         following.method = "HEAD" if request.method == "HEAD" else "GET"
-        following.body = None
+        following.body = following.upload = None
         following.headers.remove(_BODY_HEADERS)
     if origin != request.origin:
         _leave_everything_behind(following, secrets)
@@ -60,5 +61,5 @@ def _leave_everything_behind(request: Outgoing, secrets: frozenset[str]) -> None
     # Shorter ones than this occur in a URL by chance.
     if any(len(secret) >= _TELLING_LENGTH and secret in spelling for secret in secrets for spelling in spellings):
         raise EgressRefused(f"{host} is refused: the redirect would take a credential to another origin.")
-    request.body = None
+    request.body = request.upload = None
     request.headers.keep(_HARMLESS_HEADERS)

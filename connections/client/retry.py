@@ -11,16 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from external_apis.errors import CallError, CallTimeout, ConnectFailed, UpstreamError, UpstreamRateLimited
 
 if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
-    from external_apis.api_config import RetryConfig
+    from external_apis.call_config import RetryConfig
 
-__all__ = ["Clock", "RetryPolicy", "is_repeatable", "parse_retry_after"]
+__all__ = ["Clock", "RetryPolicy", "parse_retry_after"]
 
 _IDEMPOTENT_METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"))  # RFC 9110 9.2.2
+_UNSAFE_METHODS = frozenset(("PATCH", "POST"))
 _IDEMPOTENCY_HEADERS = ("Idempotency-Key", "X-Idempotency-Key", "PayPal-Request-Id", "X-Request-Idempotency-Key")
 
 
@@ -36,16 +38,34 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``max_attempts`` counts the first one. Defaults are seed 004's: 5 attempts, 1 s doubling, jitter, 30 s cap."""
+    """``max_attempts`` counts the first one. Defaults are seed 004's: 5 attempts, 1 s doubling, 30 s cap, jitter."""
 
     max_attempts: int = 5
     backoff_ms: int = 1000
     cap_ms: int = 30_000
+    jitter_ms: int = 1000
+    deadline_ms: int | None = None
+    idempotency_header: str | None = None
 
     @classmethod
     def of(cls, config: RetryConfig | None) -> RetryPolicy:
         """Return the policy of a provider: ``max_retries`` are those after the first attempt."""
-        return cls() if config is None else cls(config.max_retries + 1, config.backoff_ms)
+        if config is None:
+            return cls()
+        return cls(
+            max_attempts=config.max_retries + 1,
+            backoff_ms=config.backoff_ms,
+            cap_ms=config.max_backoff_ms,
+            jitter_ms=config.backoff_ms if config.jitter_ms is None else config.jitter_ms,
+            deadline_ms=config.deadline_ms,
+            idempotency_header=config.idempotency_header,
+        )
+
+    def mark(self, request: Outgoing) -> None:
+        """Give a POST or PATCH a key that stays the same in all its attempts, where the provider knows such a thing."""
+        header = self.idempotency_header
+        if header and request.method in _UNSAFE_METHODS and header not in request.headers:
+            request.headers[header] = str(uuid4())
 
     def wait_seconds(self, error: CallError, attempt: int, *, is_repeatable: bool, chance: float) -> float | None:
         """Return the wait before the next attempt, or None when the error of attempt number ``attempt`` stands.
@@ -58,13 +78,12 @@ class RetryPolicy:
             return None
         if isinstance(error, UpstreamError) and error.retry_after_seconds is not None:
             return error.retry_after_seconds
-        # The jitter is as long as the first wait: up to 1 s by default, as in the seed.
-        return min(self.backoff_ms * (2.0 ** (attempt - 1) + chance), self.cap_ms) / 1000
+        return min(self.backoff_ms * 2.0 ** (attempt - 1) + self.jitter_ms * chance, self.cap_ms) / 1000
 
-
-def is_repeatable(request: Outgoing) -> bool:
-    """Tell whether sending it twice does no more than sending it once: by its method, or by an idempotency key."""
-    return request.method in _IDEMPOTENT_METHODS or any(name in request.headers for name in _IDEMPOTENCY_HEADERS)
+    def is_repeatable(self, request: Outgoing) -> bool:
+        """Tell whether sending it twice does no more than sending it once: by its method, or by an idempotency key."""
+        names = (self.idempotency_header,) if self.idempotency_header else _IDEMPOTENCY_HEADERS
+        return request.method in _IDEMPOTENT_METHODS or any(name in request.headers for name in names)
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

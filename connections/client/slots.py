@@ -3,48 +3,135 @@
 from __future__ import annotations
 
 import logging
+import re
+from fnmatch import translate
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from external_apis.call_config import RateLimit
 from external_apis.errors import ServiceUnavailable
-from external_apis.rate_limit import LocalLimiter, decide
+from external_apis.rate_limit import (
+    MAX_PAUSE_SECONDS,
+    LocalLimiter,
+    Turn,
+    Windows,
+    pause_seconds,
+    slow_down,
+    take_slot,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from connections.client.target import Target
 
-    from external_apis.rate_limit import Limit
-
-__all__ = ["take"]
+__all__ = ["Lane"]
 
 logger = logging.getLogger(__name__)
 
 _ASK_AGAIN_SECONDS = 2.0
+_PAUSE_SEEN_SECONDS = 0.5
+_MOST_PAUSES = 10_000
+
+
+class Lane:
+    """The limits that the calls of one client go by."""
+
+    def __init__(self, target: Target, base_path: str) -> None:
+        config = target.config.rate_limit
+        is_shared = config is not None and config.scope == "provider"
+        self.scope_key = target.provider_id if is_shared else target.connection_id or target.provider_id
+        self._windows = Windows.of(config or RateLimit(), self.scope_key)
+        self._weights = _compile(config) if config else ()
+        self._base_path = base_path.rstrip("/")
+
+    def weigh(self, method: str, target: str) -> int:
+        """Return what a call counts for; ``target`` is its path and query as sent."""
+        if not self._weights:
+            return 1
+        call = f"{method} {target.partition('?')[0].removeprefix(self._base_path)}"
+        return max((weight for expression, weight in self._weights if expression.fullmatch(call)), default=1)
+
+    def take(self, cost: int, *, is_batch: bool, patience_seconds: float, heeds_pause: bool) -> float:
+        """Take slots for ``cost`` and return 0, or take none and return the seconds until there are any."""
+        if not self.scope_key:
+            return 0.0  # a target of no row, as tests have it, shares nothing with anybody
+        return _slots.take(self._windows, Turn(is_batch, patience_seconds, heeds_pause), cost)
+
+    def slow_down(self, seconds: float) -> None:
+        """Let nobody take a slot for so long, in any process."""
+        if self.scope_key:
+            _slots.slow_down(self.scope_key, min(seconds, MAX_PAUSE_SECONDS))
 
 
 class _Slots:
-    """Calls go on without Valkey, at `LocalLimiter`'s share of the limits: never unlimited, and never all refused."""
+    """What this process knows about slots.
+
+    Calls go on without Valkey, at `LocalLimiter`'s share of the limits: never unlimited, and never all refused. Batch
+    calls have no manners then, and pauses are those that this process was told of. Where a provider has no limits
+    there is no round trip to find a pause in; whether another process has met one is looked up twice a second.
+    """
 
     def __init__(self) -> None:
         self._local = LocalLimiter()
         self._away_until = 0.0
+        self._pauses: dict[str, tuple[float, float]] = {}  # scope to when it was looked up, and when it ends
 
-    def take(self, limits: Sequence[Limit]) -> float:
-        if monotonic() >= self._away_until:
+    def take(self, windows: Windows, turn: Turn, cost: int) -> float:
+        if not windows.limits:
+            return self._pause_left(windows.scope_key) if turn.heeds_pause else 0.0
+        if self._is_there():
             try:
-                decision = decide(limits)
+                return take_slot(windows, turn, cost)
             except ServiceUnavailable:
-                # Not every call is to wait for Valkey's time-out; once in a while one looks whether it is back.
-                self._away_until = monotonic() + _ASK_AGAIN_SECONDS
-                logger.warning("Valkey is away; this process applies a 1/%d of each rate limit.", LocalLimiter.SHARE)
-            else:
-                return 0.0 if decision.allowed else decision.retry_after_seconds
-        decision = self._local.decide(limits)
+                self._note_absence()
+        _, ends = self._pauses.get(windows.scope_key, (0.0, 0.0))
+        if turn.heeds_pause and (left := ends - monotonic()) > 0:
+            return left
+        decision = self._local.decide(windows.limits, cost)
         return 0.0 if decision.allowed else decision.retry_after_seconds
+
+    def slow_down(self, scope_key: str, seconds: float) -> None:
+        self._remember_pause(scope_key, seconds)
+        if self._is_there():
+            try:
+                slow_down(scope_key, seconds)
+            except ServiceUnavailable:
+                self._note_absence()
+
+    def _pause_left(self, scope_key: str) -> float:
+        now = monotonic()
+        seen_at, ends = self._pauses.get(scope_key, (-_PAUSE_SEEN_SECONDS, 0.0))
+        if now - seen_at >= _PAUSE_SEEN_SECONDS and self._is_there():
+            try:
+                self._remember_pause(scope_key, pause_seconds(scope_key))
+            except ServiceUnavailable:
+                self._note_absence()
+            _, ends = self._pauses.get(scope_key, (0.0, ends))
+        return max(0.0, ends - now)
+
+    def _remember_pause(self, scope_key: str, seconds: float) -> None:
+        now = monotonic()
+        if len(self._pauses) > _MOST_PAUSES:
+            self._pauses = {scope: pause for scope, pause in self._pauses.items() if pause[1] > now}
+        _, ends = self._pauses.get(scope_key, (0.0, 0.0))
+        self._pauses[scope_key] = (now, max(ends, now + seconds if seconds else 0.0))
+
+    def _is_there(self) -> bool:
+        return monotonic() >= self._away_until
+
+    def _note_absence(self) -> None:
+        # Not every call is to wait for Valkey's time-out; once in a while one looks whether it is back.
+        self._away_until = monotonic() + _ASK_AGAIN_SECONDS
+        logger.warning("Valkey is away; this process applies a 1/%d of each rate limit.", LocalLimiter.SHARE)
 
 
 _slots = _Slots()
 
 
-def take(limits: Sequence[Limit]) -> float:
-    """Take one slot of every limit and return 0, or take none and return the seconds until there is one."""
-    return _slots.take(limits)
+def _compile(config: RateLimit) -> tuple[tuple[re.Pattern[str], int], ...]:
+    """Turn ``POST``, ``/path/*`` and ``POST /path/*`` into expressions for "POST /path/1"."""
+    compiled = []
+    for pattern, weight in config.weights.items():
+        method, _, path = ("*", "", pattern) if pattern.startswith("/") else pattern.partition(" ")
+        escaped = path.replace("[", "[[]").replace("?", "[?]") or "*"
+        compiled.append((re.compile(translate(f"{method} {escaped}")), weight))
+    return tuple(compiled)

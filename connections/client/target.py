@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from external_apis.api_config import ApiConfig, secret_values
+from external_apis.api_config import ApiConfig, secret_values, url_values
 from external_apis.crypto import Secrets
 
 __all__ = ["Target"]
@@ -32,9 +32,17 @@ class Target:
     def name(self) -> str:
         return f"{self.provider_slug}/{self.connection_slug}"
 
+    def variables(self) -> dict[str, str]:
+        """Return the values of the provider's URL variables; raises `InvalidInput` that names what is missing."""
+        return url_values(self.config, self.provider_data)
+
     def secrets(self) -> frozenset[str]:
         """Return every secret value that a request of this target could carry."""
         return frozenset((*self.credentials.values(), *secret_values(self.config).values()))
+
+    def named_secrets(self) -> dict[str, str]:
+        """Return the same by name; the provider's own have dotted ones, and stand behind the connection's."""
+        return secret_values(self.config) | dict(self.credentials)
 
     def __repr__(self) -> str:
         return f"<Target {self.name}>"

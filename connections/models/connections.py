@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from external_apis.ids import MAX_LENGTH, new_id
 from external_apis.models import Account, ExternalApi, Partner, Tenant
-from external_apis.models.base import Authored, History, SoftDeleted, Timestamped
+from external_apis.models.base import Announced, Authored, History, SoftDeleted, Timestamped
 
 
 class ConnectionStatus(models.TextChoices):
@@ -20,7 +20,7 @@ class ConnectionStatus(models.TextChoices):
     ERROR = "error"
 
 
-class ExternalApiConnection(Authored, Timestamped, SoftDeleted):
+class ExternalApiConnection(Announced, Authored, Timestamped, SoftDeleted):
     """The secrets stand in `ExternalApiCredential`, so that listing connections never touches them.
 
     ``last_used_at``, ``calls_count`` and ``errors_count`` are rolled up from Valkey and lag by some seconds.
@@ -85,3 +85,7 @@ class ExternalApiConnection(Authored, Timestamped, SoftDeleted):
 
     def __str__(self) -> str:
         return self.connection_name
+
+    def changed_names(self) -> tuple[str, ...]:
+        # A new one may change what its provider's other references mean.
+        return (self.pk, self.external_api_id)

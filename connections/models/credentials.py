@@ -6,11 +6,11 @@ from django.db import models
 
 from connections.models.connections import ExternalApiConnection
 from external_apis.models import Tenant
-from external_apis.models.base import History, Timestamped
+from external_apis.models.base import Announced, History, Timestamped
 from external_apis.models.secret_bearing import SECRET_COLUMNS, SecretBearing
 
 
-class ExternalApiCredential(SecretBearing, Timestamped):
+class ExternalApiCredential(Announced, SecretBearing, Timestamped):
     """``secrets`` holds the seed's plain keys: ``access_token``, ``refresh_token``, ``api_key``, ``username``, …"""
 
     connection = models.OneToOneField(
@@ -28,3 +28,6 @@ class ExternalApiCredential(SecretBearing, Timestamped):
 
     def __str__(self) -> str:
         return f"Credential of {self.connection_id}"
+
+    def changed_names(self) -> tuple[str, ...]:
+        return (self.connection_id,)

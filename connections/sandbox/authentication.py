@@ -18,6 +18,7 @@ from connections.sandbox import credentials
 from connections.sandbox.answers import Refusal
 from connections.sandbox.oauth1 import check_oauth1
 from connections.sandbox.request import Request
+from connections.sandbox.sigv4 import check_sigv4
 from connections.sandbox.state import State
 
 TOLERANCE_SECONDS = 300
@@ -120,11 +121,24 @@ def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
+def _check_all(*checks: Check) -> Check:
+    """Several schemes at once."""
+
+    def check(request: Request, state: State) -> frozenset[str]:
+        return frozenset().union(*(each(request, state) for each in checks))
+
+    return check
+
+
 CHECKS: dict[str, Check] = {
     "api-key-header": _check_headers({credentials.API_KEY_HEADER: credentials.API_KEY}),
     "api-key-query": _check_query,
+    "aws-sigv4": check_sigv4,
     "basic": _check_basic,
     "bearer": _check_bearer(credentials.BEARER_TOKEN),
+    "bearer-and-key": _check_all(
+        _check_bearer(credentials.BESIDE_TOKEN), _check_headers({credentials.API_KEY_HEADER: credentials.BESIDE_KEY})
+    ),
     "client-credentials": _check_bearer(credentials.CLIENT_CREDENTIALS_TOKEN),
     "headers": _check_headers(
         {credentials.APP_ID_HEADER: credentials.APP_ID, credentials.APP_KEY_HEADER: credentials.APP_KEY}

@@ -23,7 +23,14 @@ OAUTH2_ACCESS_TOKEN = "sandbox-oauth2-access-token-0001"
 CLIENT_CREDENTIALS_ID = "sandbox-machine-client-0001"
 CLIENT_CREDENTIALS_SECRET = "sandbox-machine-client-secret-0001"
 CLIENT_CREDENTIALS_TOKEN = "sandbox-machine-access-token-0001"
+AWS_ACCESS_KEY_ID = "AKIASANDBOX000000001"
+AWS_SECRET_ACCESS_KEY = "sandbox-aws-secret-access-key-0001"
+AWS_SESSION_TOKEN = "sandbox-aws-session-token-0001"
+BESIDE_KEY = "sandbox-key-beside-token-0001"
+BESIDE_TOKEN = "sandbox-token-beside-key-0001"
 
+AWS_REGION = "eu-central-1"
+AWS_SERVICE = "execute-api"
 API_KEY_HEADER = "X-API-Key"
 API_KEY_QUERY = "api_key"
 APP_ID_HEADER = "X-App-Id"
@@ -47,5 +54,9 @@ SECRETS = frozenset(
         OAUTH2_ACCESS_TOKEN,
         CLIENT_CREDENTIALS_SECRET,
         CLIENT_CREDENTIALS_TOKEN,
+        AWS_SECRET_ACCESS_KEY,
+        AWS_SESSION_TOKEN,
+        BESIDE_KEY,
+        BESIDE_TOKEN,
     }
 )

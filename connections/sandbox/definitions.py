@@ -110,6 +110,24 @@ def providers(base_url: str) -> list[dict[str, Any]]:
             },
             {"access_token": credentials.CLIENT_CREDENTIALS_TOKEN},
         ),
+        _provider(
+            origin,
+            "bearer-and-key",
+            "bearer",
+            {"also": {"headers": {credentials.API_KEY_HEADER: "{api_key}"}}},
+            {"access_token": credentials.BESIDE_TOKEN, "api_key": credentials.BESIDE_KEY},
+        ),
+        _provider(
+            origin,
+            "aws-sigv4",
+            "aws_sigv4",
+            {"aws_sigv4": {"region": credentials.AWS_REGION, "service": credentials.AWS_SERVICE}},
+            {
+                "access_key_id": credentials.AWS_ACCESS_KEY_ID,
+                "secret_access_key": credentials.AWS_SECRET_ACCESS_KEY,
+                "session_token": credentials.AWS_SESSION_TOKEN,
+            },
+        ),
         _provider(origin, "none", "none", {}, {}),
     ]
 

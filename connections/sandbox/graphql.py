@@ -1,13 +1,16 @@
 """A very small GraphQL: seed 004's ``user`` query and ``createUser`` mutation, with variables, aliases and errors.
 
 ``user(id: "missing")`` is an error at its path beside ``null``; ``user(id: "partial")`` gives its data and fails in
-``orders`` alone.
+``orders`` alone. With ``budget=`` in the query operations cost points, as Shopify counts them: ten for each root field
+and one for each field below; ``restore`` points a second come back, and what goes over the budget of a ``key`` is
+``THROTTLED``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from connections.sandbox.answers import Refusal, Reply, answer_json
@@ -79,6 +82,10 @@ def execute(request: Request, state: State) -> Reply:
         operation = parse(document, variables, name)
     except GraphqlSyntaxError as error:
         return answer_json({"errors": [{"message": str(error)}]}, 400)
+    cost = _charge(request, operation.fields, state)
+    if cost is not None and cost.pop("isRefused"):
+        throttled = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
+        return answer_json({"errors": [throttled], "extensions": {"cost": cost}})
     data: dict[str, Any] = {}
     errors: list[dict[str, Any]] = []
     for field in operation.fields:
@@ -91,7 +98,29 @@ def execute(request: Request, state: State) -> Reply:
         except FieldError as error:
             value = error
         data[field.key] = _complete(value, field, [field.key], errors)
-    return answer_json({"data": data, **({"errors": errors} if errors else {})})
+    answer = {"data": data, **({"errors": errors} if errors else {})}
+    return answer_json(answer if cost is None else {**answer, "extensions": {"cost": cost}})
+
+
+def _charge(request: Request, fields: Sequence[Field], state: State) -> dict[str, Any] | None:
+    """Take the operation's cost from the key's budget; None where the request names no budget."""
+    maximum = request.whole("budget", 0, 1_000_000)
+    if not maximum:
+        return None
+    rate, key = request.number("restore", 50, 1_000_000, 0.001), request.parameters.get("key", "")
+    cost, now = sum(10 + _count(field.fields) for field in fields), time.monotonic()
+    with state.lock:
+        points, at = state.budgets.get(key, (float(maximum), now))
+        points = min(maximum, points + (now - at) * rate)
+        is_refused = cost > points
+        points -= 0 if is_refused else cost
+        state.budgets[key] = points, now
+    throttle = {"maximumAvailable": maximum, "currentlyAvailable": int(points), "restoreRate": rate}
+    return {"requestedQueryCost": cost, "throttleStatus": throttle, "isRefused": is_refused}
+
+
+def _count(fields: Iterable[Field]) -> int:
+    return sum(1 + _count(field.fields) for field in fields)
 
 
 def _read_body(request: Request) -> tuple[str, dict[str, Any], str | None]:
@@ -130,4 +159,4 @@ def _pick(value: dict[str, Any], child: Field) -> Any:
     return value.get(child.name, FieldError(f"There is no field {child.name} here"))
 
 
-ROUTES = (Route("/graphql", execute, POST, "query user(id), mutation createUser(input)"),)
+ROUTES = (Route("/graphql", execute, POST, "query user(id), mutation createUser(input); key, budget, restore"),)

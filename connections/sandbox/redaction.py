@@ -15,6 +15,7 @@ SENSITIVE = frozenset(
         "authorization",
         "cookie",
         "proxy-authorization",
+        "x-amz-security-token",
         "x-api-key",
         "x-app-id",
         "x-app-key",

@@ -61,6 +61,7 @@ class State:
         self.attempts: Bounded[int] = Bounded(KEYS)
         self.windows: Bounded[deque[float]] = Bounded(KEYS)
         self.nonces: Bounded[float] = Bounded(NONCES)
+        self.budgets: Bounded[tuple[float, float]] = Bounded(KEYS)
         self.users: Bounded[dict[str, Any]] = Bounded(KEYS)
 
     def use_nonce(self, nonce: str) -> bool:

@@ -21,9 +21,10 @@ from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
 )
 
-from external_apis.admin.json_field import MappingField
+from external_apis.admin.json_field import ListField, MappingField
 from external_apis.admin.secret_input import SecretChange, SecretField
 from external_apis.api_config import ApiConfig
 
@@ -89,6 +90,10 @@ class ConfigField:
             if self.default is None:
                 choices.insert(0, ("", "—"))
             return forms.ChoiceField(choices=choices, required=False, widget=UnfoldAdminSelectWidget())
+        if self.kind is bool:
+            return forms.BooleanField(required=False, widget=UnfoldBooleanSwitchWidget())
+        if origin is list and _is_block(get_args(self.kind)[0]):
+            return ListField()
         if origin is list:
             return LinesField(required=False, widget=UnfoldAdminTextareaWidget({"rows": 3}))
         if origin is dict:
@@ -188,7 +193,7 @@ class LinesField(forms.CharField):
         return [line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()]
 
     def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list | tuple) else value
+        return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(self.to_python(self.prepare_value(initial)) != self.to_python(data))
@@ -207,7 +212,7 @@ def _leaves(group: str, model: type[BaseModel], names: set[str]) -> Iterator[Con
 
 def _below(group: str, path: tuple[str, ...], info: FieldInfo, block: str) -> Iterator[ConfigField]:
     kind = _base(info.annotation)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    if _is_block(kind):
         is_optional = not info.is_required() and info.default is None
         for name, inner in kind.model_fields.items():
             yield from _below(group, (*path, name), inner, block or (path[0] if is_optional else ""))
@@ -224,6 +229,10 @@ def _base(annotation: Any) -> Any:
             annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
         else:
             return annotation
+
+
+def _is_block(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def label_of(*path: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
+from django.http import HttpRequest
 
 from external_apis.admin.pages import InstallationAdmin
 from external_apis.models import Account, Partner, Tenant
@@ -38,6 +40,13 @@ class PartnerAdmin(InstallationAdmin):
 class AccountAdmin(InstallationAdmin):
     list_display: ClassVar = ["user", "id", "tenant", "plan", "tokens"]
     list_select_related: ClassVar = ["user", "tenant"]
-    search_fields: ClassVar = ["^user__username", "=id"]
+    search_fields: ClassVar = [f"^user__{get_user_model().USERNAME_FIELD}", "=id"]
     fields: ClassVar = ["user", "tenant", "plan", "tokens"]
-    autocomplete_fields: ClassVar = ["user", "tenant"]
+    raw_id_fields: ClassVar = ["user"]
+    autocomplete_fields: ClassVar = ["tenant"]
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> list[str]:
+        """Let the user be searched for, where the project has a page for its users that can."""
+        user = get_user_model()
+        is_searchable = admin.site.is_registered(user) and bool(admin.site.get_model_admin(user).search_fields)
+        return ["user", "tenant"] if is_searchable else ["tenant"]

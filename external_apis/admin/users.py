@@ -1,4 +1,7 @@
-"""Users and groups in the product's look; nobody who is bound to a tenant gets near them."""
+"""Users and groups in the product's look; nobody who is bound to a tenant gets near them.
+
+A project with users of its own, or with pages of its own for them, keeps those.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,12 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.db.models import Model
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from external_apis.tenancy import EVERYTHING, scope_of
-
-User = get_user_model()
-admin.site.unregister(Group)
-if admin.site.is_registered(User):
-    admin.site.unregister(User)
 
 
 class _OperatorsOnly(ModelAdmin):
@@ -44,13 +43,21 @@ def _is_operator(request: HttpRequest) -> bool:
     return scope_of(request.user) == EVERYTHING
 
 
-@admin.register(User)
 class UserAdmin(_OperatorsOnly, DjangoUserAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
-@admin.register(Group)
 class GroupAdmin(_OperatorsOnly, DjangoGroupAdmin):
     pass
+
+
+def _take_over(model: type[Model], stock: type[Any], own: type[Any]) -> None:
+    if admin.site.is_registered(model) and type(admin.site.get_model_admin(model)) is stock:
+        admin.site.unregister(model)
+        admin.site.register(model, own)
+
+
+_take_over(get_user_model(), DjangoUserAdmin, UserAdmin)
+_take_over(Group, DjangoGroupAdmin, GroupAdmin)

@@ -2,7 +2,7 @@
 
 from external_apis.models.accounts import Account
 from external_apis.models.catalogue import CatalogueEntry
-from external_apis.models.encryption_keys import EncryptionKey
+from external_apis.models.encryption_keys import DataKey, EncryptionKey
 from external_apis.models.providers import Category, Environment, ExternalApi, ProviderStatus
 from external_apis.models.tenants import Partner, Tenant
 
@@ -10,6 +10,7 @@ __all__ = [
     "Account",
     "CatalogueEntry",
     "Category",
+    "DataKey",
     "EncryptionKey",
     "Environment",
     "ExternalApi",

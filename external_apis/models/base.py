@@ -7,12 +7,13 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import models
+from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 from simple_history.signals import pre_create_historical_record
 
-from external_apis import request_context
+from external_apis import changes, request_context
 
 
 class Timestamped(models.Model):
@@ -55,6 +56,17 @@ class Authored(models.Model):
         super().save(*args, **kwargs)
 
 
+class Announced(models.Model):
+    """A row that processes keep opened in memory: that it was saved or deleted is announced (see `changes`)."""
+
+    class Meta:
+        abstract = True
+
+    def changed_names(self) -> tuple[str, ...]:
+        """Return what the row is kept under: ids, or a slug."""
+        raise NotImplementedError
+
+
 class HistoryContext(models.Model):
     """Columns of a history row beside the library's own: from which request, by which key or command."""
 
@@ -88,3 +100,9 @@ def _keep_context(sender: Any, history_instance: Any, **kwargs: Any) -> None:
         history_instance.actor = context.actor
         history_instance.request_id = context.request_id
         history_instance.address = context.address
+
+
+@receiver((post_save, post_delete))
+def _announce(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
+    if isinstance(instance, Announced):
+        changes.announce(instance.changed_names(), using)

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from external_apis.ids import MAX_LENGTH, new_id
-from external_apis.models.base import Authored, History, SoftDeleted, Timestamped
+from external_apis.models.base import Announced, Authored, History, SoftDeleted, Timestamped
 from external_apis.models.secret_bearing import SECRET_COLUMNS, SecretBearing
 from external_apis.models.tenants import Partner, Tenant
 
@@ -40,7 +40,7 @@ class Environment(models.TextChoices):
     DEVELOPMENT = "development"
 
 
-class ExternalApi(Authored, SecretBearing, Timestamped, SoftDeleted):
+class ExternalApi(Announced, Authored, SecretBearing, Timestamped, SoftDeleted):
     """A provider that may be called: where it is, how it authenticates, what it allows.
 
     ``api_config`` holds everything but the secrets, which stand sealed in ``secrets`` under their paths
@@ -77,6 +77,9 @@ class ExternalApi(Authored, SecretBearing, Timestamped, SoftDeleted):
 
     def __str__(self) -> str:
         return self.name
+
+    def changed_names(self) -> tuple[str, ...]:
+        return (self.pk, self.slug)
 
     @property
     def auth_type(self) -> str:

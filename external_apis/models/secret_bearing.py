@@ -10,7 +10,6 @@ from django.db import models
 from external_apis.crypto import Sealed, Secrets
 from external_apis.errors import VaultError
 from external_apis.fields import SecretsField
-from external_apis.keyring import keyring
 
 SECRET_COLUMNS = ("secrets", "secret_hints")
 """What a history leaves out."""
@@ -28,8 +27,19 @@ class SecretFacts(TypedDict):
     hint: str
 
 
+def secrets_field(model: type[models.Model]) -> SecretsField:
+    """Return the sealed column of a `SecretBearing` model."""
+    field = model._meta.get_field("secrets")
+    assert isinstance(field, SecretsField)  # noqa: S101 (tells the type checker)
+    return field
+
+
 class SecretBearing(models.Model):
-    """``secrets`` is sealed; the fingerprints are keyed and part of the history; hints are the last characters."""
+    """``secrets`` is sealed; the fingerprints are keyed and part of the history; hints are the last characters.
+
+    Fingerprints are keyed by the data key: they stay the same when a master key is rotated, and say nothing any more
+    once the tenant is shredded.
+    """
 
     secrets = SecretsField(default=dict, editable=False)
     secret_fingerprints = models.JSONField(default=dict, blank=True, editable=False)
@@ -48,7 +58,8 @@ class SecretBearing(models.Model):
     def describe_secrets(self) -> None:
         """Bring fingerprints and hints up to date with the secrets (``bulk_create`` does not call `save`)."""
         values: Mapping[str, str] = self.secrets
-        self.secret_fingerprints = {name: keyring().fingerprint(value) for name, value in values.items()}
+        key = secrets_field(type(self)).writing_key(self)
+        self.secret_fingerprints = {name: key.fingerprint(value) for name, value in values.items()}
         self.secret_hints = {
             name: value[-_HINT_CHARACTERS:] for name, value in values.items() if len(value) >= _SHORTEST_HINTED
         }
@@ -72,9 +83,7 @@ class SecretBearing(models.Model):
 
         Raises `VaultError` where the sealed column is damaged or its key is not in the keyring.
         """
-        field = self._meta.get_field("secrets")
-        assert isinstance(field, SecretsField)  # noqa: S101 (tells the type checker)
-        key_id = field.key_id(self)
+        key_id = secrets_field(type(self)).key_id(self)
         return {
             name: SecretFacts(keyVersion=key_id, fingerprint=fingerprint, hint=self.secret_hints.get(name, ""))
             for name, fingerprint in self.secret_fingerprints.items()

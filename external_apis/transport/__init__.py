@@ -6,9 +6,21 @@ request had been sent when something broke. An answer that redirects is returned
 calls again, and is checked again. `GuardedSession` is the same for code that wants a `requests.Session`.
 """
 
-from external_apis.transport.bodies import MAX_BODY_BYTES
+from external_apis.transport.bodies import MAX_BODY_BYTES, MAX_STREAM_BYTES
+from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.exchange import Answer, Transport, shared_transport
 from external_apis.transport.origin import Origin
 from external_apis.transport.session import GuardedSession
+from external_apis.transport.uploads import Upload
 
-__all__ = ["MAX_BODY_BYTES", "Answer", "GuardedSession", "Origin", "Transport", "shared_transport"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_STREAM_BYTES",
+    "Answer",
+    "ClientCertificate",
+    "GuardedSession",
+    "Origin",
+    "Transport",
+    "Upload",
+    "shared_transport",
+]

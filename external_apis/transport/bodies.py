@@ -1,26 +1,29 @@
-"""Reading a body whole, within bounds."""
+"""Reading a body within bounds: whole, or piece by piece."""
 
 from __future__ import annotations
 
 import http.client
+import io
 import zlib
+from collections.abc import Callable
+from typing import Any
 
-from external_apis.errors import BadAnswer
+from external_apis.errors import BadAnswer, CallTimeout
 
-__all__ = ["MAX_BODY_BYTES", "read_bounded"]
+__all__ = ["MAX_BODY_BYTES", "MAX_STREAM_BYTES", "StreamedBody", "read_bounded"]
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 """Largest answer, counted as sent and again as unpacked, that is read into memory."""
+
+MAX_STREAM_BYTES = 16 * 1024 * 1024 * 1024
+"""Largest answer that is read piece by piece, counted in the same way, unless the caller says otherwise."""
 
 _CHUNK_BYTES = 64 * 1024
 
 
 def read_bounded(response: http.client.HTTPResponse, limit: int) -> bytes:
     """Read the whole body and unpack it; raises `BadAnswer` when it is too long, cut short or broken."""
-    if response.length is not None and response.length > limit:
-        raise _too_long(limit)
-    if response.length is None and not response.chunked and response.headers.defects:
-        raise http.client.IncompleteRead(b"")  # it broke off within a header line
+    _check_announced(response, limit)
     if response.length is not None:
         body = response.read()  # raises IncompleteRead when the sender announced more than it sends
     else:
@@ -32,27 +35,164 @@ def read_bounded(response: http.client.HTTPResponse, limit: int) -> bytes:
                 raise _too_long(limit)
             chunks.append(chunk)
         body = b"".join(chunks)
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if body and encoding in ("gzip", "x-gzip", "deflate"):
-        try:
-            return _unpack(body, limit)
-        except zlib.error:
-            raise BadAnswer("The answer's compression is broken.", may_have_happened=True) from None
+    if body and _is_packed(response):
+        unpacker = _Unpacker()
+        unpacked = unpacker.feed(body, limit + 1)
+        if len(unpacked) > limit:
+            raise _too_long(limit)
+        unpacker.finish()
+        return unpacked
     return body
 
 
-def _unpack(packed: bytes, limit: int) -> bytes:
-    """Unpack gzip (of one or several members), zlib, or the bare deflate that some servers send (RFC 9110 8.4.1)."""
-    unpacked = bytearray()
-    while packed:
-        unpacker = zlib.decompressobj(wbits=47 if packed[:2] == b"\x1f\x8b" or packed[0] & 0x0F == 8 else -15)
-        unpacked += unpacker.decompress(packed, limit + 1 - len(unpacked))
-        if len(unpacked) > limit:
-            raise _too_long(limit)
-        if not unpacker.eof:
-            raise zlib.error("incomplete")
-        packed = unpacker.unused_data.lstrip(b"\0")
-    return bytes(unpacked)
+class StreamedBody(io.RawIOBase):
+    """A body that is read as it comes, unpacked, with at most a few chunks of it in memory.
+
+    Reading raises `CallTimeout` and `BadAnswer` as `Transport.send` does. ``finish`` is called once, with whether the
+    connection may carry another exchange: at the body's end, or when this is closed before.
+    """
+
+    def __init__(
+        self, response: http.client.HTTPResponse, name: str, limit: int, finish: Callable[[bool], None]
+    ) -> None:
+        _check_announced(response, limit)
+        self._response, self._name, self._limit = response, name, limit
+        self._finish: Callable[[bool], None] | None = finish
+        self._unpacker = _Unpacker() if _is_packed(response) else None
+        self._packed = b""
+        self._received = self._given = 0
+        self._is_received = response.length == 0 or response.isclosed()
+        if self._is_received:
+            self._end(is_reusable=True)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.closed:
+            raise ValueError("The answer has been closed.")
+        view = memoryview(buffer).cast("B")
+        piece = b""
+        try:
+            while not piece and len(view) and not self._is_over:
+                piece = self._next(len(view))
+            if not piece and len(view) and self._unpacker is not None:
+                self._unpacker.finish()
+        except BaseException:
+            self._end(is_reusable=False)
+            raise
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._end(is_reusable=False)
+            super().close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_received and not self._packed and (self._unpacker is None or not self._unpacker.has_more)
+
+    def _next(self, size: int) -> bytes:
+        if self._unpacker is None:
+            return self._count(self._receive(size))
+        if not self._packed and not self._unpacker.has_more:
+            self._packed = self._receive(_CHUNK_BYTES)
+        packed, self._packed = self._packed, b""
+        return self._count(self._unpacker.feed(packed, size))
+
+    def _receive(self, size: int) -> bytes:
+        try:
+            piece = self._response.read1(size)
+            if not piece and self._response.length:
+                raise http.client.IncompleteRead(b"")  # the sender announced more than it sent
+        except TimeoutError:
+            raise CallTimeout(f"{self._name} did not send everything in time.", may_have_happened=True) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise BadAnswer(f"{self._name} broke off: {type(error).__name__}.", may_have_happened=True) from None
+        self._received += len(piece)
+        if self._received > self._limit:
+            raise _too_long(self._limit)
+        if not piece or self._response.length == 0:
+            self._is_received = True
+            self._end(is_reusable=True)
+        return piece
+
+    def _count(self, piece: bytes) -> bytes:
+        self._given += len(piece)
+        if self._given > self._limit:
+            raise _too_long(self._limit)
+        return piece
+
+    def _end(self, *, is_reusable: bool) -> None:
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            self._response.close()
+            finish(is_reusable)
+
+
+class _Unpacker:
+    """Unpacks gzip (of one or several members), zlib, or the bare deflate that some servers send (RFC 9110 8.4.1)."""
+
+    def __init__(self) -> None:
+        self._member: zlib._Decompress | None = None
+        self._waiting = b""
+        self._is_first, self._is_full = True, False
+
+    @property
+    def has_more(self) -> bool:
+        """Tell whether it may have something to give without being fed."""
+        return bool(self._waiting) or self._is_full
+
+    def feed(self, packed: bytes, size: int) -> bytes:
+        """Take more and give at most ``size`` bytes; raises `BadAnswer` for what cannot be unpacked."""
+        self._waiting += packed
+        unpacked = bytearray()
+        is_pending = self._is_full and self._member is not None
+        try:
+            while (self._waiting or is_pending) and len(unpacked) < size:
+                is_pending = False
+                if self._member is None and not self._begin():
+                    break
+                assert self._member is not None  # noqa: S101 (tells the type checker)
+                unpacked += self._member.decompress(self._waiting, size - len(unpacked))
+                self._waiting = self._member.unconsumed_tail
+                if self._member.eof:
+                    self._waiting, self._member = self._member.unused_data, None
+        except zlib.error:
+            raise _broken() from None
+        self._is_full = len(unpacked) >= size
+        return bytes(unpacked)
+
+    def _begin(self) -> bool:
+        """Begin the next member; False when nothing but the padding between two has come."""
+        if not self._is_first:
+            self._waiting = self._waiting.lstrip(b"\0")
+        if not self._waiting:
+            return False
+        is_framed = self._waiting[0] == 0x1F or self._waiting[0] & 0x0F == 8
+        self._member, self._is_first = zlib.decompressobj(wbits=47 if is_framed else -15), False
+        return True
+
+    def finish(self) -> None:
+        """Raise `BadAnswer` when the last member is cut short."""
+        if self._member is not None:
+            raise _broken()
+
+
+def _is_packed(response: http.client.HTTPResponse) -> bool:
+    return response.headers.get("Content-Encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
+
+
+def _check_announced(response: http.client.HTTPResponse, limit: int) -> None:
+    if response.length is not None and response.length > limit:
+        raise _too_long(limit)
+    if response.length is None and not response.chunked and response.headers.defects:
+        raise http.client.IncompleteRead(b"")  # it broke off within a header line
+
+
+def _broken() -> BadAnswer:
+    return BadAnswer("The answer's compression is broken.", may_have_happened=True)
 
 
 def _too_long(limit: int) -> BadAnswer:

@@ -9,7 +9,7 @@ import ssl
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -23,9 +23,11 @@ from urllib3.util import Url, create_urllib3_context, make_headers, parse_url
 
 from external_apis.egress import Policy, current_policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
-from external_apis.transport.bodies import MAX_BODY_BYTES, read_bounded
+from external_apis.transport.bodies import MAX_BODY_BYTES, StreamedBody, read_bounded
+from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.origin import Origin
 from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection, PlainConnection, TLSConnection
+from external_apis.transport.uploads import SourceFailed, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,24 +40,24 @@ _transports: WeakSet[Transport] = WeakSet()
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer: the body is read, unpacked and bounded."""
+    """An answer, unpacked and bounded: read whole into ``body``, or to be read from ``stream``."""
 
     status: int
     reason: str
     headers: HTTPHeaderDict
-    body: bytes = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    stream: StreamedBody | None = field(default=None, repr=False)
 
 
 class Transport:
     """Keeps connections alive by origin; one for a policy and process (`shared_transport`), used by all threads."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, certificate: ClientCertificate | None = None) -> None:
         self.policy = policy
-        self._tls = create_urllib3_context()
-        self._tls.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-        if policy.ca_file:
-            self._tls.load_verify_locations(policy.ca_file)
-        self._tls.sslsocket_class = DeadlineTLSSocket
+        self._tls = self._proxy_tls = _tls_context(policy)
+        if certificate is not None:
+            self._tls = _tls_context(policy)
+            certificate.load_into(self._tls)
         self._proxy = parse_url(policy.proxy) if policy.proxy else None
         self._proxy_headers = _proxy_headers(self._proxy)
         self._idle: dict[Origin, deque[tuple[float, GuardedConnection]]] = {}
@@ -67,27 +69,36 @@ class Transport:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Upload | None,
         *,
         deadline: float,
         max_body_bytes: int = MAX_BODY_BYTES,
+        stream_deadline: float | None = None,
     ) -> Answer:
         """Send one request and return its answer, whatever its status.
 
         ``target`` is path and query, percent-encoded; ``deadline`` is on the clock of `time.monotonic` and bounds the
-        whole exchange, name resolution excepted. Raises `EgressRefused`; `ConnectFailed` and `CallTimeout` when nothing
-        was sent; `CallTimeout` and `BadAnswer` with ``may_have_happened`` when something was.
+        whole exchange. With a ``stream_deadline`` it bounds only what comes before the answer's body, which is then not
+        read but given as ``stream``, and has until that other deadline.
+
+        Raises `EgressRefused`; `ConnectFailed` and `CallTimeout` when nothing was sent; `CallTimeout` and `BadAnswer`
+        with ``may_have_happened`` when something was.
         """
         connection = self._borrow(origin, deadline)
         try:
             is_whole = self._write(connection, origin, method, target, headers, body)
+            sock: Any = connection.sock
             response = http.client.HTTPConnection.getresponse(connection)
-            answer = Answer(
-                response.status,
-                response.reason,
-                HTTPHeaderDict(response.headers.items()),
-                read_bounded(response, max_body_bytes),
-            )
+            answer = Answer(response.status, response.reason, HTTPHeaderDict(response.headers.items()))
+            if stream_deadline is not None:
+                sock.deadline = stream_deadline
+                finish = partial(self._finish, origin, connection, is_whole)
+                answer.stream = StreamedBody(response, str(origin), max_body_bytes, finish)
+                return answer
+            answer.body = read_bounded(response, max_body_bytes)
+        except SourceFailed as failure:
+            connection.close()
+            raise failure.error from None
         except TimeoutError:
             connection.close()
             raise CallTimeout(f"{origin} did not answer in time.", may_have_happened=True) from None
@@ -99,11 +110,14 @@ class Transport:
         except BaseException:
             connection.close()
             raise
-        if is_whole:
+        self._finish(origin, connection, is_whole)
+        return answer
+
+    def _finish(self, origin: Origin, connection: GuardedConnection, *is_reusable: bool) -> None:
+        if all(is_reusable):
             self._give_back(origin, connection)
         else:
             connection.close()
-        return answer
 
     def _write(  # noqa: PLR0917
         self,
@@ -112,7 +126,7 @@ class Transport:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Upload | None,
     ) -> bool:
         """Send the request; False when the other side did not take all of it, and may have answered already."""
         is_forwarded = self._proxy is not None and origin.scheme == "http"
@@ -125,10 +139,21 @@ class Transport:
         if is_forwarded:
             for name, value in self._proxy_headers.items():
                 connection.putheader(name, value)
-        if body is not None or method in ("POST", "PUT", "PATCH"):
-            connection.putheader("Content-Length", str(len(body or b"")))
+        is_chunked = isinstance(body, Upload) and body.length is None
+        if is_chunked:
+            connection.putheader("Transfer-Encoding", "chunked")
+        elif body is not None or method in ("POST", "PUT", "PATCH"):
+            length = body.length if isinstance(body, Upload) else len(body or b"")
+            connection.putheader("Content-Length", str(length))
         try:
-            connection.endheaders(body)
+            if isinstance(body, Upload):
+                connection.endheaders()
+                for piece in body.pieces():
+                    connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+                if is_chunked:
+                    connection.send(b"0\r\n\r\n")
+            else:
+                connection.endheaders(body)
         except ConnectionError:
             return False
         return True
@@ -200,7 +225,7 @@ class Transport:
         hop = Origin.of(self._proxy._replace(auth=None))
         options: dict[str, Any] = {
             "proxy": self._proxy,
-            "proxy_config": ProxyConfig(self._tls, False, None, None),
+            "proxy_config": ProxyConfig(self._proxy_tls, False, None, None),
         }
         if origin.scheme == "https" or hop.scheme == "https":
             connection: GuardedConnection = TLSConnection(
@@ -213,14 +238,26 @@ class Transport:
         return connection
 
 
-def shared_transport(policy: Policy | None = None) -> Transport:
-    """Return this process's transport for the policy, or for that of the settings."""
-    return _make_transport(policy or current_policy())
+def shared_transport(policy: Policy | None = None, certificate: ClientCertificate | None = None) -> Transport:
+    """Return this process's transport for the policy, or for that of the settings.
+
+    With a certificate it is one of its own, whose connections are shared by nobody else.
+    """
+    return _make_transport(policy or current_policy(), certificate)
 
 
-@lru_cache(maxsize=16)
-def _make_transport(policy: Policy) -> Transport:
-    return Transport(policy)
+@lru_cache(maxsize=64)
+def _make_transport(policy: Policy, certificate: ClientCertificate | None) -> Transport:
+    return Transport(policy, certificate)
+
+
+def _tls_context(policy: Policy) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    if policy.ca_file:
+        context.load_verify_locations(policy.ca_file)
+    context.sslsocket_class = DeadlineTLSSocket
+    return context
 
 
 def _forget_connections() -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from external_apis.egress import look_up
+
 if TYPE_CHECKING:
     from external_apis.egress import Policy
 
@@ -21,12 +23,12 @@ class _Guard:
     policy: Policy | None = None
 
     def _new_conn(self: Any) -> socket.socket:
-        host, port = self._dns_host, self.port
+        host, port, until = self._dns_host, self.port, monotonic() + self.timeout
         if self.policy is None:
-            candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            candidates = look_up(host, port, self.timeout)
         else:
-            candidates = self.policy.resolve(host, port)
-        return _open_socket(candidates, self.timeout, self.socket_options)
+            candidates = self.policy.resolve(host, port, self.timeout)
+        return _open_socket(candidates, max(until - monotonic(), 0.001), self.socket_options)
 
     def keep_deadline(self: Any, deadline: float) -> None:
         self.sock.deadline = deadline

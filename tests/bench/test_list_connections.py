@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -23,7 +22,7 @@ _LISTED, _RUNS = 1_000, 5
 def test_time_follows_the_page_and_not_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     api = make_provider()
     client = with_key()
-    monkeypatch.setattr(crypto.Keyring, "open", _refuse_to_open)
+    monkeypatch.setattr(crypto.Key, "open", _refuse_to_open)
     make_many_connections(api, 999)
     make_connection(api, slug="pattern")
     small, small_counted, queries = _measure(client, api)
@@ -44,7 +43,7 @@ def test_time_follows_the_page_and_not_the_table(monkeypatch: pytest.MonkeyPatch
     assert last / large < 4
 
 
-def _refuse_to_open(self: crypto.Keyring, sealed: bytes, identity: str) -> bytes:
+def _refuse_to_open(self: crypto.Key, sealed: crypto.Sealed, identity: str) -> bytes:
     raise AssertionError(f"a list opened {identity}")
 
 

@@ -95,6 +95,15 @@ def test_a_terminal_gets_readable_json_without_control_characters() -> None:
     assert "\u009b" not in out.getvalue()
 
 
+def test_a_dry_run_prints_a_curl_command_and_sends_nothing(sandbox: Sandbox) -> None:
+    before = sandbox.total()
+    out, _ = call("sandbox-bearer", "POST", "/echo", "--data", "a=b", "--dry-run")
+    assert out.startswith("curl -X POST http://127.0.0.1")
+    assert '"$ACCESS_TOKEN"' in out
+    assert credentials.BEARER_TOKEN not in out
+    assert sandbox.total() == before
+
+
 def test_tenants_may_be_named_by_slug() -> None:
     tenant = make_tenant("acme")
     assert call("sandbox-bearer", "GET", "/me", "--tenant", "acme") == call(

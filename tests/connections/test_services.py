@@ -292,3 +292,26 @@ def test_every_scheme_calls_the_sandbox_and_fails_with_a_wrong_credential(allowe
         outcome = services.test_connection(ExternalApiConnection.objects.get(pk=row.pk))
         assert (outcome.is_ok, outcome.status) == (False, 401), row.external_api.slug
         assert "wrong-credential" not in outcome.message
+
+
+def test_a_connection_gives_its_providers_url_variables() -> None:
+    api = services.create_external_api(
+        {
+            "name": "Shop",
+            "slug": "shop",
+            "category": "other",
+            "api_config": {
+                "base_url": "https://{shop}.example.com",
+                "auth_type": "none",
+                "url_variables": {"shop": {"pattern": "[a-z]+"}},
+            },
+        }
+    )
+    for data in ({}, {"shop": "evil.com/"}):
+        with pytest.raises(InvalidInput) as caught:
+            services.create_connection(api, {"connection_name": "A", "provider_data": data})
+        assert [item["path"] for item in caught.value.details["errors"]] == ["provider_data.shop"]
+    row = services.create_connection(api, {"connection_name": "A", "provider_data": {"shop": "acme"}})
+    with pytest.raises(InvalidInput, match=r"provider_data\.shop"):
+        services.update_connection(row, {"provider_data": {}})
+    assert services.get_api_client(row.pk)._origin.host == "acme.example.com"

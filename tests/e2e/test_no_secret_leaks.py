@@ -146,6 +146,7 @@ def valkey(folder: Path) -> str:
         b"list": lambda key: client.lrange(key, 0, -1),
         b"set": client.smembers,
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": client.xrange,
     }
     return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter()])
 

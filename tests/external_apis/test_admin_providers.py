@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -438,3 +439,58 @@ def body() -> dict[str, Any]:
 
 def listed(client: Client, query: str = "") -> list[str]:
     return [row.slug for row in client.get(f"{LIST}{query}").context["cl"].result_list]
+
+
+def test_rules_variables_and_weights_are_written_as_json_and_come_back(operator: Client) -> None:
+    rule = {"action": "fail", "body_path": "ok", "body_equals": False}
+    values = {
+        "config.base_url": "https://{shop}.example.com",
+        "config.url_variables": '{"shop": {"pattern": "[a-z]+"}}',
+        "config.response_rules": json.dumps([rule]),
+        "config.rate_limit.requests_per_second": "50",
+        "config.rate_limit.burst": "5",
+        "config.rate_limit.weights": '{"POST": 2}',
+        "config.retry_config.retry_statuses": "408\n425",
+        "config.retry_config.idempotency_header": "Idempotency-Key",
+        "config.also.headers": '{"X-Key": "{team_key}"}',
+        "config.also.keys": json.dumps({"team_key": SECRET}),
+        "config.mutual_tls": "on",
+    }
+    assert operator.post(ADD, posted(**values)).status_code == 302
+    api = ExternalApi.objects.get()
+    config = open_config(api).api_config
+    assert config.url_variables["shop"].pattern == "[a-z]+"
+    assert config.response_rules[0].model_dump(exclude_defaults=True) == rule
+    assert config.rate_limit is not None
+    assert (config.rate_limit.burst, config.rate_limit.weights) == (5, {"POST": 2})
+    assert config.retry_config is not None
+    assert config.retry_config.retry_statuses == [408, 425]
+    assert config.also is not None
+    assert config.also.keys["team_key"].get_secret_value() == SECRET
+    assert config.credentials_expected() >= {"team_key", "client_certificate", "client_key"}
+    page = operator.get(change_url(api))
+    form = page.context["adminform"].form
+    assert SECRET not in page.content.decode()
+    shown = {name: form[name].value() for name in form.fields if name in values and "keys" not in name}
+    assert shown["config.retry_config.retry_statuses"] == "408\n425"
+    assert json.loads(shown["config.response_rules"])[0]["body_path"] == "ok"
+    again = {name: form[name].value() for name in posted() if name in form.fields}
+    again = {name: "" if value in (None, False) else value for name, value in again.items()}
+    assert operator.post(change_url(api), again).status_code == 302
+    assert open_config(ExternalApi.objects.get()).api_config == config
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.response_rules", '{"action": "fail"}'),
+        ("config.response_rules", '[{"action": "explode", "http_codes": [200]}]'),
+        ("config.response_rules", '[{"action": "fail"}]'),
+        ("config.url_variables", '{"shop": {"pattern": "("}}'),
+        ("config.rate_limit.weights", '{"SHOUT": 2}'),
+        ("config.retry_config.retry_statuses", "404"),
+        ("config.also.headers", '{"X-Key": "plain"}'),
+    ],
+)
+def test_what_they_may_not_hold_is_said_at_their_field(operator: Client, name: str, text: str) -> None:
+    assert name in problems(operator.post(ADD, posted(**{name: text})))

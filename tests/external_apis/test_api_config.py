@@ -172,5 +172,6 @@ def test_an_opened_configuration_is_not_pickled() -> None:
 
 def test_the_schema_knows_every_auth_type() -> None:
     assert set(schema()["discriminator"]["mapping"]) == {
-        "oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "hmac", "none",
+        "oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "hmac", "aws_sigv4", "mtls",
+        "none",
     }  # fmt: skip

@@ -50,8 +50,11 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
+_ADDITIONS = ("request_encoding", "response_rules", "test_path", "url_variables")
+
+
 def _beyond_additions(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in ("request_encoding", "test_path")}
+    return {name: value for name, value in config.items() if name not in _ADDITIONS}
 
 
 @pytest.mark.parametrize("slug", PRESETS)
@@ -74,6 +77,8 @@ def test_every_address_is_https_and_complete(slug: str) -> None:
     addresses = [text for text in _texts(dict(preset.api_config)) if "://" in text] + [preset.docs_url]
     for address in addresses:
         assert address.startswith("https://")
+        for variable in preset.api_config.get("url_variables", ()):
+            address = address.replace(f"{{{variable}}}", "x")  # noqa: PLW2901
         assert not re.search(r"[{}<>$]|example|yourdomain|localhost", address), "a template or a placeholder"
     assert not preset.api_config["base_url"].endswith("/"), "paths are appended and begin with a slash themselves"
 
@@ -93,7 +98,7 @@ def test_all_categories_are_served() -> None:
 
 def test_all_auth_types_with_a_public_example_are_used() -> None:
     used = {preset.api_config["auth_type"] for preset in PRESETS.values()}
-    assert used == {"oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "none"}
+    assert used == {"oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "aws_sigv4", "none"}
 
 
 def test_facebook_has_the_seeds_facts() -> None:

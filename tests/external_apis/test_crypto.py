@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from external_apis.crypto import Keyring, Sealed, Secrets
+from external_apis.crypto import Form, Key, Keyring, Sealed, Secrets
 from external_apis.errors import UnknownKey, Unreadable
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -88,8 +88,17 @@ def test_url_safe_base64_is_read_too() -> None:
 
 
 def test_fingerprints_are_keyed() -> None:
-    assert RING.fingerprint("a") == RING.fingerprint("a") != RING.fingerprint("b")
-    assert RING.fingerprint("a") != Keyring({"k1": OLD}).fingerprint("a")
+    old, new = (Key("dk", secret, Form.UNDER_DATA_KEY) for secret in (OLD, NEW))
+    assert new.fingerprint("a") == new.fingerprint("a") != new.fingerprint("b")
+    assert new.fingerprint("a") != old.fingerprint("a")
+
+
+def test_the_form_is_part_of_what_is_authenticated() -> None:
+    """A master key and a data key under one id do not open each other's values, even if they were the same bytes."""
+    sealed = Key("k1", OLD, Form.UNDER_DATA_KEY).seal(b"x", "a")
+    assert sealed.form == Form.UNDER_DATA_KEY
+    with pytest.raises(Unreadable):
+        RING.open(bytes([Form.UNDER_MASTER_KEY]) + sealed[1:], "a")
 
 
 def test_opened_secrets_show_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,6 +109,8 @@ def test_opened_secrets_show_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
             pickle.dumps(secrets, protocol)
-    with pytest.raises(TypeError):
-        pickle.dumps(RING)
+    for keys in (RING, RING.key("k1")):
+        with pytest.raises(TypeError):
+            pickle.dumps(keys)
+    assert repr(RING.key("k1")) == "<Key k1>"
     assert "swordfish" not in repr(Sealed(RING.seal(b"swordfish", "a")))

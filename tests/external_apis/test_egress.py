@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from external_apis import egress
 from external_apis.egress import Allowance, Policy, current_policy
-from external_apis.errors import EgressRefused
+from external_apis.errors import CallTimeout, EgressRefused
+from external_apis.transport import Origin, Transport
 
 NOBODY = Policy()
 
@@ -145,3 +149,34 @@ def answers(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_a_name_server_that_hangs_costs_a_caller_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+
+    def hang(host: str, port: int, **_: Any) -> list[Any]:
+        is_over.wait(10)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        NOBODY.resolve("hangs.test", 443, 0.1)
+    with pytest.raises(CallTimeout, match="connected to in time") as caught:
+        Transport(NOBODY).send(Origin("https", "hangs.test", 443), "GET", "/", {}, None, deadline=started + 0.4)
+    assert not caught.value.may_have_happened
+    assert time.monotonic() - started < 1.5
+    is_over.set()
+
+
+def test_look_ups_that_hang_are_bounded_in_number_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+    monkeypatch.setattr(egress, "_lookups", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: is_over.wait(10) and [])
+    for _ in range(4):
+        with pytest.raises(TimeoutError):
+            egress.look_up("hangs.test", 443, 0.05)
+    assert sum(thread.name == "resolve" for thread in threading.enumerate()) == 2
+    is_over.set()
+    monkeypatch.undo()
+    assert egress.look_up("localhost", 443, 5)

@@ -12,8 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from external_apis.crypto import Keyring, Sealed, Secrets
 from external_apis.errors import NotSealed, UnknownKey, Unreadable
 from external_apis.fields import SecretsField
-from external_apis.keyring import keyring
-from external_apis.models import ExternalApi
+from external_apis.models import DataKey, ExternalApi
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +45,7 @@ def test_reading_rows_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(SecretsField, "open", count)
     api = ExternalApi.objects.get()
-    assert api.secret_facts()["api_key.key"]["keyVersion"] == keyring().writing_key_id
+    assert api.secret_facts()["api_key.key"]["keyVersion"] == DataKey.objects.get().pk
     assert opened == []
     _ = api.secrets
     assert opened == [api.pk]
@@ -174,4 +173,4 @@ def test_a_row_refreshed_from_the_database_forgets_what_it_opened() -> None:
 
 
 def test_the_stored_form_is_read_without_opening() -> None:
-    assert Sealed(stored(make())).key_id == keyring().writing_key_id
+    assert Sealed(stored(make())).key_id == DataKey.objects.get().pk

@@ -13,6 +13,7 @@ from external_apis import providers, request_context
 from external_apis.errors import Conflict, InvalidConfiguration, InvalidInput, NotFound
 from external_apis.models import ExternalApi, Partner, Tenant
 from external_apis.tenancy import Scope
+from tests.factories import make_provider
 
 pytestmark = pytest.mark.django_db
 
@@ -253,3 +254,12 @@ class TestResolving:
         with pytest.raises(NotFound):
             providers.create_external_api({**SENDGRID, "slug": "y", "sales_channel_id": self.acme.pk}, scope)
         assert providers.create_external_api({**SENDGRID, "slug": "y"}, scope).tenant_id == self.other.pk
+
+
+def test_mutual_tls_comes_and_goes_with_the_auth_type() -> None:
+    api = make_provider()
+    for auth_type, is_mutual in (("mtls", True), ("bearer", False)):
+        api = providers.update_external_api(api, {"api_config": {"auth_type": auth_type}})
+        assert providers.open_config(api).api_config.mutual_tls is is_mutual
+    api = providers.update_external_api(api, {"api_config": {"mutual_tls": True}})
+    assert providers.open_config(api).api_config.mutual_tls

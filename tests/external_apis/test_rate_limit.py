@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,9 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from external_apis import valkey
-from external_apis.api_config import RateLimit
+from external_apis.call_config import RateLimit
 from external_apis.errors import ServiceUnavailable
-from external_apis.rate_limit import Limit, LocalLimiter, decide, outbound_limits, own_limit
+from external_apis.rate_limit import (
+    Limit,
+    LocalLimiter,
+    Turn,
+    Windows,
+    decide,
+    outbound_limits,
+    own_limit,
+    pause_seconds,
+    slow_down,
+    take_slot,
+)
 
 
 @pytest.fixture
@@ -28,10 +40,18 @@ def window(scope: str, count: int, seconds: str = "second") -> tuple[Limit, ...]
     return outbound_limits(RateLimit.model_validate({f"requests_per_{seconds}": count}), scope)
 
 
-@given(st.integers(1, 100_000), st.sampled_from(["second", "minute", "hour", "day"]))
-def test_a_window_never_admits_more_than_its_count(count: int, seconds: str) -> None:
+@given(
+    st.integers(1, 100_000),
+    st.sampled_from(["second", "minute", "hour", "day"]),
+    st.none() | st.integers(1, 200_000),
+    st.integers(1, 10_000),
+)
+def test_a_window_never_admits_more_than_its_count(count: int, seconds: str, burst: int | None, weight: int) -> None:
     """What GCRA admits from an idle start: the burst, and one more each interval until the window has passed."""
-    (limit,) = window("a", count, seconds)
+    weights = {"POST": min(weight, count)}
+    config = RateLimit.model_validate({f"requests_per_{seconds}": count, "burst": burst, "weights": weights})
+    (limit,) = outbound_limits(config, "a")
+    assert limit.burst >= weights["POST"]
     period_us = limit.period_seconds * 1_000_000
     admitted = limit.burst + (period_us - 1) // limit.emission_us
     assert admitted <= count
@@ -181,3 +201,125 @@ def test_memory_forgets_limits_that_have_recovered() -> None:
     for number in range(10_100):
         limiter.decide([own_limit(str(number), 1000, 1)], now_us=number * 1_000_000)
     assert len(limiter._arrivals) < 10_002
+
+
+# --- slots of calls out ---
+
+
+def windows(scope: str, **config: Any) -> Windows:
+    return Windows.of(RateLimit.model_validate(config), scope)
+
+
+def test_all_windows_are_charged_or_none(scope: str) -> None:
+    both = windows(scope, requests_per_minute=60, requests_per_day=2, burst=2)
+    assert [take_slot(both, Turn()) for _ in range(2)] == [0, 0]
+    assert 80_000 < take_slot(both, Turn()) <= 86_400
+    # The minute's burst was not touched by the refusal: it has no call left, and gives the next one in about a second.
+    assert take_slot(windows(scope, requests_per_minute=60, burst=2), Turn()) <= 60 / 59
+
+
+def test_a_burst_may_come_at_once(scope: str) -> None:
+    bucket = windows(scope, requests_per_hour=100, burst=40)
+    assert [take_slot(bucket, Turn()) for _ in range(40)] == [0] * 40
+    assert take_slot(bucket, Turn()) == pytest.approx(3600 / 61, abs=0.5)
+
+
+def test_a_weighty_call_takes_so_many_slots(scope: str) -> None:
+    heavy = windows(scope, requests_per_hour=100, burst=10, weights={"POST": 10})
+    assert take_slot(heavy, Turn(), 9) == 0
+    assert take_slot(heavy, Turn(), 2) > 0
+    assert take_slot(heavy, Turn(), 1) == 0
+    with pytest.raises(ValueError, match="cost"):
+        take_slot(heavy, Turn(), 11)
+
+
+def test_a_wider_limit_takes_effect_at_once(scope: str) -> None:
+    assert take_slot(windows(scope, requests_per_day=1), Turn()) == 0
+    assert take_slot(windows(scope, requests_per_day=1), Turn()) > 80_000
+    assert take_slot(windows(scope, requests_per_day=86_400), Turn()) < 86_400 / 24
+
+
+def test_batch_calls_stand_back_while_an_interactive_one_waits(scope: str) -> None:
+    slow = windows(scope, requests_per_second=10)
+    assert take_slot(slow, Turn(is_batch=True)) == 0
+    wait = take_slot(slow, Turn(patience_seconds=30))
+    assert 0 < wait <= 0.1
+    time.sleep(wait)
+    assert 0 < take_slot(slow, Turn(is_batch=True)) <= 0.06, "the slot is free, and kept for whoever waited for it"
+    assert take_slot(slow, Turn(patience_seconds=30)) == 0
+    time.sleep(0.16)
+    assert take_slot(slow, Turn(is_batch=True)) == 0
+
+
+def test_who_gives_up_keeps_nobody_waiting(scope: str) -> None:
+    slow = windows(scope, requests_per_second=10)
+    take_slot(slow, Turn())
+    wait = take_slot(slow, Turn(patience_seconds=0.001))
+    time.sleep(wait + 0.001)
+    assert take_slot(slow, Turn(is_batch=True)) == 0
+
+
+def test_a_pause_holds_for_everybody_but_those_who_waited_it_out(scope: str) -> None:
+    wide = windows(scope, requests_per_second=1000)
+    assert pause_seconds(scope) == 0
+    slow_down(scope, 30)
+    slow_down(scope, 10)
+    assert 29 < take_slot(wide, Turn()) <= 30
+    assert 29 < pause_seconds(scope) <= 30
+    assert take_slot(wide, Turn(heeds_pause=False)) == 0
+    assert 29 < take_slot(wide, Turn()) <= 30, "a slot that was taken does not end the pause"
+
+
+def test_a_pause_is_bounded(scope: str) -> None:
+    slow_down(scope, 1e12)
+    assert 3599 < pause_seconds(scope) <= 3600
+
+
+def test_what_a_scope_leaves_behind_expires(scope: str) -> None:
+    take_slot(windows(scope, requests_per_second=100), Turn())
+    (key,) = valkey.client().keys(f"{valkey.PREFIX}slots:{scope}*")
+    left: Any = valkey.client().pttl(key)
+    assert 0 < left <= 15
+
+
+def test_a_script_that_valkey_has_forgotten_is_sent_again(scope: str) -> None:
+    valkey.client().script_flush()
+    assert take_slot(windows(scope, requests_per_day=1), Turn()) == 0
+    assert take_slot(windows(scope, requests_per_day=1), Turn()) > 0
+
+
+HAMMER = """
+import json, multiprocessing, sys, time, django
+django.setup()
+from external_apis.call_config import RateLimit
+from external_apis.rate_limit import Turn, Windows, take_slot
+
+def hammer(begin):
+    windows, turn = Windows.of(RateLimit(requests_per_second=400), sys.argv[1]), Turn()
+    taken, asked = [], 0
+    while (before := time.time()) < begin + 3:
+        if before < begin + asked / 500:
+            time.sleep(begin + asked / 500 - before)
+            continue
+        asked += 1
+        if take_slot(windows, turn) == 0:
+            taken.append((before, time.time()))
+    return asked, taken
+
+with multiprocessing.get_context("fork").Pool(8) as pool:
+    print(json.dumps(pool.map(hammer, [time.time() + 0.3] * 8, chunksize=1)))
+"""
+
+
+def test_eight_processes_at_ten_times_the_limit_use_it_and_never_exceed_it(scope: str) -> None:
+    """400 a second, asked for 4,000 times a second; a busy machine may manage fewer asks, but enough."""
+    finished = subprocess.run([sys.executable, "-c", HAMMER, scope], capture_output=True, text=True, check=True)
+    asked, taken = 0, []
+    for asks, slots in json.loads(finished.stdout):
+        asked += asks
+        taken += slots
+    # Each slot was given between two readings of the clock: slots that surely lie within one second are counted.
+    for start, _ in taken:
+        assert sum(start <= before and after < start + 1 for before, after in taken) <= 400
+    assert asked >= 4 * 1200
+    assert len(taken) >= 0.97 * 3 * 400

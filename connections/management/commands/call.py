@@ -34,6 +34,9 @@ class Command(BaseCommand):
         body.add_argument("--json", "-j", metavar="JSON|@FILE|@-", help="the body as JSON, from a file, or from stdin")
         parser.add_argument("--query", "-q", action="append", type=_pair, metavar="K=V", help="a query parameter")
         parser.add_argument("--header", "-H", action="append", type=_header, metavar="NAME:VALUE", help="a header")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="print the call as a curl command without its secrets; send nothing"
+        )
         parser.add_argument("--environment", choices=Environment.values)
         parser.add_argument("--tenant", help="the tenant that calls, by id or slug")
         parser.add_argument("--partner", help="the partner that calls, by id or slug")
@@ -48,6 +51,9 @@ class Command(BaseCommand):
                     tenant=tenant,
                     partner=_find(Partner, options["partner"], Q(tenant=None) | Q(tenant=tenant)),
                 )
+                if options["dry_run"]:
+                    self.stdout.write(self.describe(client, options))
+                    return
                 response = self.call(client, options)
             except ApiManagerError as error:
                 raise CommandError(error.message) from None
@@ -55,21 +61,15 @@ class Command(BaseCommand):
         if not 200 <= response.status_code < 300:
             raise CommandError(f"The provider answered {response.status_code} {response.reason}".rstrip())
 
+    def describe(self, client: ApiClient, options: dict[str, Any]) -> str:
+        return client.dry_run(options["method"], options["path"], **_arguments(options))
+
     def call(self, client: ApiClient, options: dict[str, Any]) -> requests.Response:
         """Make the call; raises as `ApiClient` does."""
         if options["verbosity"] > 1:
             client.on_event = self.show
-        body = {} if options["json"] is None else {"json": json_input.load(_read(options["json"]))}
-        if options["data"]:
-            body["data"] = _gathered(options["data"])
         try:
-            return client.request(
-                options["method"],
-                options["path"],
-                params=options["query"] or None,
-                headers=dict(options["header"] or ()),
-                **body,
-            )
+            return client.request(options["method"], options["path"], **_arguments(options))
         except UpstreamError as error:
             if options["verbosity"] > 1 and error.body:
                 self.stderr.write(_printable(_without(client.target.secrets(), error.body.decode(errors="replace"))))
@@ -126,6 +126,15 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise ArgumentTypeError("a header is NAME:VALUE")
     return name.strip(), value.strip()
+
+
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
+    arguments = {"params": options["query"] or None, "headers": dict(options["header"] or ())}
+    if options["json"] is not None:
+        arguments["json"] = json_input.load(_read(options["json"]))
+    if options["data"]:
+        arguments["data"] = _gathered(options["data"])
+    return arguments
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -99,14 +99,14 @@ def test_lists_decrypt_nothing_and_cost_the_same_for_any_number_of_rows(monkeypa
     api = make_provider(api_config={"api_key": {"key": "a key of the provider"}})
     client = signed_in(make_user(is_superuser=True))
     opened: list[str] = []
-    really_open = crypto.Keyring.open
+    really_open = crypto.Key.open
 
-    def counted(self: crypto.Keyring, sealed: bytes, identity: str) -> bytes:
+    def counted(self: crypto.Key, sealed: crypto.Sealed, identity: str) -> bytes:
         opened.append(identity)
         return really_open(self, sealed, identity)
 
     make_many_connections(api, 5)
-    monkeypatch.setattr(crypto.Keyring, "open", counted)
+    monkeypatch.setattr(crypto.Key, "open", counted)
     counts = []
     for size in (4, 200):
         with CaptureQueriesContext(connection) as queries:
@@ -119,7 +119,7 @@ def test_lists_decrypt_nothing_and_cost_the_same_for_any_number_of_rows(monkeypa
     assert counts == [5, 4]
     # The detail does open, so the count above was able to see it.
     client.get(f"{connections_of(api)}/{client.get(connections_of(api)).json()[0]['id']}")
-    assert len(opened) == 1
+    assert opened
 
 
 def test_detail_queries(django_assert_num_queries: Any) -> None:

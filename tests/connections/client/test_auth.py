@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import requests
 from connections.client import SCHEMES, ApiClient, Clock, RequestsAuth, make_scheme
 from connections.client.outgoing import Outgoing
 from connections.sandbox import credentials as known
-from external_apis.api_config import AUTH_TYPES
+from external_apis import catalogue
+from external_apis.api_config import AUTH_TYPES, parse
 from external_apis.errors import MissingCredential, UpstreamUnauthorized
 from external_apis.transport import GuardedSession, Origin
 from tests.connections.client.conftest import MakeClient, make_target
@@ -22,7 +24,7 @@ from tests.sandbox import Sandbox
 REAL = Clock()
 STATIC = (
     "bearer", "api-key-header", "api-key-query", "headers", "basic", "hmac", "oauth1", "oauth2", "client-credentials",
-    "none",
+    "bearer-and-key", "aws-sigv4", "none",
 )  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def test_a_wrong_credential_fails(make_client: MakeClient, sandbox: Sandbox, sch
 @pytest.mark.parametrize("scheme", [scheme for scheme in STATIC if scheme != "none"])
 def test_a_missing_credential_is_named(make_client: MakeClient, scheme: str) -> None:
     right = make_client(scheme).target.credentials
-    for name in right:
+    for name in set(right) - {"session_token"}:  # long-lived keys of AWS have none
         with pytest.raises(MissingCredential, match=rf"^acme/default has no {name}\.$"):
             make_client(scheme, credentials={other: right[other] for other in right if other != name})
 
@@ -105,6 +107,82 @@ def test_every_part_of_the_signature_can_be_configured() -> None:
     sent = signed({"auth_type": "hmac", "hmac": block}, {}, b"{}").headers.as_dict()
     signature = "+WWrmjokj66oHk3DGiTWOdaXdJTfAnERhNXnH2nwpVNveGoeWT0jcKTDLix00Uh6qrf+VKRZZucaH2/E6f20mw=="
     assert sent == {"Ts": "1700000000", "Sig": f"v1={signature}"}
+
+
+AWS = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+
+
+@pytest.mark.parametrize(
+    ("query", "signature"),
+    [
+        ("lifecycle", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+        ("max-keys=2&prefix=J", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+    ],
+)
+def test_awss_published_signatures(query: str, signature: str) -> None:
+    """docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html, at 2013-05-24T00:00:00Z."""
+    config = {"base_url": "https://examplebucket.s3.amazonaws.com", "auth_type": "aws_sigv4"}
+    scheme = make_scheme(make_target({**config, "aws_sigv4": {"region": "us-east-1", "service": "s3"}}, AWS))
+    request = Outgoing("GET", Origin("https", "examplebucket.s3.amazonaws.com", 443), f"/?{query}")
+    scheme.sign(request, 1_369_353_600.9)
+    assert request.headers.get("Authorization") == (
+        "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, "
+        f"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature={signature}"
+    )
+
+
+def test_awss_region_may_be_a_url_variable() -> None:
+    config = {
+        "base_url": "https://email.{region}.amazonaws.com",
+        "auth_type": "aws_sigv4",
+        "aws_sigv4": {"region": "{region}", "service": "ses"},
+        "url_variables": {"region": {"default": "eu-west-1"}},
+    }
+    assert "/20231114/eu-west-1/ses/aws4_request" in headers(config, AWS)["Authorization"]
+
+
+def test_milliseconds_may_be_signed() -> None:
+    sent = headers({"auth_type": "hmac", "hmac": {"timestamp_unit": "milliseconds"}}, {"hmac_secret": "s"})
+    assert sent["X-Timestamp"] == "1700000000900"
+
+
+def test_a_key_may_stand_beside_a_signature() -> None:
+    config = {
+        "auth_type": "hmac",
+        "also": {"headers": {"X-Key": "{api_key}", "X-Pair": "{api_key}:{team}"}, "keys": {"team": "provider-team"}},
+    }
+    sent = headers(config, {"hmac_secret": "s", "api_key": "k"})
+    assert (sent["X-Key"], sent["X-Pair"]) == ("k", "k:provider-team")
+    assert "X-Signature" in sent
+    with pytest.raises(MissingCredential, match="has no api_key"):
+        headers(config, {"hmac_secret": "s"})
+
+
+@pytest.mark.parametrize("slug", catalogue.presets())
+def test_every_credential_of_every_preset_counts(slug: str) -> None:
+    """A preset's request changes with each credential that it needs: none is asked for and then not sent."""
+    preset = dict(catalogue.presets()[slug].api_config)
+    if preset["auth_type"] == "oauth1":
+        preset["oauth1"] = {**preset["oauth1"], "consumer_key": "ck", "consumer_secret": "cs"}
+    needed = {
+        "basic": {"username", "password"},
+        "bearer": {"access_token"},
+        "client_credentials": {"access_token"},
+        "oauth2": {"access_token"},
+    }.get(preset["auth_type"], parse(preset).own_credentials())
+    also = parse(preset).also
+    right = {name: f"right-{name}" for name in {*needed, *(also.names() if also else ())}}
+    variables = dict.fromkeys(("domain", "instance", "shop", "subdomain"), "acme")
+    variables |= {"region": "eu-west-1", "account_sid": f"AC{0:032}"}
+
+    def sent(credentials: dict[str, str]) -> str:
+        target = replace(make_target(preset, credentials), provider_data=variables)
+        request = Outgoing("GET", Origin("https", "api.test", 443), "/v1/pay?x=1")
+        make_scheme(target).sign(request, 1_700_000_000.9)
+        return f"{request.target} {request.headers.as_dict()}"
+
+    for name in right:
+        assert sent(right) != sent({**right, name: "wrong"}), name
 
 
 def test_an_oauth1_nonce_is_never_sent_twice() -> None:

@@ -283,7 +283,7 @@ def test_no_slot_in_time_is_an_error_with_the_time_of_the_next(make_client: Make
 
 def test_each_attempt_takes_a_slot(make_client: MakeClient, sandbox: Sandbox, key: str) -> None:
     with pytest.raises(RateLimited):
-        make_client(rate_limit={"requests_per_hour": 74}).get("/status/500", {"key": key})  # a burst of 2
+        make_client(rate_limit={"requests_per_hour": 74, "burst": 2}).get("/status/500", {"key": key})
     assert sandbox.count(key) == 2
 
 
@@ -307,7 +307,7 @@ def test_without_valkey_a_share_of_the_limit_holds(
 ) -> None:
     settings.REDIS_URL = "redis://:hunter22@127.0.0.1:1/0"
     monkeypatch.setattr(slots, "_slots", slots._Slots())
-    client = make_client(rate_limit={"requests_per_hour": 200})  # a burst of 8, a quarter of which is 2
+    client = make_client(rate_limit={"requests_per_hour": 200, "burst": 8})  # a quarter is 2
     for _ in range(2):
         client.get("/balance")
     with pytest.raises(RateLimited):

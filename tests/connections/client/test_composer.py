@@ -168,3 +168,15 @@ def test_a_header_that_could_split_the_request_is_refused(headers: dict[str, str
 def test_an_unknown_method_is_refused(method: str) -> None:
     with pytest.raises(InvalidInput, match="method"):
         composer().compose(method, "/")
+
+
+def test_path_variables_are_filled_from_the_connection() -> None:
+    config = {
+        "base_url": "https://api.test/v1/{area}",
+        "auth_type": "none",
+        "url_variables": {"area": {}, "account_sid": {"pattern": ".*"}},
+    }
+    composer = Composer(parse(config), {"area": "eu", "account_sid": "AC 1/2"})
+    assert composer.compose("GET", "/Accounts/{account_sid}/x?a={b}").target == "/v1/eu/Accounts/AC%201%2F2/x?a=%7Bb%7D"
+    with pytest.raises(InvalidInput, match=r"provider_data\.account_sid"):
+        Composer(parse(config), {"area": "eu"}).compose("GET", "/Accounts/{account_sid}")

@@ -136,7 +136,7 @@ def test_circles_end(make_client: MakeClient, sandbox: Sandbox) -> None:
 
 
 def test_hops_at_home_take_slots(make_client: MakeClient, sandbox: Sandbox) -> None:
-    client = make_client(rate_limit={"requests_per_hour": 75})  # a burst of 3
+    client = make_client(rate_limit={"requests_per_hour": 75, "burst": 3})  # a burst of 3
     with pytest.raises(Exception, match="rate limit"):
         client.get("/redirect-loop?key=slots")
     assert sandbox.count("slots") == 3

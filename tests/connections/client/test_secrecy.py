@@ -14,7 +14,10 @@ from connections.sandbox import credentials
 from external_apis.errors import ApiManagerError
 from tests.connections.client.conftest import MakeClient
 
-SCHEMES = ("bearer", "api-key-header", "api-key-query", "headers", "basic", "hmac", "oauth1", "oauth2")
+SCHEMES = (
+    "bearer", "api-key-header", "api-key-query", "headers", "basic", "hmac", "oauth1", "oauth2", "bearer-and-key",
+    "aws-sigv4",
+)  # fmt: skip
 PATHS = (
     "/me",
     "/status/500",
@@ -60,7 +63,7 @@ def test_an_event_shows_the_request_with_its_secrets_blacked_out(make_client: Ma
     assert shown.headers["X-Trace"] == "t1"
     assert shown.body_bytes == 18
     assert "hunter22" not in repr(events)
-    assert [event.kind for event in events] == ["attempt", "answer"]
+    assert [event.kind for event in events] == ["attempt", "answer", "outcome"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -50,7 +50,18 @@ def test_every_reference_leads_somewhere() -> None:
     assert references == {f"#/components/schemas/{name}" for name in components if f"/{name}" in str(references)}
     assert {reference.rpartition("/")[2] for reference in references} <= set(components)
     mapping = components["NewProvider"]["properties"]["api_config"]["discriminator"]["mapping"]
-    assert set(mapping) == {"oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "hmac", "none"}
+    assert set(mapping) == {
+        "oauth2",
+        "oauth1",
+        "client_credentials",
+        "api_key",
+        "basic",
+        "bearer",
+        "hmac",
+        "aws_sigv4",
+        "mtls",
+        "none",
+    }
 
 
 def test_both_ways_to_authenticate_are_documented() -> None:

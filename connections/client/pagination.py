@@ -1,0 +1,202 @@
+"""Walking through a list that a provider gives out in pages (seed 004, and the ``Link`` header of RFC 8288).
+
+Each style is a generator that yields the next page's address and receives the page that came; what all of them have in
+common, the bound on pages and the guard against going in circles, stands in `walk`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from pydantic import ValidationError
+
+from connections.client.json_paths import look_up
+from connections.client.outgoing import refuse
+from external_apis.api_config import validation_errors
+from external_apis.errors import BadAnswer, PaginationBroken
+from external_apis.pagination_config import Pagination
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["Fetch", "read_settings", "walk"]
+
+_USUAL_ITEM_PATHS = ("data", "items", "results", "records", "entries", "values", "value")
+_DEFAULT_LIMIT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a page is: the list's own path with other parameters, or a URL that the provider gave."""
+
+    params: Mapping[str, Any] | None = None
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that came: its parsed body, and the items in it."""
+
+    response: requests.Response
+    body: Any
+    items: list[Any]
+
+
+Fetch = Callable[[Address], "requests.Response"]
+Steps = Generator[Address, Page, None]
+
+
+def read_settings(configured: Pagination | None, style: str | None, changes: Mapping[str, Any]) -> Pagination:
+    """Return the provider's settings with those of the call in their place; raises `InvalidInput`.
+
+    A call that names another style than the provider's starts from that style's defaults.
+    """
+    known = configured.model_dump() if configured and style in (None, configured.style) else {}
+    if style is None and configured is None:
+        raise refuse("style", "is needed: the provider configures no pagination")
+    try:
+        return Pagination.model_validate({**known, "style": style or known.get("style"), **changes})
+    except ValidationError as error:
+        (problem, *_) = validation_errors(error, "")
+        raise refuse(problem["path"], problem["message"]) from None
+
+
+def walk(fetch: Fetch, settings: Pagination, params: Mapping[str, Any] | None) -> Iterator[Any]:
+    """Yield the items of all pages, fetching a page when its first item is asked for.
+
+    Raises `PaginationBroken` for a provider that goes in circles or does not end, `BadAnswer` for a page that is not
+    JSON, and whatever ``fetch`` raises.
+    """
+    steps = _STYLES[settings.style](settings, dict(params or {}))
+    address = next(steps)
+    previous = b""
+    for _ in range(settings.max_pages):
+        page = _read(fetch(address), settings)
+        # A provider that does not know the parameter gives its first page for ever.
+        digest = hashlib.sha256(page.response.content).digest()
+        if page.items and digest == previous:
+            raise PaginationBroken("The provider gave the same page twice.")
+        previous = digest
+        yield from page.items
+        if settings.has_more_path and not look_up(page.body, settings.has_more_path):
+            return
+        try:
+            address = steps.send(page)
+        except StopIteration:
+            return
+    raise PaginationBroken(f"The list did not end within {settings.max_pages} pages.")
+
+
+def _by_page(settings: Pagination, params: dict[str, Any]) -> Steps:
+    """Seed 004's ``page`` and ``limit``: a page that is shorter than its limit is the last."""
+    limit = _fix_limit(settings, params)
+    number = _start(params, settings.page_param, settings.first_page)
+    while True:
+        page = yield Address({**params, settings.page_param: number})
+        if _is_last(page, limit, settings):
+            return
+        number += 1
+
+
+def _by_offset(settings: Pagination, params: dict[str, Any]) -> Steps:
+    limit = _fix_limit(settings, params)
+    offset = _start(params, settings.offset_param, 0)
+    while True:
+        page = yield Address({**params, settings.offset_param: offset})
+        if _is_last(page, limit, settings):
+            return
+        offset += len(page.items)
+
+
+def _by_cursor(settings: Pagination, params: dict[str, Any]) -> Steps:
+    """Seed 004's ``pagination.next_cursor``, wherever the provider puts it; Stripe's is the last item's id."""
+    if settings.limit is not None:
+        params.setdefault(settings.limit_param, settings.limit)
+    page = yield Address(params)
+    seen: set[str] = set()
+    while (cursor := look_up(page.body, settings.cursor_path)) not in (None, "", False):
+        if not isinstance(cursor, (str, int)):
+            raise PaginationBroken(f"The cursor at {settings.cursor_path} is neither text nor a number.")
+        if str(cursor) in seen:
+            raise PaginationBroken("The provider gave the same cursor twice.")
+        seen.add(str(cursor))
+        page = yield Address({**params, settings.cursor_param: cursor})
+
+
+def _by_link(settings: Pagination, params: dict[str, Any]) -> Steps:
+    """The ``Link`` header's ``rel="next"``, as GitHub and many others have it."""
+    return _by_url(settings, params, lambda page: page.response.links.get("next", {}).get("url"))
+
+
+def _by_next_url(settings: Pagination, params: dict[str, Any]) -> Steps:
+    """A whole or relative URL in the body."""
+    return _by_url(settings, params, lambda page: look_up(page.body, settings.next_path))
+
+
+def _by_url(settings: Pagination, params: dict[str, Any], find: Callable[[Page], Any]) -> Steps:
+    if settings.limit is not None:
+        params.setdefault(settings.limit_param, settings.limit)
+    page = yield Address(params)
+    seen = {page.response.url}
+    while link := find(page):
+        if not isinstance(link, str):
+            raise PaginationBroken(f"What stands at {settings.next_path} is not a URL.")
+        try:
+            url = urljoin(page.response.url, link)
+        except ValueError:
+            raise PaginationBroken("The next page's address is not a URL.") from None
+        if url in seen:
+            raise PaginationBroken("The provider leads back to a page that was there already.")
+        seen.add(url)
+        page = yield Address(url=url)
+
+
+_STYLES: dict[str, Callable[[Pagination, dict[str, Any]], Steps]] = {
+    "page": _by_page,
+    "offset": _by_offset,
+    "cursor": _by_cursor,
+    "link": _by_link,
+    "next_url": _by_next_url,
+}
+
+
+def _fix_limit(settings: Pagination, params: dict[str, Any]) -> int:
+    limit = settings.limit or _DEFAULT_LIMIT
+    return _start(params, settings.limit_param, limit, keep=True)
+
+
+def _start(params: dict[str, Any], name: str, default: int, *, keep: bool = False) -> int:
+    """Take a number that the caller gave as a parameter, else the default; ``keep`` leaves it among them."""
+    try:
+        value = int(params.pop(name, default))
+    except (TypeError, ValueError):
+        raise refuse(f"params.{name}", "is not a whole number") from None
+    if keep:
+        params[name] = value
+    return value
+
+
+def _is_last(page: Page, limit: int, settings: Pagination) -> bool:
+    # A provider that says whether there is more is believed, even where it gives shorter pages than were asked for.
+    return not page.items or (len(page.items) < limit and not settings.has_more_path)
+
+
+def _read(response: requests.Response, settings: Pagination) -> Page:
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        raise BadAnswer("A page of the list is not JSON.") from None
+    if settings.items_path:
+        items = look_up(body, settings.items_path)
+    elif isinstance(body, list):
+        items = body
+    else:
+        items = next((found for path in _USUAL_ITEM_PATHS if isinstance(found := look_up(body, path), list)), None)
+    if not isinstance(items, list):
+        where = settings.items_path or f"any of {', '.join(_USUAL_ITEM_PATHS)}"
+        raise PaginationBroken(f"A page of the list holds no array at {where}.")
+    return Page(response, body, items)

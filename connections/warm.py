@@ -1,0 +1,129 @@
+"""Opened connections that this process keeps, so that `get_api_client` asks the database once and not for every call.
+
+Only what `changes.Watch` vouches for is used: a change or a revocation is seen within a second, and when Valkey is away
+the database is asked each time. What is kept is bounded in number and in age.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from time import monotonic
+from typing import NamedTuple
+
+from connections import lookup
+from connections.client import ApiClient, Target
+from connections.opening import DecryptedConnection, check_usable, open_connection, target_of
+from external_apis import changes
+
+__all__ = ["open_client"]
+
+_MOST = 1_000
+_AGE_SECONDS, _IDLE_SECONDS = 300.0, 60.0
+
+
+class _Key(NamedTuple):
+    """All that decides which connection a reference means."""
+
+    reference: str
+    environment: str | None
+    tenant: str | None
+    partner: str | None
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Kept:
+    connection: DecryptedConnection
+    target: Target
+    names: frozenset[str]
+    until: float
+
+
+class _Shelf:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[_Key, _Kept] = {}
+        self.watch = changes.Watch(self.forget, self._is_used)
+        self._used_at = 0.0
+
+    def find(self, key: _Key) -> _Kept | None:
+        self._used_at = monotonic()
+        found = self._kept.get(key)
+        return found if found is not None and found.until > self._used_at and self.watch.is_current() else None
+
+    def keep(self, key: _Key, kept: _Kept, news_count: int) -> None:
+        """Keep what was read since ``news_count``, unless there has been news."""
+        with self._lock:
+            if self.watch.news_count != news_count:
+                return
+            if len(self._kept) >= _MOST:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = kept
+
+    def forget(self, names: Collection[str] | None) -> None:
+        with self._lock:
+            if names is None:
+                self._kept.clear()
+            elif self._kept:
+                self._kept = {key: kept for key, kept in self._kept.items() if kept.names.isdisjoint(names)}
+
+    def _is_used(self) -> bool:
+        """Let go of what is old; tell whether it is worth while to listen for news."""
+        now = monotonic()
+        with self._lock:
+            if any(kept.until <= now for kept in self._kept.values()):
+                self._kept = {key: kept for key, kept in self._kept.items() if kept.until > now}
+        return bool(self._kept) or now - self._used_at < _IDLE_SECONDS
+
+
+_shelf = _Shelf()
+
+
+def open_client(
+    reference: str, environment: str | None, tenant: str | None, partner: str | None, user: str | None
+) -> ApiClient:
+    """Return a client of its own for the caller, from what is kept or from the database (at most two queries).
+
+    A transaction that has changed something itself is answered from the database, and nothing of it is kept.
+    """
+    key = _Key(reference, environment, tenant, partner, user)
+    if changes.is_pending():
+        return ApiClient(target_of(_load(key)))
+    kept = _shelf.find(key)
+    if kept is None:
+        # Listening comes before reading: news of what is read in between is not missed.
+        is_listening, news_count = _shelf.watch.start(), _shelf.watch.news_count
+        connection = _load(key)
+        kept = _Kept(connection, target_of(connection), _names(key, connection), monotonic() + _AGE_SECONDS)
+        if is_listening:
+            _shelf.keep(key, kept, news_count)
+    else:
+        check_usable(kept.connection.row)
+    return ApiClient(kept.target)
+
+
+def _load(key: _Key) -> DecryptedConnection:
+    reference, environment, tenant, partner, user = key
+    return open_connection(
+        lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+    )
+
+
+def _names(key: _Key, connection: DecryptedConnection) -> frozenset[str]:
+    """Whose change may change what the key means or what it opens to; a new provider is announced by its slug."""
+    row = connection.row
+    owners = (row.tenant_id, row.partner_id, key.tenant, key.partner, key.user)
+    slug = key.reference.partition("/")[0]
+    return frozenset((row.pk, row.external_api_id, row.external_api.slug, slug, *filter(None, owners)))
+
+
+def _start_afresh() -> None:
+    global _shelf  # noqa: PLW0603
+    _shelf.watch.close()
+    _shelf = _Shelf()
+
+
+os.register_at_fork(after_in_child=_start_afresh)

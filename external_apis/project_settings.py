@@ -1,0 +1,54 @@
+"""What this product reads of a project's settings: defaults for a project that is not its own, and a check.
+
+`config.settings` sets all of them from the environment. Another project sets the two that have no default,
+``ENCRYPTION_KEYS`` and ``REDIS_URL``, and of the others what it likes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+
+from external_apis.crypto import Keyring
+
+__all__ = ["check_settings", "fill_in_defaults"]
+
+_DEFAULTS: dict[str, Any] = {
+    "ADMIN_API_KEY": "",  # none: the management REST takes sessions alone
+    "BACKUP_KEYS_FILE": "backup-keys.json",
+    "EGRESS_ALLOW": (),
+    "EGRESS_CA_FILE": "",
+    "EGRESS_PROXY": "",
+    "ENCRYPTION_KEYS": "",
+    "ENCRYPTION_KEYS_FILE": "",
+    "MAX_BODY_BYTES": 2_621_440,
+    "REDIS_URL": "",
+}
+_REQUIRED = {
+    "ENCRYPTION_KEYS": "Set it to id:base64 of 32 random bytes; several are separated by commas, the first one writes.",
+    "REDIS_URL": "Set it to the URL of Valkey or Redis, such as redis://127.0.0.1:6379/0.",
+}
+
+
+def fill_in_defaults() -> None:
+    """Give each setting that the project does not have its default."""
+    for name, value in _DEFAULTS.items():
+        if not hasattr(settings, name):
+            setattr(settings, name, value)
+
+
+def check_settings(**_options: Any) -> list[CheckMessage]:
+    """Name each setting that is missing or malformed; part of ``manage.py check`` and of every command's start."""
+    found: list[CheckMessage] = [
+        Error(f"The setting {name} is missing.", hint=hint, id=f"external_apis.E00{number}")
+        for number, (name, hint) in enumerate(_REQUIRED.items(), start=1)
+        if not getattr(settings, name)
+    ]
+    if settings.ENCRYPTION_KEYS:
+        try:
+            Keyring.parse(settings.ENCRYPTION_KEYS)
+        except ValueError as error:
+            found.append(Error(str(error), hint=_REQUIRED["ENCRYPTION_KEYS"], id="external_apis.E003"))
+    return found

@@ -1,0 +1,292 @@
+"""Bodies that go up and come down piece by piece: bounded memory, deadlines, and every way to break off."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import random
+import socket
+import time
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from external_apis.egress import Allowance, Policy
+from external_apis.errors import BadAnswer, CallTimeout, InvalidInput
+from external_apis.transport import Answer, Origin, Transport, Upload
+from tests.sockets import OK, Play, answering, read_head, serve, trickle
+
+LOOPBACK = Policy((Allowance.parse("127.0.0.1"),))
+MEGABYTE = 1024 * 1024
+
+
+def fetch(
+    port: int, transport: Transport | None = None, *, seconds: float = 5.0, limit: int = 10**9, body: Any = None
+) -> Answer:
+    now = time.monotonic()
+    return (transport or Transport(LOOPBACK)).send(
+        Origin("http", "127.0.0.1", port), "GET" if body is None else "POST", "/", {}, body,
+        deadline=now + 5, stream_deadline=now + seconds, max_body_bytes=limit,
+    )  # fmt: skip
+
+
+def pieces(answer: Answer, size: int = 65_536) -> Iterator[bytes]:
+    stream = answer.stream
+    assert stream is not None
+    while piece := stream.read(size):
+        yield piece
+
+
+def whole(answer: Answer, size: int = 65_536) -> bytes:
+    return b"".join(pieces(answer, size))
+
+
+def head(**headers: Any) -> bytes:
+    fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 200 OK\r\n{fields}\r\n".encode()
+
+
+def flood(megabytes: int, *, is_chunked: bool = False) -> Play:
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(head(Transfer_Encoding="chunked") if is_chunked else head(Content_Length=megabytes * MEGABYTE))
+        block = b"x" * MEGABYTE
+        for _ in range(megabytes):
+            client.sendall(b"100000\r\n" + block + b"\r\n" if is_chunked else block)
+        if is_chunked:
+            client.sendall(b"0\r\n\r\n")
+        read_head(client)
+        client.sendall(OK)
+
+    return play
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_hundred_megabytes_come_down_in_a_few_chunks_of_memory(is_chunked: bool) -> None:
+    with serve(flood(100, is_chunked=is_chunked)) as port:
+        transport = Transport(LOOPBACK)
+        answer = fetch(port, transport, seconds=30)
+        tracemalloc.start()
+        assert sum(map(len, pieces(answer))) == 100 * MEGABYTE
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # The server's own block is in the figure.
+        assert peak < 6 * MEGABYTE
+        assert whole(fetch(port, transport)) == b"ok"  # over the same connection
+
+
+def test_a_stream_is_read_in_any_size() -> None:
+    for size in (1, 2, 7, 1000):
+        with serve(answering(head(Content_Length=10) + b"0123456789")) as port:
+            assert whole(fetch(port), size) == b"0123456789"
+
+
+def test_a_gzip_bomb_is_unpacked_a_piece_at_a_time_and_ends_at_the_limit() -> None:
+    bomb = gzip.compress(b"\0" * 50 * MEGABYTE)
+    with serve(answering(head(Content_Encoding="gzip", Content_Length=len(bomb)) + bomb)) as port:
+        answer = fetch(port, limit=20 * MEGABYTE)
+        tracemalloc.start()
+        seen: list[int] = []
+        with pytest.raises(BadAnswer, match="longer than"):
+            seen.extend(map(len, pieces(answer)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert 19 * MEGABYTE < sum(seen) <= 20 * MEGABYTE
+    assert peak < 2 * MEGABYTE
+
+
+NOISE = random.Random(1).randbytes(300_000)
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, 10**6])
+@pytest.mark.parametrize(
+    ("packed", "plain"),
+    [
+        (gzip.compress(NOISE), NOISE),
+        (gzip.compress(b"a" * 300_000), b"a" * 300_000),
+        (gzip.compress(NOISE[:999]) + b"\0\0" + gzip.compress(NOISE[999:]) + b"\0" * 50, NOISE),
+        (zlib.compress(NOISE), NOISE),
+        (zlib.compress(NOISE)[2:-4], NOISE),
+        (b"", b""),
+        (gzip.compress(b""), b""),
+    ],
+    ids=["noise", "zeros", "members", "zlib", "raw", "nothing", "empty"],
+)
+def test_a_packed_stream_is_unpacked(packed: bytes, plain: bytes, size: int) -> None:
+    encoding = "gzip" if packed[:2] == b"\x1f\x8b" else "deflate"
+    with serve(answering(head(Content_Encoding=encoding, Content_Length=len(packed)) + packed)) as port:
+        assert whole(fetch(port), size) == plain
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(NOISE)[:-9], gzip.compress(NOISE)[:5], b"not gzip", b"\x1f\x8b"])
+def test_broken_packing_is_an_error_and_not_an_end(packed: bytes) -> None:
+    with serve(answering(head(Content_Encoding="gzip", Content_Length=len(packed)) + packed)) as port:
+        answer = fetch(port)
+        with pytest.raises(BadAnswer, match="compression is broken"):
+            whole(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        head(Content_Length=10) + b"abc",
+        head(Transfer_Encoding="chunked") + b"5\r\nab",
+        head(Transfer_Encoding="chunked") + b"5\r\nabcde\r\n",
+        head(Transfer_Encoding="chunked") + b"zz\r\n",
+    ],
+)
+def test_a_stream_that_breaks_off_is_an_error_and_not_an_end(answer: bytes) -> None:
+    with serve(answering(answer)) as port:
+        stream = fetch(port)
+        with pytest.raises(BadAnswer, match="broke off"):
+            whole(stream)
+
+
+def test_a_trickle_ends_at_the_streams_deadline() -> None:
+    with serve(trickle(head(Content_Length=99_999), b"x")) as port:
+        started = time.monotonic()
+        answer = fetch(port, seconds=0.3)
+        with pytest.raises(CallTimeout) as caught:
+            whole(answer)
+        assert time.monotonic() - started < 1.5
+    assert caught.value.may_have_happened
+
+
+def test_bytes_are_given_as_they_come() -> None:
+    with serve(trickle(head(Content_Length=99_999), b"x")) as port:
+        started = time.monotonic()
+        answer = fetch(port)
+        assert next(pieces(answer))
+        assert time.monotonic() - started < 1
+        assert answer.stream is not None
+        answer.stream.close()
+
+
+def test_a_stream_that_is_closed_early_gives_no_connection_back() -> None:
+    with serve(flood(5)) as port:
+        transport = Transport(LOOPBACK)
+        answer = fetch(port, transport)
+        assert answer.stream is not None
+        answer.stream.read(10)
+        answer.stream.close()
+        assert not transport._idle
+        with pytest.raises(ValueError, match="closed"):
+            answer.stream.read(1)
+
+
+def test_an_announced_length_over_the_limit_is_refused_before_a_byte_is_read() -> None:
+    with serve(flood(5)) as port, pytest.raises(BadAnswer, match="longer than 1000 bytes"):
+        fetch(port, limit=1000)
+
+
+# --- up -----------------------------------------------------------------------------------------------------------
+
+
+def sink(received: list[bytes]) -> Play:
+    """Keep the head, and of the body its first bytes and its length."""
+
+    def play(client: socket.socket) -> None:
+        start = read_head(client)
+        top, _, rest = start.partition(b"\r\n\r\n")
+        received.append(top)
+        client.settimeout(0.3)
+        total = len(rest)
+        first = rest
+        try:
+            while piece := client.recv(MEGABYTE):
+                total += len(piece)
+                first = (first + piece)[:200]
+        except TimeoutError:
+            pass
+        received.extend((first, str(total).encode()))
+        client.sendall(OK)
+
+    return play
+
+
+def test_a_file_goes_up_with_its_length_and_bounded_memory(tmp_path: Any) -> None:
+    file = tmp_path / "big"
+    with file.open("wb") as opened:
+        opened.truncate(50 * MEGABYTE)
+    received: list[bytes] = []
+    with serve(sink(received)) as port, file.open("rb") as opened:
+        opened.seek(MEGABYTE)
+        tracemalloc.start()
+        answer = fetch(port, body=Upload(opened), seconds=20)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert whole(answer) == b"ok"
+    assert b"Content-Length: %d" % (49 * MEGABYTE) in received[0]
+    assert received[2] == b"%d" % (49 * MEGABYTE)
+    assert peak < 4 * MEGABYTE
+
+
+def test_an_iterator_goes_up_in_chunks() -> None:
+    received: list[bytes] = []
+    with serve(sink(received)) as port:
+        assert whole(fetch(port, body=Upload(iter([b"abc", b"", bytearray(b"defg")])))) == b"ok"
+    assert b"Transfer-Encoding: chunked" in received[0]
+    assert b"Content-Length" not in received[0]
+    assert received[1] == b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+
+
+def test_an_upload_without_end_stops_when_the_other_side_closes() -> None:
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 413 Too Much\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        client.shutdown(socket.SHUT_RDWR)
+
+    with serve(play) as port, suppress(BadAnswer):  # a reset may overtake the answer
+        assert fetch(port, body=Upload(itertools.repeat(b"x" * 65_536))).status == 413
+
+
+def test_an_upload_that_the_other_side_does_not_read_ends_at_the_deadline() -> None:
+    with serve(lambda client: time.sleep(3)) as port:
+        now = time.monotonic()
+        with pytest.raises(CallTimeout):
+            Transport(LOOPBACK).send(
+                Origin("http", "127.0.0.1", port), "POST", "/", {}, Upload(itertools.repeat(b"x" * 65_536)),
+                deadline=now + 0.4,
+            )  # fmt: skip
+        assert time.monotonic() - now < 1.5
+
+
+def test_an_error_of_the_callers_own_source_stays_that_error() -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"abc"
+        raise OSError("the disk is gone")
+
+    with serve(sink([])) as port, pytest.raises(OSError, match="the disk is gone"):
+        fetch(port, body=Upload(broken()))
+    with serve(sink([])) as port, pytest.raises(InvalidInput, match="gave str"):
+        fetch(port, body=Upload(iter(["text"])))
+
+
+@pytest.mark.parametrize(("change", "problem"), [(b"more", "grew"), (b"", "shrank")])
+def test_a_file_that_changes_its_length_is_an_error(change: bytes, problem: str) -> None:
+    file = io.BytesIO(b"12345678")
+    upload = Upload(file)
+    if change:
+        file.seek(8)
+        file.write(change)
+    else:
+        file.truncate(3)
+    file.seek(0)
+    with serve(sink([])) as port, pytest.raises(InvalidInput, match=problem):
+        fetch(port, body=upload)
+
+
+def test_a_file_can_be_sent_again_and_an_iterator_cannot() -> None:
+    upload = Upload(io.BytesIO(b"abc"))
+    for _ in range(2):
+        assert upload.rewind()
+        assert b"".join(upload.pieces()) == b"abc"
+    once = Upload(iter([b"abc"]))
+    assert once.rewind()
+    list(once.pieces())
+    assert not once.rewind()
