@@ -16,9 +16,11 @@ from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
 from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.models import Account, ExternalApi, Partner, Tenant
-from external_apis.provider_input import read_body
+from external_apis.provider_input import read_body, refuse_given_id
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
+
+_SLUG_ATTEMPTS = 10
 
 
 def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
@@ -27,6 +29,7 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
     Raises `InvalidInput` with field paths, `NotFound` for rows it refers to, `Conflict` for a slug in use.
     """
     body = read_body(ConnectionInput, data)
+    refuse_given_id(body.id, scope)
     credentials = read_credentials(body.credentials, open_config(api).api_config)
     tenant = _tenant_for(api, body.sales_channel_id, scope)
     connection = ExternalApiConnection(
@@ -40,13 +43,16 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
         rotate_by=body.rotate_by,
         provider_data=body.provider_data,
     )
-    connection.slug = body.slug or _free_slug(connection)
     if body.id:
         if ExternalApiConnection.objects.filter(pk=body.id).exists():
             raise Conflict(f"A connection with the id {body.id} exists already.")
         connection.id = body.id
     with transaction.atomic():
-        _save(connection)
+        if body.slug:
+            connection.slug = body.slug
+            _save(connection)
+        else:
+            _save_under_a_free_slug(connection)
         credential = ExternalApiCredential(connection=connection, tenant=tenant)
         _apply(credential, credentials)
         credential.save()
@@ -71,8 +77,11 @@ def update_connection(
             connection.owner = _account(body.owner_id, scope)
         if "credentials" in given:
             config = open_config(connection.external_api).api_config
-            _apply(connection.credential, read_credentials(body.credentials, config))
-            connection.credential.save()
+            credential = getattr(connection, "credential", None) or ExternalApiCredential(
+                connection=connection, tenant_id=connection.tenant_id
+            )
+            _apply(credential, read_credentials(body.credentials, config))
+            credential.save()
             connection.authenticated_at = timezone.now()
             if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.ERROR) and "status" not in given:
                 connection.status = ConnectionStatus.ACTIVE
@@ -107,6 +116,19 @@ def _save(connection: ExternalApiConnection) -> None:
         raise Conflict(
             f"A connection {connection.slug!r} exists already for this provider, tenant, partner and user."
         ) from None
+
+
+def _save_under_a_free_slug(connection: ExternalApiConnection) -> None:
+    """Save under the next free slug, and under the one after where another request has just taken that."""
+    for attempts_left in reversed(range(_SLUG_ATTEMPTS)):
+        connection.slug = _free_slug(connection)
+        try:
+            _save(connection)
+        except Conflict:
+            if not attempts_left:
+                raise
+        else:
+            return
 
 
 def _free_slug(connection: ExternalApiConnection) -> str:

@@ -11,9 +11,9 @@ from django.utils import timezone
 from connections.client import Target
 from connections.models import ConnectionStatus, ExternalApiConnection
 from external_apis.crypto import Secrets
-from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked
+from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked, MissingCredential
 from external_apis.models import ProviderStatus
-from external_apis.providers import open_config
+from external_apis.providers import open_config, require_active
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,16 @@ class DecryptedConnection:
 
 def open_connection(row: ExternalApiConnection) -> DecryptedConnection:
     """Open a loaded row after checking that it may be used; raises as `get_connection` does."""
+    require_active(row.tenant)
     if row.external_api.status == ProviderStatus.INACTIVE:
         raise ConnectionInactive(f"External API {row.external_api.slug} is inactive.")
     if row.status == ConnectionStatus.REVOKED:
         raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
-    credentials: Secrets = row.credential.secrets
-    expires_at = row.credential.expires_at
+    credential = getattr(row, "credential", None)
+    if credential is None:
+        raise MissingCredential("The connection has no stored credentials.")
+    credentials: Secrets = credential.secrets
+    expires_at = credential.expires_at
     has_expired = row.status == ConnectionStatus.EXPIRED or (expires_at is not None and expires_at < timezone.now())
     if has_expired and not _can_be_renewed(row, credentials):
         raise ConnectionExpired("Connection has expired. Please re-authenticate.")

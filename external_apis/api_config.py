@@ -15,7 +15,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveInt,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -102,6 +101,7 @@ UpstreamUrl = Annotated[str, Field(max_length=2000), AfterValidator(_upstream_ur
 OwnUrl = Annotated[str, Field(max_length=2000), AfterValidator(_own_url)]
 Secret = Annotated[SecretStr, AfterValidator(_real_secret)]
 Scope = Annotated[str, Field(min_length=1, max_length=500)]
+CallCount = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 
 class _Block(BaseModel):
@@ -114,18 +114,18 @@ class _Block(BaseModel):
 class RateLimit(_Block):
     """The provider's limits; they hold together."""
 
-    requests_per_second: PositiveInt | None = None
-    requests_per_minute: PositiveInt | None = None
-    requests_per_hour: PositiveInt | None = None
-    requests_per_day: PositiveInt | None = None
+    requests_per_second: CallCount | None = None
+    requests_per_minute: CallCount | None = None
+    requests_per_hour: CallCount | None = None
+    requests_per_day: CallCount | None = None
     scope: Literal["connection", "provider"] = "connection"
     """Whether each connection has the limits for itself or all connections of the provider share them."""
 
 
 class RetryConfig(_Block):
-    max_retries: Annotated[int, Field(ge=0, le=20)] = 4
+    max_retries: Annotated[int, Field(strict=True, ge=0, le=20)] = 4
     """Attempts after the first one (seed 004 makes five attempts in all)."""
-    backoff_ms: Annotated[int, Field(ge=0, le=60_000)] = 1000
+    backoff_ms: Annotated[int, Field(strict=True, ge=0, le=60_000)] = 1000
     """The first wait in milliseconds; it doubles with every attempt."""
 
 
@@ -236,7 +236,7 @@ class _Config(_Block):
     """A path that answers GET with 2xx when the credentials are right; 'Test connection' calls it."""
     rate_limit: RateLimit | None = None
     webhook: Webhook | None = None
-    timeout_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
+    timeout_ms: Annotated[int, Field(strict=True, ge=1, le=600_000)] | None = None
     retry_config: RetryConfig | None = None
 
     @model_validator(mode="after")
@@ -337,6 +337,8 @@ def validation_errors(error: ValidationError, prefix: str) -> list[dict[str, str
         if location and location[0] in AUTH_TYPES and prefix == "api_config":
             location = location[1:]
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"].startswith("union_tag_"):
+            location, message = [*location, "auth_type"], f"is not one of {', '.join(AUTH_TYPES)}"
         found.append({"path": ".".join([prefix, *location] if prefix else location) or "(body)", "message": message})
     return found
 

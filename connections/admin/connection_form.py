@@ -80,7 +80,7 @@ class ConnectionForm(ServiceForm):
             self.fields["slug"].help_text = "Left empty: 'default' for the first connection, else made of the name."
         if "note" in self.fields:
             self.fields["note"].widget.attrs["rows"] = 3
-        stored = credential.secret_fingerprints if credential else {}
+        stored = credential.fingerprints if credential else {}
         for name, field in self.fields.items():
             if isinstance(field, SecretField) and name.removeprefix(_PREFIX) in stored:
                 field.mark_stored()

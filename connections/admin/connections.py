@@ -156,7 +156,7 @@ class ConnectionAdmin(ServiceAdmin):
     @admin.display(description="stored credentials")
     def shown_secrets(self, obj: ExternalApiConnection) -> str:
         credential = stored_credential(obj)
-        rows = credential.secret_fingerprints.items() if credential else ()
+        rows = credential.fingerprints.items() if credential else ()
         return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "none"
 
     # --- add: first the provider --------------------------------------------------------------------------------------
