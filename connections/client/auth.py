@@ -18,7 +18,7 @@ import requests
 from oauthlib import oauth1
 from requests.auth import AuthBase
 
-from connections.client.outgoing import Headers, Outgoing
+from connections.client.outgoing import Headers, Outgoing, refuse
 from external_apis.errors import MissingCredential
 from external_apis.transport import Origin
 
@@ -137,9 +137,9 @@ class Basic(FixedHeaders):
     def read(self, target: Target) -> None:
         block = cast("BasicConfig", target.config).api_key
         username, password = target.credentials.get("username"), target.credentials.get("password")
-        if username and password:
+        if username and password is not None:  # which may be empty: then the key is the user name
             pair = f"{username}:{password}"
-        elif username or password:
+        elif username or password is not None:
             raise self.missing("password" if username else "username")
         else:
             pair = self.pick(target, ("api_key", "username"), block.key)
@@ -188,12 +188,15 @@ class OAuth1(Scheme):
         form = "application/x-www-form-urlencoded"  # its fields are signed too, other bodies are not
         is_form = bool(request.body) and (request.headers.get("Content-Type") or "").startswith(form)
         sign: Any = self._client.sign
-        _, headers, _ = sign(
-            request.url,
-            http_method=request.method,
-            body=(request.body or b"").decode() if is_form else None,
-            headers={"Content-Type": form} if is_form else {},
-        )
+        try:
+            _, headers, _ = sign(
+                request.url,
+                http_method=request.method,
+                body=(request.body or b"").decode() if is_form else None,
+                headers={"Content-Type": form} if is_form else {},
+            )
+        except ValueError:  # the only text here that nobody has encoded or checked is a form of the caller's own
+            raise refuse("data", "is no URL-encoded form, although its content type says so") from None
         request.headers["Authorization"] = headers["Authorization"]
 
 

@@ -36,6 +36,7 @@ __all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
 
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
+_LONGEST_MS = 86_400_000
 
 
 @dataclass(slots=True)
@@ -116,10 +117,10 @@ class ApiClient:
         ``deadline_ms`` bounds all attempts and waits together (120 s, or the time-out if that is longer).
         """
         request = self._composer.compose(method, path, params, data, json, headers)
-        timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
-        deadline_ms = max(_DEFAULT_DEADLINE_MS, timeout_ms) if deadline_ms is None else deadline_ms
-        if timeout_ms <= 0 or deadline_ms <= 0:
-            raise refuse("timeout_ms", "and deadline_ms are positive numbers of milliseconds")
+        timeout_ms = self._timeout_ms if timeout_ms is None else _checked_ms("timeout_ms", timeout_ms)
+        deadline_ms = (
+            max(_DEFAULT_DEADLINE_MS, timeout_ms) if deadline_ms is None else _checked_ms("deadline_ms", deadline_ms)
+        )
         _give_back_database_connections()
         request_id = new_id("req")
         request.headers["X-Request-Id"] = request_id
@@ -225,6 +226,12 @@ class ApiClient:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An ApiClient holds secrets and is not pickled.")
+
+
+def _checked_ms(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_MS:
+        raise refuse(name, "is not a number of milliseconds above 0 and up to a day")
+    return max(1, int(value))
 
 
 def _complete(error: CallError, call: _Call) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.util import parse_url
 
-from connections.client.encoding import CONTENT_TYPES, encode_body, encode_query
+from connections.client.encoding import CONTENT_TYPES, encode_body, encode_query, encode_text
 from connections.client.outgoing import Headers, Outgoing, join_path, refuse
 from external_apis.transport import Origin
 
@@ -23,9 +23,8 @@ class Composer:
     """Knows what every request to one provider has in common."""
 
     def __init__(self, config: ApiConfig) -> None:
-        parts = parse_url(config.base_url)
-        self.origin = Origin.of(parts)
-        self._base_path = parts.path or ""
+        self.origin = Origin.of(config.base_url)
+        self._base_path = parse_url(config.base_url).path or ""
         self._encoding = config.request_encoding
         fields = {
             "User-Agent": "external-api-manager",
@@ -47,7 +46,7 @@ class Composer:
         headers: Mapping[str, str] | None = None,
     ) -> Outgoing:
         """Return the unsigned request; raises `InvalidInput`."""
-        method = method.upper()
+        method = method.upper() if isinstance(method, str) else ""
         if method not in _METHODS:
             raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
         request = Outgoing(method, self.origin, join_path(self._base_path, path), self._headers.copy())
@@ -64,7 +63,7 @@ class Composer:
         if data is not None and json is not None:
             raise refuse("json", "and data cannot both be sent")
         if isinstance(data, (bytes, bytearray, str)):
-            request.body = data.encode() if isinstance(data, str) else bytes(data)
+            request.body = encode_text(data) if isinstance(data, str) else bytes(data)
             request.headers["Content-Type"] = "application/octet-stream"
             return
         encoding = self._encoding if json is None else "json"
