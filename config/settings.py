@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from config import logs, runtime
+from config import logs, postgres, runtime
 from config.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -113,13 +113,16 @@ TEMPLATES = [
 
 _database = env.database("DATABASE_URL")
 DATABASE_POOL_SIZE = env.number("DATABASE_POOL_SIZE", 8, low=0, high=1024)
-_database.setdefault("OPTIONS", {})["connect_timeout"] = 5
+_options = _database.get("OPTIONS", {})
+_database["OPTIONS"] = _options | postgres.options(_options.get("options", ""))
 if DATABASE_POOL_SIZE:
     # Connections are borrowed for a query's time and go back before an upstream is called (see connections.client).
-    # A database that is away fails a request after 5 s, and is tried anew as soon as requests come again.
+    # A database that is away fails a request after 5 s, one that hangs after 12 s (`postgres.BoundedConnection`); it is
+    # tried anew as soon as requests come again.
     _database["OPTIONS"]["pool"] = {
         "min_size": 0,
         "max_size": DATABASE_POOL_SIZE,
+        "connection_class": postgres.BoundedConnection,
         "timeout": 5,
         "reconnect_timeout": 5,
     }

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from connections.models import ConnectionStatus
 from external_apis.provider_input import Name, RowId, Slug
 
+# The years that `credentials` allows an expiry.
+RotationDay = Annotated[date, Field(ge=date(1970, 1, 1), le=date(9998, 12, 31))]
+
 
 class ConnectionInput(BaseModel):
     """Body of ``POST /admin/external-apis/{id}/connections``."""
@@ -27,7 +30,7 @@ class ConnectionInput(BaseModel):
     user_id: RowId | None = None
     owner_id: RowId | None = None
     note: Annotated[str, Field(max_length=10_000)] = ""
-    rotate_by: date | None = None
+    rotate_by: RotationDay | None = None
 
 
 class ConnectionChanges(BaseModel):
@@ -41,5 +44,5 @@ class ConnectionChanges(BaseModel):
     provider_data: dict[str, Any] = {}
     owner_id: RowId | None = None
     note: Annotated[str, Field(max_length=10_000)] = ""
-    rotate_by: date | None = None
+    rotate_by: RotationDay | None = None
     status: ConnectionStatus = ConnectionStatus.ACTIVE

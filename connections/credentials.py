@@ -17,6 +17,8 @@ from external_apis.errors import InvalidInput
 
 ADDITIONAL_DATA = "additional_data"
 _MAX_SECRET_LENGTH = 20_000
+# A year of room on either side: a moment has to be shown in any time zone.
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,13 @@ def _expires_at(value: Any) -> datetime | None:
             moment = None
         if moment is None:
             raise ValueError("is not a time such as 2026-01-15T10:30:00Z")
+    if moment is None:
+        return None
     # The seed's expires_at has no zone of its own: UTC.
-    return timezone.make_aware(moment, UTC) if moment is not None and timezone.is_naive(moment) else moment
+    aware = timezone.make_aware(moment, UTC) if timezone.is_naive(moment) else moment
+    if not _EARLIEST <= aware <= _LATEST:
+        raise ValueError("is not between the years 1970 and 9998")
+    return aware.astimezone(UTC)
 
 
 def _scopes(value: Any) -> list[str]:

@@ -17,9 +17,11 @@ from connections.models import ConnectionStatus, ExternalApiConnection, External
 from external_apis.api_config import url_values
 from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.models import Account, ExternalApi, Partner, Tenant
-from external_apis.provider_input import read_body
+from external_apis.provider_input import read_body, refuse_given_id
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
+
+_SLUG_ATTEMPTS = 10
 
 
 def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
@@ -29,6 +31,7 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
     refers to, `Conflict` for a slug in use.
     """
     body = read_body(ConnectionInput, data)
+    refuse_given_id(body.id, scope)
     config = open_config(api).api_config
     credentials = read_credentials(body.credentials, config)
     url_values(config, body.provider_data)
@@ -44,13 +47,16 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
         rotate_by=body.rotate_by,
         provider_data=body.provider_data,
     )
-    connection.slug = body.slug or _free_slug(connection)
     if body.id:
         if ExternalApiConnection.objects.filter(pk=body.id).exists():
             raise Conflict(f"A connection with the id {body.id} exists already.")
         connection.id = body.id
     with transaction.atomic():
-        _save(connection)
+        if body.slug:
+            connection.slug = body.slug
+            _save(connection)
+        else:
+            _save_under_a_free_slug(connection)
         credential = ExternalApiCredential(connection=connection, tenant=tenant)
         _apply(credential, credentials)
         credential.save()
@@ -77,8 +83,11 @@ def update_connection(
             url_values(open_config(connection.external_api).api_config, body.provider_data)
         if "credentials" in given:
             config = open_config(connection.external_api).api_config
-            _apply(connection.credential, read_credentials(body.credentials, config))
-            connection.credential.save()
+            credential = getattr(connection, "credential", None) or ExternalApiCredential(
+                connection=connection, tenant_id=connection.tenant_id
+            )
+            _apply(credential, read_credentials(body.credentials, config))
+            credential.save()
             connection.authenticated_at = timezone.now()
             if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.ERROR) and "status" not in given:
                 connection.status = ConnectionStatus.ACTIVE
@@ -113,6 +122,19 @@ def _save(connection: ExternalApiConnection) -> None:
         raise Conflict(
             f"A connection {connection.slug!r} exists already for this provider, tenant, partner and user."
         ) from None
+
+
+def _save_under_a_free_slug(connection: ExternalApiConnection) -> None:
+    """Save under the next free slug, and under the one after where another request has just taken that."""
+    for attempts_left in reversed(range(_SLUG_ATTEMPTS)):
+        connection.slug = _free_slug(connection)
+        try:
+            _save(connection)
+        except Conflict:
+            if not attempts_left:
+                raise
+        else:
+            return
 
 
 def _free_slug(connection: ExternalApiConnection) -> str:

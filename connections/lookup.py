@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from django.db.models import Q, QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, Q, QuerySet
 
 from connections.models import ExternalApiConnection
+from external_apis.data_keys import data_keys
 from external_apis.errors import Conflict, NotFound
-from external_apis.models import ExternalApi
+from external_apis.ids import can_name
+from external_apis.models import DataKey, ExternalApi
 from external_apis.providers import resolve
 from external_apis.tenancy import EVERYTHING, Scope
 
@@ -20,11 +23,7 @@ def live() -> QuerySet[ExternalApiConnection]:
 
 def find(connection_id: str, scope: Scope = EVERYTHING) -> ExternalApiConnection:
     """Return the live connection of an id, with provider and credential, in one query. Raises `NotFound`."""
-    rows = scope.own(live()).select_related("external_api", "credential").filter(pk=connection_id)
-    connection = rows.first()
-    if connection is None:
-        raise NotFound(f"Connection {connection_id} not found")
-    return connection
+    return _only(scope.own(live()), connection_id)
 
 
 def of_provider(api: ExternalApi) -> QuerySet[ExternalApiConnection]:
@@ -37,11 +36,13 @@ def find_of_provider(api: ExternalApi, reference: str, scope: Scope = EVERYTHING
 
     Raises `NotFound`, and `Conflict` for a slug that several tenants, partners or users of the scope have.
     """
-    rows = scope.own(of_provider(api)).select_related("credential")
+    if not can_name(reference):
+        raise _missing(reference)
+    rows = scope.own(of_provider(api)).select_related("credential", "tenant")
     found = list(rows.filter(Q(pk=reference) | Q(slug=reference))[:_MAX_NAMED])
     found = [row for row in found if row.pk == reference] or found
     if not found:
-        raise NotFound(f"Connection {reference} not found")
+        raise _missing(reference)
     if len(found) > 1:
         raise Conflict(f"Connection {reference} is ambiguous: name it by its id")
     found[0].external_api = api
@@ -59,28 +60,66 @@ def find_by_reference(
     """Return what a reference names; ``tenant``, ``partner`` and ``user`` are ids.
 
     Of connections with one slug the user's own goes before the partner's, the tenant's and the global one; those of
-    other users, partners and tenants are not considered. At most two queries. Raises `NotFound`, and `Conflict`
-    where a bare provider slug has several connections.
+    other users, partners and tenants are not considered. An id alone finds any row, for code that is trusted with all
+    of them; with any of the arguments it is held to what a slug could find with the same ones, so that a foreign
+    tenant's id is as missing as one that never was. At most two queries. Raises `NotFound`, and `Conflict` where a
+    bare provider slug has several connections.
     """
+    bounds = {"environment": environment, "tenant": tenant, "partner": partner, "user": user}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    if not all(can_name(value) for value in (reference, *given.values())):
+        raise _missing(reference)
+    mine = _mine("tenant_id", tenant) & _mine("partner_id", partner) & _mine("user_id", user)
     if reference.startswith("conn_") and "/" not in reference:
-        return find(reference)
+        rows = live()
+        if given:
+            rows = rows.filter(mine)
+        if environment is not None:
+            rows = rows.filter(external_api__environment=environment)
+        return _only(rows, reference)
     provider_slug, slash, connection_slug = reference.partition("/")
     api = resolve(provider_slug, environment, tenant, partner)
-    rows = live().filter(external_api=api).select_related("credential")
+    rows = live().filter(mine, external_api=api).select_related("credential", "tenant")
+    is_cold = data_keys().is_empty()
+    if is_cold:
+        rows = _with_data_keys(rows)
     if slash:
         rows = rows.filter(slug=connection_slug)
     # Bounded: a provider with thousands of connections is never loaded for a bare slug.
-    usable = rows.filter(_mine("tenant_id", tenant), _mine("partner_id", partner), _mine("user_id", user))
-    found = list(usable.order_by("slug")[: _MAX_NAMED + 1])
+    found = list(rows.order_by("slug")[: _MAX_NAMED + 1])
     slugs = sorted({connection.slug for connection in found})
     if not found:
-        raise NotFound(f"Connection {reference} not found")
+        raise _missing(reference)
     if len(slugs) > 1:
         names = ", ".join(f"{provider_slug}/{slug}" for slug in slugs[:_MAX_NAMED])
         raise Conflict(f"Connection {reference} is ambiguous: name one of {names}")
     chosen = min(found, key=lambda row: (row.user_id is None, row.partner_id is None, row.tenant_id is None))
     chosen.external_api = api
+    if is_cold:
+        data_keys().learn(zip(vars(chosen).pop("data_key_ids"), vars(chosen).pop("wrapped_data_keys"), strict=True))
     return chosen
+
+
+def _with_data_keys(rows: QuerySet[ExternalApiConnection]) -> QuerySet[ExternalApiConnection]:
+    """Bring the keys of each row's tenant and of the global rows along: a new process needs no query more."""
+    mine = Q(tenant=None) | Q(tenant=OuterRef("tenant"))
+    keys = DataKey.objects.filter(mine, wrapped__isnull=False).order_by("pk")
+    return rows.annotate(
+        data_key_ids=ArraySubquery(keys.values("pk")), wrapped_data_keys=ArraySubquery(keys.values("wrapped"))
+    )
+
+
+def _only(rows: QuerySet[ExternalApiConnection], connection_id: str) -> ExternalApiConnection:
+    connection = None
+    if can_name(connection_id):
+        connection = rows.select_related("external_api", "credential", "tenant").filter(pk=connection_id).first()
+    if connection is None:
+        raise _missing(connection_id)
+    return connection
+
+
+def _missing(reference: str) -> NotFound:
+    return NotFound(f"Connection {reference if can_name(reference) else ascii(reference)} not found")
 
 
 def _mine(column: str, value: str | None) -> Q:

@@ -11,9 +11,9 @@ from django.utils import timezone
 from connections.client import Target
 from connections.models import ConnectionStatus, ExternalApiConnection
 from external_apis.crypto import Secrets
-from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked
+from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked, MissingCredential
 from external_apis.models import ProviderStatus
-from external_apis.providers import open_config
+from external_apis.providers import open_config, require_active
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,15 @@ def open_connection(row: ExternalApiConnection) -> DecryptedConnection:
 
 def check_usable(row: ExternalApiConnection) -> None:
     """Raise `ConnectionInactive`, `ConnectionRevoked` or `ConnectionExpired` for a row that may not be used now."""
+    require_active(row.tenant)
     if row.external_api.status == ProviderStatus.INACTIVE:
         raise ConnectionInactive(f"External API {row.external_api.slug} is inactive.")
     if row.status == ConnectionStatus.REVOKED:
         raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
-    expires_at = row.credential.expires_at
+    credential = getattr(row, "credential", None)
+    if credential is None:
+        raise MissingCredential("The connection has no stored credentials.")
+    expires_at = credential.expires_at
     has_expired = row.status == ConnectionStatus.EXPIRED or (expires_at is not None and expires_at < timezone.now())
     if has_expired and not _can_be_renewed(row):
         raise ConnectionExpired("Connection has expired. Please re-authenticate.")

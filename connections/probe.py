@@ -28,7 +28,22 @@ class TestOutcome:
 
 
 def test_connection(row: ExternalApiConnection) -> TestOutcome:
-    """Really call the provider: its ``test_path``, or the base URL where none is configured. Raises nothing of ours."""
+    """Really call the provider: its ``test_path``, or the base URL where none is configured. Raises nothing of ours.
+
+    The row keeps the message of a failure (``error_message``) until a later test succeeds. Its status stays as it is:
+    one failed call does not make a connection unusable.
+    """
+    outcome = _call(row)
+    row.error_message = None if outcome.is_ok else outcome.message
+    # One column, past `save`: it is an observation, and not somebody's change with an entry in the history.
+    ExternalApiConnection.objects.filter(pk=row.pk).update(error_message=row.error_message)
+    return outcome
+
+
+test_connection.__test__ = False  # type: ignore[attr-defined]
+
+
+def _call(row: ExternalApiConnection) -> TestOutcome:
     started = time.monotonic()
 
     def outcome(is_ok: bool, message: str, status: int | None) -> TestOutcome:
@@ -47,9 +62,6 @@ def test_connection(row: ExternalApiConnection) -> TestOutcome:
     except ApiManagerError as error:
         return outcome(False, error.message, None)
     return outcome(True, f"The provider answered {response.status_code}.", response.status_code)
-
-
-test_connection.__test__ = False  # type: ignore[attr-defined]
 
 
 def _single_attempt_client(row: ExternalApiConnection) -> ApiClient:

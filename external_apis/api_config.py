@@ -72,7 +72,7 @@ class _Config(Block):
     """A path that answers GET with 2xx when the credentials are right; 'Test connection' calls it."""
     rate_limit: RateLimit | None = None
     webhook: Webhook | None = None
-    timeout_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
+    timeout_ms: Annotated[int, Field(strict=True, ge=1, le=600_000)] | None = None
     retry_config: RetryConfig | None = None
     response_rules: list[ResponseRule] = []
     """For providers whose statuses do not say what happened, such as those that report errors inside a 200."""
@@ -227,6 +227,8 @@ def validation_errors(error: ValidationError, prefix: str) -> list[dict[str, str
         if location and location[0] in AUTH_TYPES and prefix == "api_config":
             location = location[1:]
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"].startswith("union_tag_"):
+            location, message = [*location, "auth_type"], f"is not one of {', '.join(AUTH_TYPES)}"
         found.append({"path": ".".join([prefix, *location] if prefix else location) or "(body)", "message": message})
     return found
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from external_apis.config_values import Block, HeaderName, HeaderValue, OwnUrl, Secret
 from external_apis.url_variables import pattern_problem
 
 __all__ = ["RateLimit", "ResponseRule", "RetryConfig", "UrlVariable", "Webhook"]
+
+CallCount = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 _WEIGHT = re.compile(r"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT)|((DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) )?/\S*")
 
@@ -36,16 +38,18 @@ def _pattern(value: str) -> str:
 class RateLimit(Block):
     """The provider's limits; they hold together, and no window ever sees more than its number."""
 
-    requests_per_second: PositiveInt | None = None
-    requests_per_minute: PositiveInt | None = None
-    requests_per_hour: PositiveInt | None = None
-    requests_per_day: PositiveInt | None = None
-    burst: PositiveInt | None = None
+    requests_per_second: CallCount | None = None
+    requests_per_minute: CallCount | None = None
+    requests_per_hour: CallCount | None = None
+    requests_per_day: CallCount | None = None
+    burst: CallCount | None = None
     """Calls that may come at once after a pause (seed 004's capacity). More at once means fewer a second afterwards,
     so that every window keeps its number; unless given, a fiftieth of each window's number."""
     scope: Literal["connection", "provider"] = "connection"
     """Whether each connection has the limits for itself or all connections of the provider share them."""
-    weights: dict[Annotated[str, AfterValidator(_weighed_calls)], Annotated[int, Field(ge=1, le=10_000)]] = {}
+    weights: dict[
+        Annotated[str, AfterValidator(_weighed_calls)], Annotated[int, Field(strict=True, ge=1, le=10_000)]
+    ] = {}
     """What a call counts for, where that is not one: {"POST": 2, "/reports/*": 10, "GET /search": 5}. The largest
     that matches counts; * stands for anything."""
 
@@ -59,15 +63,15 @@ class RateLimit(Block):
 
 
 class RetryConfig(Block):
-    max_retries: Annotated[int, Field(ge=0, le=20)] = 4
+    max_retries: Annotated[int, Field(strict=True, ge=0, le=20)] = 4
     """Attempts after the first one (seed 004 makes five attempts in all)."""
-    backoff_ms: Annotated[int, Field(ge=0, le=60_000)] = 1000
+    backoff_ms: Annotated[int, Field(strict=True, ge=0, le=60_000)] = 1000
     """The first wait in milliseconds; it doubles with every attempt."""
-    jitter_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
+    jitter_ms: Annotated[int, Field(strict=True, ge=0, le=60_000)] | None = None
     """The longest random time that is added to a wait; unless given, as long as the first wait."""
-    max_backoff_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000
+    max_backoff_ms: Annotated[int, Field(strict=True, ge=0, le=3_600_000)] = 30_000
     """No wait of ours is longer; what the provider asks for in Retry-After is kept to."""
-    deadline_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
+    deadline_ms: Annotated[int, Field(strict=True, ge=1, le=3_600_000)] | None = None
     """All attempts and waits together; unless given, two minutes, or the time-out if that is longer."""
     retry_statuses: list[Annotated[int, AfterValidator(_retry_status)]] = []
     """408 and 425, where the provider means "try again" by them; they are final otherwise."""
@@ -80,7 +84,7 @@ class ResponseRule(Block):
     """What an answer means when all the conditions that are set hold; the first rule that matches decides."""
 
     action: Literal["success", "fail", "retry", "rate_limited", "refresh_then_retry"]
-    http_codes: list[Annotated[int, Field(ge=200, le=599)]] = []
+    http_codes: list[Annotated[int, Field(strict=True, ge=200, le=599)]] = []
     header_name: HeaderName | None = None
     """Holds when the header is there, with ``header_value`` in it where that is set."""
     header_value: HeaderValue | None = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -19,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, Q
 
 from external_apis.crypto import KEY_BYTES, Form, Key, Sealed
-from external_apis.errors import UnknownKey, Unreadable
+from external_apis.errors import UnknownKey, Unreadable, VaultError
 from external_apis.ids import new_id
 from external_apis.key_registry import hold_writing_key, replace_retired_key
 from external_apis.keyring import keyring, master_key
@@ -113,6 +114,16 @@ class DataKeys:
             else:
                 self._writing[tenant_id] = held
         return held.key
+
+    def is_empty(self) -> bool:
+        """Tell whether this process has opened no key yet: then whoever reads rows had better read keys with them."""
+        return not self._opening
+
+    def learn(self, wrapped: Iterable[tuple[str, bytes]]) -> None:
+        """Open keys that a query brought along. One that does not open is left to `opening`, which says why."""
+        for key_id, sealed in wrapped:
+            with suppress(VaultError):
+                self._opening[key_id] = _Held(unwrap(key_id, sealed), self._clock() + OPENING_SECONDS)
 
     def forget(self) -> None:
         """Drop every opened key, those of open transactions included."""

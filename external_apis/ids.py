@@ -17,3 +17,13 @@ def new_id(prefix: str) -> str:
     """Return ``prefix_`` and 26 characters: 48 bits of milliseconds, then 82 random bits."""
     number = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
     return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range((_LENGTH - 1) * 5, -1, -5))
+
+
+def can_name(reference: object) -> bool:
+    """Whether a reference could stand in the database at all: text without NUL bytes and lone surrogates.
+
+    What cannot names no row; PostgreSQL and its driver would raise errors of their own.
+    """
+    if not isinstance(reference, str):
+        return False
+    return "\0" not in reference and not any("\ud800" <= character <= "\udfff" for character in reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from external_apis.errors import InvalidInput
@@ -28,7 +29,10 @@ def load(body: bytes) -> Any:
 
 
 def check(value: Any, path: str = "") -> None:
-    """Refuse NUL bytes, lone surrogates and deep nesting anywhere in a value. Raises `InvalidInput` with the path."""
+    """Refuse NUL bytes, lone surrogates, infinite numbers and deep nesting anywhere in a value.
+
+    Raises `InvalidInput` with the path.
+    """
     _check(value, path, 0)
 
 
@@ -37,6 +41,10 @@ def _check(value: Any, path: str, depth: int) -> None:
         raise InvalidInput(f"The body is nested more than {MAX_DEPTH} levels deep.")
     if isinstance(value, str):
         _check_text(value, path)
+    elif isinstance(value, float):
+        # Python reads 1e400 as infinity.
+        if not math.isfinite(value):
+            raise _refused(path, "is not a finite number")
     elif isinstance(value, dict):
         for key, item in value.items():
             _check_text(key, path)
@@ -53,8 +61,12 @@ def _check_text(text: str, path: str) -> None:
     elif not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         problem = "contains a lone surrogate"
     if problem:
-        place = path or "(body)"
-        raise InvalidInput(f"{place[:200]}: {problem}", details={"errors": [{"path": place[:200], "message": problem}]})
+        raise _refused(path, problem)
+
+
+def _refused(path: str, problem: str) -> InvalidInput:
+    place = (path or "(body)")[:200]
+    return InvalidInput(f"{place}: {problem}", details={"errors": [{"path": place, "message": problem}]})
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

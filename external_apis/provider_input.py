@@ -10,6 +10,7 @@ from external_apis import json_input
 from external_apis.api_config import validation_errors
 from external_apis.errors import InvalidInput
 from external_apis.models.providers import Category, Environment, ProviderStatus
+from external_apis.tenancy import Scope
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -24,7 +25,7 @@ class ProviderInput(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     id: Annotated[str, Field(max_length=48, pattern=r"^ext_api_[a-z0-9_]+$")] | None = None
-    """Made here unless given (seed 000's examples carry theirs)."""
+    """Made here unless an operator of the whole installation gives one (seed 000's examples carry theirs)."""
     name: Name
     slug: Slug
     category: Category
@@ -63,3 +64,10 @@ def read_body(model: type[_Body], data: Any) -> _Body:
         errors = validation_errors(error, "")
         summary = "; ".join(f"{item['path']}: {item['message']}" for item in errors[:5])
         raise InvalidInput(f"Invalid input: {summary}", details={"errors": errors}) from None
+
+
+def refuse_given_id(given: str | None, scope: Scope) -> None:
+    """Raise `InvalidInput` for an id from somebody of a tenant: that one is taken would tell of other tenants' rows."""
+    if given is not None and scope.tenant_id is not None:
+        message = "may be given only by operators of the whole installation"
+        raise InvalidInput(f"Invalid input: id: {message}", details={"errors": [{"path": "id", "message": message}]})

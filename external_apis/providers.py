@@ -13,9 +13,10 @@ from django.utils import timezone
 from external_apis import api_config, catalogue
 from external_apis.api_config import ApiConfig
 from external_apis.config_patch import FACTS_SUFFIX, merged, replaced_names, without_facts
-from external_apis.errors import Conflict, NotFound
+from external_apis.errors import Conflict, ConnectionInactive, NotFound
+from external_apis.ids import can_name
 from external_apis.models import ExternalApi, Partner, Tenant
-from external_apis.provider_input import ProviderChanges, ProviderInput, read_body
+from external_apis.provider_input import ProviderChanges, ProviderInput, read_body, refuse_given_id
 from external_apis.resolution import Resolution, explain, resolve
 from external_apis.tenancy import EVERYTHING, Scope
 
@@ -31,6 +32,7 @@ __all__ = [
     "get_api_config",
     "live",
     "open_config",
+    "require_active",
     "resolve",
     "restore_external_api",
     "update_external_api",
@@ -58,16 +60,18 @@ def live() -> QuerySet[ExternalApi]:
 
 def find(reference: str, scope: Scope = EVERYTHING) -> ExternalApi:
     """Return the live provider of an id that the scope may read. Raises `NotFound` in the seed's words."""
-    api = scope.readable(live()).filter(pk=reference).first()
+    api = _by_id(reference, scope)
     if api is None:
-        raise NotFound(f"External API {reference} not found")
+        raise NotFound(f"External API {reference if can_name(reference) else ascii(reference)} not found")
     return api
 
 
 def find_by_id_or_slug(reference: str, scope: Scope = EVERYTHING) -> ExternalApi:
-    """Return the provider of an id, or what a slug resolves to within the scope. Raises `NotFound` and `Conflict`."""
-    api = scope.readable(live()).filter(pk=reference).first()
-    return api or resolve(reference, tenant=scope.tenant_id)
+    """Return the provider of an id, or what a slug resolves to within the scope, inactive ones included.
+
+    Raises `NotFound` and `Conflict`.
+    """
+    return _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id, with_inactive=True)
 
 
 def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApi:
@@ -76,6 +80,7 @@ def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> E
     Raises `InvalidInput` or `InvalidConfiguration` with field paths, and `Conflict` where a live one stands already.
     """
     body = read_body(ProviderInput, data)
+    refuse_given_id(body.id, scope)
     config = api_config.parse(_with_catalogue_defaults(body), environment=body.environment)
     stored, secrets = api_config.split(config)
     tenant = _tenant(body.sales_channel_id, scope)
@@ -131,9 +136,19 @@ def restore_external_api(api: ExternalApi) -> None:
 
 
 def get_api_config(reference: str, scope: Scope = EVERYTHING) -> DecryptedApiConfig:
-    """Return a provider, by id or by slug as `resolve` finds it, with its secrets opened."""
-    api = scope.readable(live()).filter(pk=reference).first() or resolve(reference)
+    """Return a provider, by id or by slug as `resolve` finds it, with its secrets opened.
+
+    Raises `NotFound`, `Conflict`, `ConnectionInactive` for one of an inactive tenant, and `VaultError`.
+    """
+    api = _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id)
+    require_active(api.tenant)
     return open_config(api)
+
+
+def require_active(tenant: Tenant | None) -> None:
+    """Raise `ConnectionInactive` for what belongs to an inactive tenant; None, the whole installation, is fine."""
+    if tenant is not None and not tenant.is_active:
+        raise ConnectionInactive(f"Tenant {tenant.slug} is inactive.")
 
 
 def open_config(api: ExternalApi) -> DecryptedApiConfig:
@@ -153,12 +168,18 @@ def config_with_facts(api: ExternalApi) -> dict[str, Any]:
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
+def _by_id(reference: str, scope: Scope) -> ExternalApi | None:
+    if not can_name(reference):
+        return None
+    return scope.readable(live()).select_related("tenant").filter(pk=reference).first()
+
+
 def _reconfigure(api: ExternalApi, given: Mapping[str, Any]) -> None:
-    patch = without_facts(given, api.secret_fingerprints)
-    secrets = api.secrets_beside(replaced_names(api.api_config, patch, api.secret_fingerprints))
+    patch = without_facts(given, api.fingerprints)
+    secrets = api.secrets_beside(replaced_names(api.api_config, patch, api.fingerprints))
     data = merged(api_config.joined_data(api.api_config, secrets), patch)
     api.api_config, changed = api_config.split(api_config.parse(data, environment=api.environment))
-    if changed != dict(secrets) or set(changed) != set(api.secret_fingerprints):
+    if changed != dict(secrets) or set(changed) != set(api.fingerprints):
         api.secrets = changed
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from urllib.parse import unquote, urlsplit
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_LONGEST_HOST = 253
 
 
 def base_url_problem(url: str, *, https_only: bool, loopback_may_be_http: bool = False) -> str | None:
@@ -12,7 +16,10 @@ def base_url_problem(url: str, *, https_only: bool, loopback_may_be_http: bool =
     ``https_only`` refuses plain http, but on the loopback where ``loopback_may_be_http``. The text never quotes the
     URL, which could hold a credential.
     """
-    if any(character.isspace() or ord(character) < 33 or character == "\\" for character in url):
+    if any(
+        character.isspace() or ord(character) < 33 or character in "\\\x7f" or "\ud800" <= character <= "\udfff"
+        for character in url
+    ):
         return "holds white space, a backslash or a control character"
     try:
         parts = urlsplit(url)
@@ -21,13 +28,29 @@ def base_url_problem(url: str, *, https_only: bool, loopback_may_be_http: bool =
         return "is not a URL"
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
         return "is not an http or https URL with a host"
+    if not (_is_ipv6(parts.hostname) if "[" in parts.netloc else _is_host_name(parts.hostname)):
+        return "has a host that is neither a host name (an international one in its xn-- form) nor an IP address"
     if parts.username is not None or parts.password is not None:
         return "may not hold a user name or password"
     if parts.query or parts.fragment or "?" in url or "#" in url:
         return "may not hold a query or a fragment"
+    # Decoded twice, as a server behind a proxy may; clients resolve such segments, each in its own way.
+    if {".", ".."} & set(re.split(r"[/\\]", unquote(unquote(parts.path)))):
+        return "may not hold a '.' or '..' segment"
     if parts.scheme == "http" and https_only and not (loopback_may_be_http and _is_loopback(parts.hostname)):
         return "uses http; a production provider needs https"
     return None
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
+
+
+def _is_host_name(host: str) -> bool:
+    return len(host) <= _LONGEST_HOST and all(_LABEL.fullmatch(label) for label in host.split("."))
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,12 +11,20 @@ from django.db.models import Q
 
 
 class UserBackend(ModelBackend):
-    """The user comes together with the account that `tenancy.scope_of` asks for, and all permissions come at once."""
+    """The user comes together with the account that `tenancy.scope_of` asks for, and all permissions come at once.
+
+    Of an inactive tenant only superusers, who are bound to none, can sign in or go on with a session.
+    """
 
     def get_user(self, user_id: Any) -> Any:
-        users = get_user_model()._default_manager.select_related("external_apis_account")
+        users = get_user_model()._default_manager.select_related("external_apis_account__tenant")
         user = users.filter(pk=user_id).first()
         return user if user is not None and self.user_can_authenticate(user) else None
+
+    def user_can_authenticate(self, user: Any) -> bool:
+        account = getattr(user, "external_apis_account", None)
+        tenant = account.tenant if account is not None and not user.is_superuser else None
+        return bool(super().user_can_authenticate(user)) and (tenant is None or tenant.is_active)
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """Return the user's own and the groups' permissions; they are asked for once for each loaded user."""

@@ -8,7 +8,7 @@ from django import forms
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget, UnfoldAdminTextareaWidget
 
 from connections.editing import create_connection, update_connection
-from connections.models import ExternalApiConnection
+from connections.models import ExternalApiConnection, ExternalApiCredential
 from external_apis import api_config
 from external_apis.admin.config_fields import LinesField, label_of
 from external_apis.admin.json_field import MappingField
@@ -29,6 +29,12 @@ def credential_fields(api: ExternalApi) -> list[str]:
     known = [name for name in config.credential_names if name in expected]
     secrets = [f"{_PREFIX}{name}" for name in (*known, *sorted(expected - set(known)))]
     return [*secrets, *_FACTS] if "access_token" in expected else secrets
+
+
+def stored_credential(connection: ExternalApiConnection) -> ExternalApiCredential | None:
+    """The row of sealed values, None where it is missing."""
+    found: ExternalApiCredential | None = getattr(connection, "credential", None)
+    return found
 
 
 def connection_form(api: ExternalApi) -> type[ConnectionForm]:
@@ -63,7 +69,9 @@ class ConnectionForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         instance = kwargs.get("instance")
         given = kwargs.get("initial") or {}
-        kwargs["initial"] = {**(_stored_facts(instance) if instance else {"slug": ""}), **given}
+        credential = stored_credential(instance) if instance else None
+        facts = {name: getattr(credential, name.removeprefix(_PREFIX), None) for name in _FACTS}
+        kwargs["initial"] = {**(facts if instance else {"slug": ""}), **given}
         super().__init__(*args, **kwargs)
         if not instance:
             self.instance.external_api = self.api
@@ -72,7 +80,7 @@ class ConnectionForm(ServiceForm):
             self.fields["slug"].help_text = "Left empty: 'default' for the first connection, else made of the name."
         if "note" in self.fields:
             self.fields["note"].widget.attrs["rows"] = 3
-        stored = instance.credential.secret_fingerprints if instance else {}
+        stored = credential.fingerprints if credential else {}
         for name, field in self.fields.items():
             if isinstance(field, SecretField) and name.removeprefix(_PREFIX) in stored:
                 field.mark_stored()
@@ -110,10 +118,6 @@ class ConnectionForm(ServiceForm):
                     value = None if value.is_removed else value.value
                 changed[name.removeprefix(_PREFIX)] = value
         return changed
-
-
-def _stored_facts(connection: ExternalApiConnection) -> dict[str, Any]:
-    return {name: getattr(connection.credential, name.removeprefix(_PREFIX)) for name in _FACTS}
 
 
 def _key(row: Any) -> str | None:

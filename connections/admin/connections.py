@@ -16,8 +16,8 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import display
 
-from connections.admin.connection_form import connection_form, credential_fields
-from connections.models import ExternalApiConnection
+from connections.admin.connection_form import connection_form, credential_fields, stored_credential
+from connections.models import ExternalApiConnection, ExternalApiCredential
 from connections.services import delete_connection, restore_connection, test_connection
 from external_apis import providers
 from external_apis.admin.pages import Button, DeletedFilter, ServiceAdmin
@@ -63,7 +63,7 @@ class ConnectionAdmin(ServiceAdmin):
         restore_connection(row)
 
     def histories(self, row: ExternalApiConnection) -> list[QuerySet[Any]]:
-        return [*super().histories(row), row.credential.history.all()]
+        return [*super().histories(row), ExternalApiCredential.history.filter(connection_id=row.pk)]
 
     # --- list -------------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,13 @@ class ConnectionAdmin(ServiceAdmin):
             credentials = ["shown_secrets"]
             more = ("More", {"fields": ["shown_data", "note", "rotate_by"]})
         usage = ("Use", {"fields": ["id", "use", "calls", "failed", "problem"]})
-        return [(None, {"fields": [*names, "status"]}), *_credentials_fieldset(credentials), more, belonging, usage]
+        return [
+            (None, {"fields": [*names, "status"]}),
+            *_credentials_fieldset(credentials, obj),
+            more,
+            belonging,
+            usage,
+        ]
 
     @admin.display(description="provider")
     def provider(self, obj: ExternalApiConnection) -> str:
@@ -148,9 +154,10 @@ class ConnectionAdmin(ServiceAdmin):
         return format_html("<pre>{}</pre>", json.dumps(obj.provider_data, indent=2, ensure_ascii=False))
 
     @admin.display(description="stored credentials")
-    def shown_secrets(self, obj: ExternalApiConnection) -> SafeString:
-        rows = ((name, fingerprint) for name, fingerprint in obj.credential.secret_fingerprints.items())
-        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or format_html("none")
+    def shown_secrets(self, obj: ExternalApiConnection) -> str:
+        credential = stored_credential(obj)
+        rows = credential.fingerprints.items() if credential else ()
+        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "none"
 
     # --- add: first the provider --------------------------------------------------------------------------------------
 
@@ -209,6 +216,8 @@ class ConnectionAdmin(ServiceAdmin):
         return self.to_row(row)
 
 
-def _credentials_fieldset(names: list[str]) -> list[Any]:
+def _credentials_fieldset(names: list[str], connection: ExternalApiConnection | None = None) -> list[Any]:
     description = "Stored encrypted. A stored value is never shown; an empty field keeps it."
+    if connection is not None and stored_credential(connection) is None:
+        description = "The stored credentials are missing: the connection works again once new ones are saved."
     return [("Credentials", {"fields": names, "description": description})] if names else []

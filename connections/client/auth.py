@@ -75,9 +75,9 @@ class Basic(FixedHeaders):
     def read(self, target: Target) -> None:
         block = cast("BasicConfig", target.config).api_key
         username, password = target.credentials.get("username"), target.credentials.get("password")
-        if username and password:
+        if username and password is not None:  # which may be empty: then the key is the user name
             pair = f"{username}:{password}"
-        elif username or password:
+        elif username or password is not None:
             raise self.missing("password" if username else "username")
         else:
             pair = self.pick(target, ("api_key", "username"), block.key)

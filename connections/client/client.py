@@ -42,6 +42,7 @@ __all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
 
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
+_LONGEST_MS = 86_400_000
 
 Priority = Literal["interactive", "batch"]
 
@@ -154,13 +155,12 @@ class ApiClient(Verbs):
         is_streamed: bool = False,
         max_body_bytes: int | None = None,
     ) -> requests.Response:
-        timeout_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        timeout_ms = self._timeout_ms if timeout_ms is None else _checked_ms("timeout_ms", timeout_ms)
         if deadline_ms is None:
             deadline_ms = self._policy.deadline_ms or max(_DEFAULT_DEADLINE_MS, timeout_ms)
+        deadline_ms = _checked_ms("deadline_ms", deadline_ms)
         if priority not in ("interactive", "batch"):
             raise refuse("priority", "is neither interactive nor batch")
-        if timeout_ms <= 0 or deadline_ms <= 0:
-            raise refuse("timeout_ms", "and deadline_ms are positive numbers of milliseconds")
         if request.upload is not None and self._scheme.covers_body:
             raise refuse("data", f"is a file or an iterator, and {self.target.config.auth_type} signs the whole body")
         _give_back_database_connections()
@@ -326,6 +326,12 @@ class ApiClient(Verbs):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An ApiClient holds secrets and is not pickled.")
+
+
+def _checked_ms(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_MS:
+        raise refuse(name, "is not a number of milliseconds above 0 and up to a day")
+    return max(1, int(value))
 
 
 def _give_back_database_connections() -> None:

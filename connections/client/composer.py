@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from connections.client.encoding import CONTENT_TYPES, encode_body, encode_query
+from connections.client.encoding import CONTENT_TYPES, encode_body, encode_query, encode_text
 from connections.client.outgoing import Headers, Outgoing, join_path, refuse
 from external_apis.api_config import ApiKeyConfig
 from external_apis.errors import EgressRefused
@@ -31,9 +31,9 @@ class Composer:
         """Take the values of the URL variables, which are checked already (`Target.variables`)."""
         self._variables = variables or {}
         self._declared = frozenset(config.url_variables)
-        parts = parse_url(fill_url(config.base_url, self._variables))
-        self.origin = Origin.of(parts)
-        self.base_path = parts.path or ""
+        base_url = fill_url(config.base_url, self._variables)
+        self.origin = Origin.of(base_url)
+        self.base_path = parse_url(base_url).path or ""
         self._encoding = config.request_encoding
         self._key_name = _key_in_query(config)
         fields = {
@@ -56,7 +56,7 @@ class Composer:
         headers: Mapping[str, str] | None = None,
     ) -> Outgoing:
         """Return the unsigned request; raises `InvalidInput`."""
-        method = method.upper()
+        method = method.upper() if isinstance(method, str) else ""
         if method not in _METHODS:
             raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
         if missing := names_in(path) & self._declared - set(self._variables):
@@ -104,7 +104,7 @@ class Composer:
             request.headers["Content-Type"] = "application/octet-stream"
             return
         if isinstance(data, (bytes, bytearray, str)):
-            request.body = data.encode() if isinstance(data, str) else bytes(data)
+            request.body = encode_text(data) if isinstance(data, str) else bytes(data)
             request.headers["Content-Type"] = "application/octet-stream"
             return
         encoding = self._encoding if json is None else "json"

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 from connections.client.outgoing import refuse
 
-__all__ = ["CONTENT_TYPES", "encode_body", "encode_query"]
+__all__ = ["CONTENT_TYPES", "encode_body", "encode_query", "encode_text"]
 
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 
@@ -34,10 +34,27 @@ def encode_body(data: Any, encoding: Literal["json", "form"]) -> bytes:
 def encode_query(params: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:
     """Return an encoded query: a list repeats its name, an object nests (``created[gte]=1``), None is left out."""
     pairs: list[str] = []
-    for name, value in params.items() if isinstance(params, Mapping) else params:
+    for name, value in _named(params):
         for item in value if isinstance(value, (list, tuple)) else (value,):
             pairs += [f"{_quote(key)}={_quote(text)}" for key, text in _flatten({name: item}, "")]
     return "&".join(pairs)
+
+
+def encode_text(text: str) -> bytes:
+    """Return a body that is sent as it is; raises `InvalidInput`."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise refuse("data", "holds characters that UTF-8 cannot carry") from None
+
+
+def _named(params: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(params, Mapping):
+        return params.items()
+    pairs = list(params) if isinstance(params, Iterable) and not isinstance(params, (str, bytes)) else [params]
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise refuse("params", "is neither an object nor a list of names with their values")
+    return pairs
 
 
 def _flatten(data: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,8 @@ class Headers:
 
     def add_checked(self, fields: Mapping[str, str]) -> None:
         """Add a caller's fields; raises `InvalidInput` for one that HTTP cannot carry or that the transport sets."""
+        if not isinstance(fields, Mapping):
+            raise refuse("headers", "is not an object")
         for name, value in fields.items():
             if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TRANSPORTS_OWN:
                 raise refuse("headers", f"the header {str(name)[:60]!r} may not be set")
@@ -106,6 +108,8 @@ def join_path(base_path: str, path: str) -> str:
     Raises `InvalidInput` for whatever could lead elsewhere: absolute URLs, ``//host``, ``..`` segments however they are
     spelled, control characters, backslashes, fragments.
     """
+    if not isinstance(path, str):
+        raise refuse("path", "is not text")
     base = base_path.rstrip("/")
     if not path:
         return base or "/"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from oauthlib import oauth1
 from requests_aws4auth import AWS4Auth
 
+from connections.client.outgoing import refuse
 from connections.client.scheme import Scheme
 from external_apis.url_variables import fill_text
 
@@ -71,12 +72,15 @@ class OAuth1(Scheme):
         form = "application/x-www-form-urlencoded"  # its fields are signed too, other bodies are not
         is_form = bool(request.body) and (request.headers.get("Content-Type") or "").startswith(form)
         sign: Any = self._client.sign
-        _, headers, _ = sign(
-            request.url,
-            http_method=request.method,
-            body=(request.body or b"").decode() if is_form else None,
-            headers={"Content-Type": form} if is_form else {},
-        )
+        try:
+            _, headers, _ = sign(
+                request.url,
+                http_method=request.method,
+                body=(request.body or b"").decode() if is_form else None,
+                headers={"Content-Type": form} if is_form else {},
+            )
+        except ValueError:  # the only text here that nobody has encoded or checked is a form of the caller's own
+            raise refuse("data", "is no URL-encoded form, although its content type says so") from None
         request.headers["Authorization"] = headers["Authorization"]
 
 

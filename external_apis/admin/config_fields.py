@@ -132,7 +132,9 @@ def initial(auth_type: str, data: Mapping[str, Any]) -> dict[str, Any]:
         for field in config_fields(group):
             if field.is_secret or field.holds_secrets:
                 continue
-            absent = "" if field.block and data.get(field.block) is None else field.default
+            is_absent = field.block and data.get(field.block) is None
+            # Of a block that is absent nothing is shown but what a select cannot help showing.
+            absent = "" if is_absent and get_origin(field.kind) is not Literal else field.default
             is_stored = group in (COMMON, auth_type)
             value = _at(data, field.path) if is_stored else None
             shown[field.name] = absent if value is None else value

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["SHOWN_AT_MOST", "Change", "Entry", "entries"]
 
 SHOWN_AT_MOST = 200
 _KINDS = {"+": "Created", "~": "Changed", "-": "Purged"}
-# They say again what the entry itself says.
-_NOISE = {"created_at", "created_by", "updated_at", "updated_by"}
+# The first four say again what the entry itself says; the last is what a test of the connection found, nobody's edit.
+_NOISE = {"created_at", "created_by", "updated_at", "updated_by", "error_message"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def entries(*histories: Any) -> list[Entry]:
 def _entries(history: Any) -> Iterator[Entry]:
     # One more than is shown: the last one needs something to be compared with.
     rows = list(history.order_by("-history_date", "-history_id")[: SHOWN_AT_MOST + 1])
-    for row, before in zip(rows, [*rows[1:], None], strict=True):
+    for row, before in pairwise([*rows, None]):
         yield Entry(
             at=row.history_date,
             what=_KINDS[row.history_type],

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin import ShowFacets
+from django.contrib.admin import ShowFacets, actions
 from django.contrib.admin.utils import quote, unquote
-from django.core.cache import cache
-from django.core.paginator import Paginator
-from django.db import models
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.functional import cached_property
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
+from external_apis.admin.counting import CountingPaginator
 from external_apis.admin.history import SHOWN_AT_MOST, entries
 from external_apis.admin.service_form import ServiceForm
 from external_apis.errors import ApiManagerError
 from external_apis.tenancy import EVERYTHING, Scope, scope_of
 
-_COUNT_SECONDS = 5
-_COUNTED_AFRESH = 1_000
+TAKEN_AT_ONCE = 500
+"""How many selected rows one request deletes or restores, each with its entry in the history."""
+
 _NAMED_AT_MOST = 50
 
 
@@ -41,24 +40,6 @@ class Button:
     is_post: bool = False
 
 
-class CountingPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts a long list once in some seconds: paging through 100,000 rows does not count them each time."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        # A short list is always counted afresh, so that what was just added or deleted shows.
-        near: int = rows[: _COUNTED_AFRESH + 1].count()
-        if near <= _COUNTED_AFRESH:
-            return near
-        key = f"admin-count:{hashlib.sha256(repr(rows.query.sql_with_params()).encode()).hexdigest()}"
-        found: int | None = cache.get(key)
-        if found is None:
-            found = rows.count()
-            cache.set(key, found, _COUNT_SECONDS)
-        return found
-
-
 class QuickModelAdmin(ModelAdmin):
     """A list page without counts that nobody reads, bounded to the tenant of whoever looks."""
 
@@ -68,7 +49,9 @@ class QuickModelAdmin(ModelAdmin):
     list_per_page = 50
     list_max_show_all = 50
     list_filter_submit = True
+    list_after_template = "external_apis/more_found.html"
     warn_unsaved_form = True
+    actions: ClassVar = ["delete_selected"]
 
     def bound(self, scope: Scope, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
         """The rows that somebody of this scope may see here."""
@@ -81,6 +64,11 @@ class QuickModelAdmin(ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return self.bound(scope_of(request.user), super().get_queryset(request))
 
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> CountingPaginator:
+        paginator: CountingPaginator = super().get_paginator(request, *args, **kwargs)
+        paginator.is_search = bool(request.GET.get(SEARCH_VAR))
+        return paginator
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(super().has_add_permission(request)) and self.may_write(scope_of(request.user), None)
 
@@ -89,6 +77,31 @@ class QuickModelAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(super().has_delete_permission(request, obj)) and self.may_write(scope_of(request.user), obj)
+
+    def deletable(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Those of the rows that are there to be deleted."""
+        return rows
+
+    @admin.action(description="Delete selected %(verbose_name_plural)s", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponse | None:
+        """Django's own, of so many rows that its page can name them and one request can delete them."""
+        rows = self.taken(request, self.deletable(queryset))
+        if not rows.exists():
+            self.message_user(request, "Nothing of it can be deleted.", messages.WARNING)
+            return None
+        with transaction.atomic():
+            response: HttpResponse | None = actions.delete_selected(self, request, rows)
+        return response
+
+    def taken(self, request: HttpRequest, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """The rows of a selection that one request deals with; where it holds more, whoever asks is told."""
+        keys = list(rows.values_list("pk", flat=True)[: TAKEN_AT_ONCE + 1])
+        if len(keys) > TAKEN_AT_ONCE:
+            text = (
+                f"More than {TAKEN_AT_ONCE} are selected: this takes the first {TAKEN_AT_ONCE}; repeat it for the rest."
+            )
+            self.message_user(request, text, messages.WARNING)
+        return rows.filter(pk__in=keys[:TAKEN_AT_ONCE])
 
 
 class InstallationAdmin(QuickModelAdmin):
@@ -124,7 +137,7 @@ class ServiceAdmin(QuickModelAdmin):
     Deleting is soft: a deleted row is shown read-only, with a button that restores it.
     """
 
-    actions: ClassVar = ["restore_selected"]
+    actions: ClassVar = ["delete_selected", "restore_selected"]
     change_form_outer_before_template = "external_apis/row_buttons.html"
 
     # --- who may ----------------------------------------------------------------------------------------------------
@@ -142,6 +155,10 @@ class ServiceAdmin(QuickModelAdmin):
     def writable(self, request: HttpRequest, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
         """Those of the rows that whoever asks may change."""
         return scope_of(request.user).own(rows)
+
+    def is_own(self, request: HttpRequest, obj: Any) -> bool:
+        """Whether facts about secrets and the history are for whoever asks; others read the definition, as in REST."""
+        return scope_of(request.user).owns(obj)
 
     # --- storing ----------------------------------------------------------------------------------------------------
 
@@ -164,10 +181,13 @@ class ServiceAdmin(QuickModelAdmin):
 
     # --- soft delete ------------------------------------------------------------------------------------------------
 
+    def deletable(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        return rows.filter(deleted_at=None)
+
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        # Nothing else goes with a soft delete; and a selection of 100,000 rows is not listed.
+        # Nothing else goes with a soft delete.
         rows = objs if isinstance(objs, models.QuerySet) else self.get_queryset(request).filter(pk=objs[0].pk)
         count = rows.count()
         named = [f"{obj} ({obj.pk})" for obj in rows[:_NAMED_AT_MOST]]
@@ -181,15 +201,17 @@ class ServiceAdmin(QuickModelAdmin):
         self.delete_row(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
-        for row in self.writable(request, queryset).filter(deleted_at=None).iterator(chunk_size=500):
+        for row in self.writable(request, queryset):
             self.delete_row(row)
 
     @admin.action(description="Restore selected rows", permissions=["restore"])
     def restore_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
         """Undo soft deletes; a row whose place is taken is named and stays deleted."""
-        restored = 0
-        for row in self.writable(request, queryset).exclude(deleted_at=None).iterator(chunk_size=500):
-            restored += self._restore(request, row)
+        rows = self.taken(request, self.writable(request, queryset).exclude(deleted_at=None))
+        problems = [self._restore(request, row) for row in rows]
+        for problem in [problem for problem in problems if problem][:_NAMED_AT_MOST]:
+            self.message_user(request, problem, messages.ERROR)
+        restored = problems.count("")
         self.message_user(request, f"Restored: {restored}.", messages.SUCCESS if restored else messages.WARNING)
 
     def restore_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -197,18 +219,22 @@ class ServiceAdmin(QuickModelAdmin):
         row = self.row_or_404(request, object_id)
         if not self.has_restore_permission(request, row):
             raise Http404
-        if self._restore(request, row):
+        if not row.is_deleted:
+            self.message_user(request, f"{row} is not deleted: there is nothing to restore.", messages.WARNING)
+        elif problem := self._restore(request, row):
+            self.message_user(request, problem, messages.ERROR)
+        else:
             self.message_user(request, f"{row} is restored.", messages.SUCCESS)
         return self.to_row(row)
 
-    def _restore(self, request: HttpRequest, row: Any) -> bool:
+    def _restore(self, request: HttpRequest, row: Any) -> str:
+        """Restore a row; return what is in the way, if anything is."""
         try:
             self.restore_row(row)
         except ApiManagerError as error:
-            self.message_user(request, f"{row}: {error.message}", messages.ERROR)
-            return False
+            return f"{row}: {error.message}"
         self.log_change(request, row, "Restored.")
-        return True
+        return ""
 
     # --- pages ------------------------------------------------------------------------------------------------------
 
@@ -222,8 +248,10 @@ class ServiceAdmin(QuickModelAdmin):
         return [row.history.all()]
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Who changed what, when and from which request, secrets as fingerprints; of rows that may be seen."""
+        """Who changed what, when and from which request, secrets as fingerprints; of own rows that may be seen."""
         row = self.row_or_404(request, object_id)
+        if not self.is_own(request, row):
+            raise Http404
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -263,5 +291,6 @@ class ServiceAdmin(QuickModelAdmin):
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
             context["row_buttons"] = self.row_buttons(request, obj)
+            context["show_history"] = context.get("show_history") and self.is_own(request, obj)
         response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
         return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
+from django.utils.functional import cached_property
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from external_apis.admin.config_fields import COMMON, auth_types, config_fields, field_at, initial, patch
@@ -61,6 +62,12 @@ class ProviderForm(ServiceForm):
         if instance:
             self._mark_stored_secrets(instance)
 
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """What the log says was changed: no field of an auth type that is not the chosen one."""
+        ignored = {*auth_types()} - {self.data.get(self.add_prefix("auth_type"))}
+        return [name for name in super().changed_data if name.partition(".")[0] not in ignored]
+
     def store(self) -> ExternalApi:
         data = self.cleaned_data
         body: dict[str, Any] = {name: data[name] for name in _COLUMNS}
@@ -81,7 +88,7 @@ class ProviderForm(ServiceForm):
         return super().field_for(_BODY_NAMES.get(path, path))
 
     def _mark_stored_secrets(self, api: ExternalApi) -> None:
-        stored = [tuple(path.split(".")) for path in api.secret_fingerprints]
+        stored = [tuple(path.split(".")) for path in api.fingerprints]
         for group in (COMMON, api.auth_type):
             for field in config_fields(group):
                 form_field = self.fields[field.name]

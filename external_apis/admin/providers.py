@@ -61,6 +61,8 @@ class ProviderAdmin(ServiceAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         columns = ["name", "slug", "category", "provider", "status", "environment", "is_sandbox", "tenant", "partner"]
         facts = [] if obj is None else ["id", "created", "updated"]
+        if obj is not None and not self.is_own(request, obj):
+            return [(None, {"fields": [*columns, "id"]}), ("Configuration", {"fields": ["shown_config"]})]
         if obj is not None and not self.has_change_permission(request, obj):
             return [
                 (None, {"fields": [*columns, *facts]}),
@@ -115,9 +117,9 @@ class ProviderAdmin(ServiceAdmin):
         return format_html("<pre>{}</pre>", json.dumps(obj.api_config, indent=2, ensure_ascii=False))
 
     @admin.display(description="stored secrets")
-    def shown_secrets(self, obj: ExternalApi) -> SafeString:
-        rows = ((path, fingerprint) for path, fingerprint in obj.secret_fingerprints.items())
-        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or format_html("none")
+    def shown_secrets(self, obj: ExternalApi) -> str:
+        rows = ((path, fingerprint) for path, fingerprint in obj.fingerprints.items())
+        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "none"
 
 
 def _when_and_who(moment: Any, actor: str | None) -> str:

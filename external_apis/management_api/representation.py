@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from external_apis.errors import VaultError
+from external_apis.errors import ApiManagerError, InvalidConfiguration, VaultError
 from external_apis.json_output import Timestamp
 from external_apis.models import ExternalApi
 from external_apis.providers import config_with_facts, open_config
@@ -14,7 +14,7 @@ from external_apis.tenancy import Scope
 
 
 class RowError(BaseModel):
-    """Why a row's sealed values do not open."""
+    """Why a row cannot be used: its sealed values do not open, or its configuration no longer fits."""
 
     code: str
     message: str
@@ -77,12 +77,12 @@ def provider_detail(api: ExternalApi, connections_count: int, scope: Scope) -> d
         if scope.owns(api):
             fields["api_config"] = config_with_facts(api)
         open_config(api)
-    except VaultError as error:
+    except (VaultError, InvalidConfiguration) as error:
         fields["error"] = row_error(error)
     return ProviderDetail.model_construct(**fields).model_dump(mode="json", exclude_unset=True)
 
 
-def row_error(error: VaultError) -> RowError:
+def row_error(error: ApiManagerError) -> RowError:
     return RowError(code=error.code, message=error.message)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from django.db import models
 
 from external_apis.crypto import Sealed, Secrets
-from external_apis.errors import VaultError
+from external_apis.errors import Unreadable, VaultError
 from external_apis.fields import SecretsField
 
 SECRET_COLUMNS = ("secrets", "secret_hints")
@@ -64,6 +64,11 @@ class SecretBearing(models.Model):
             name: value[-_HINT_CHARACTERS:] for name, value in values.items() if len(value) >= _SHORTEST_HINTED
         }
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each stored secret by its name; none where the column is damaged."""
+        return self.secret_fingerprints if _is_text_by_name(self.secret_fingerprints) else {}
+
     def secrets_beside(self, replaced: Collection[str]) -> Secrets:
         """Return the opened secrets, to which a change of the names in ``replaced`` is applied.
 
@@ -73,7 +78,7 @@ class SecretBearing(models.Model):
         try:
             opened: Secrets = self.secrets
         except VaultError:
-            if set(self.secret_fingerprints) - set(replaced):
+            if not _is_text_by_name(self.secret_fingerprints) or set(self.fingerprints) - set(replaced):
                 raise
             opened = Secrets()
         return opened
@@ -81,10 +86,16 @@ class SecretBearing(models.Model):
     def secret_facts(self) -> dict[str, SecretFacts]:
         """Describe each secret by name, opening nothing.
 
-        Raises `VaultError` where the sealed column is damaged or its key is not in the keyring.
+        Raises `VaultError` where the columns are damaged or the key is not in the keyring.
         """
         key_id = secrets_field(type(self)).key_id(self)
+        if not _is_text_by_name(self.secret_fingerprints) or not _is_text_by_name(self.secret_hints):
+            raise Unreadable("What is noted about the sealed values is damaged.")
         return {
             name: SecretFacts(keyVersion=key_id, fingerprint=fingerprint, hint=self.secret_hints.get(name, ""))
-            for name, fingerprint in self.secret_fingerprints.items()
+            for name, fingerprint in self.fingerprints.items()
         }
+
+
+def _is_text_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())

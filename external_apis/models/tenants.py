@@ -7,10 +7,10 @@ from functools import partial
 from django.db import models
 
 from external_apis.ids import MAX_LENGTH, new_id
-from external_apis.models.base import Timestamped
+from external_apis.models.base import Announced, Timestamped
 
 
-class Tenant(Timestamped):
+class Tenant(Announced, Timestamped):
     """An isolated customer of the company: the seed's sales channel."""
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "ten"), editable=False)
@@ -23,6 +23,9 @@ class Tenant(Timestamped):
 
     def __str__(self) -> str:
         return self.name
+
+    def changed_names(self) -> tuple[str, ...]:
+        return (self.pk,)
 
 
 class Partner(Timestamped):

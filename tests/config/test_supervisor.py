@@ -14,6 +14,7 @@ from config import supervisor
 from tests.config.conftest import is_running, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PROGRAM = """
@@ -37,6 +38,16 @@ child = subprocess.Popen(["/bin/sleep", "60"])
 pathlib.Path(sys.argv[1]).write_text(str(child.pid))
 os.kill(os.getpid(), 9)
 """
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A supervisor that stops goes deaf for good, which must not outlast its test."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _program(name: str, log: Path, seconds: float = 0, **more: float) -> supervisor.Program:

@@ -202,6 +202,34 @@ def test_the_test_button_really_calls(operator: Client, sandbox: Sandbox, settin
     assert SECRET not in page
 
 
+def test_the_last_problem_is_kept_until_a_test_succeeds(operator: Client, sandbox: Sandbox, settings: Any) -> None:
+    settings.EGRESS_ALLOW = [f"127.0.0.1:{sandbox.port}"]
+    seed_sandbox(sandbox.url)
+    row = ExternalApiConnection.objects.get(external_api__slug="sandbox-bearer")
+    right = row.credential.secrets["access_token"]
+    operator.post(url_of(row), changed(**{"credentials.access_token": SECRET}))
+    operator.post(url_of(row, "test"))
+    row.refresh_from_db()
+    assert row.error_message == "sandbox-bearer answered with status 401."
+    assert row.status == ConnectionStatus.ACTIVE
+    assert row.error_message in operator.get(url_of(row)).content.decode()
+    # It is what a call found, and nobody's edit.
+    operator.post(url_of(row), changed(**{"credentials.access_token": right}))
+    assert "answered with status 401" not in operator.get(url_of(row, "history")).content.decode()
+    operator.post(url_of(row, "test"))
+    row.refresh_from_db()
+    assert row.error_message is None
+
+
+def test_a_live_row_is_not_restored(operator: Client) -> None:
+    row = make_connection()
+    before = row.history.count()
+    page = operator.post(url_of(row, "restore"), follow=True).content.decode()
+    assert "is not deleted" in page
+    assert "is restored" not in page
+    assert (row.history.count(), LogEntry.objects.count()) == (before, 0)
+
+
 def test_a_connection_of_a_deleted_provider_is_not_called(operator: Client) -> None:
     row = make_connection()
     delete_external_api(row.external_api)

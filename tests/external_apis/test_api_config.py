@@ -100,11 +100,19 @@ def test_several_named_headers() -> None:
     assert config.credentials_expected() == {"api_key", "application_key"}
 
 
+@pytest.mark.parametrize("given", [{}, {"auth_type": "magic"}, {"auth_type": 5}])
+def test_the_auth_types_are_listed(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        parse({"base_url": "https://api.example.com", **given})
+    types = "oauth2, oauth1, client_credentials, api_key, basic, bearer, hmac, none"
+    assert caught.value.details["errors"] == [{"path": "api_config.auth_type", "message": f"is not one of {types}"}]
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"auth_type": "magic"}, "api_config"),
-        ({"auth_type": None}, "api_config"),
+        ({"auth_type": "magic"}, "api_config.auth_type"),
+        ({"auth_type": None}, "api_config.auth_type"),
         ({"colour": "red"}, "api_config.colour"),
         ({"base_url": "not a url"}, "api_config.base_url"),
         ({"base_url": "ftp://example.com"}, "api_config.base_url"),
@@ -119,6 +127,14 @@ def test_several_named_headers() -> None:
         ({"base_url": 5}, "api_config.base_url"),
         ({"timeout_ms": 0}, "api_config.timeout_ms"),
         ({"timeout_ms": "soon"}, "api_config.timeout_ms"),
+        ({"timeout_ms": "30000"}, "api_config.timeout_ms"),
+        ({"timeout_ms": True}, "api_config.timeout_ms"),
+        ({"timeout_ms": 30000.0}, "api_config.timeout_ms"),
+        ({"rate_limit": {"requests_per_day": True}}, "api_config.rate_limit.requests_per_day"),
+        ({"rate_limit": {"requests_per_hour": "9"}}, "api_config.rate_limit.requests_per_hour"),
+        ({"rate_limit": {"requests_per_minute": 10**9 + 1}}, "api_config.rate_limit.requests_per_minute"),
+        ({"retry_config": {"backoff_ms": "1"}}, "api_config.retry_config.backoff_ms"),
+        ({"base_url": "https://%00.com/a/../b"}, "api_config.base_url"),
         ({"rate_limit": {"requests_per_second": 0}}, "api_config.rate_limit.requests_per_second"),
         ({"rate_limit": {"per_second": 1}}, "api_config.rate_limit.per_second"),
         ({"retry_config": {"max_retries": 1000}}, "api_config.retry_config.max_retries"),

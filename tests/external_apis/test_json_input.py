@@ -20,6 +20,8 @@ from external_apis.errors import InvalidInput
         (b"{'a': 1}", "not JSON"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": 1, "a": 2}', "twice"),
+        (b'{"a": [1e400]}', r"a\.0: is not a finite number"),
+        (b"-1e999", r"\(body\): is not a finite number"),
         (b'"\\u0000"', "NUL"),
         (b'{"a": ["\\u0000"]}', r"a\.0: contains a NUL"),
         (b'{"\\u0000": 1}', "NUL"),

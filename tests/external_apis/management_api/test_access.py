@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from external_apis.models import ExternalApi
-from tests.factories import MANAGER, make_connection, make_provider, make_tenant, make_user, provider_body
+from tests.factories import MANAGER, PASSWORD, make_connection, make_provider, make_tenant, make_user, provider_body
 from tests.rest import PROVIDERS, RestClient, connections_of, error_of, signed_in, with_key
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +51,19 @@ def test_a_session_needs_its_csrf_token_to_change_anything() -> None:
     response = signed_in(user).send("post", PROVIDERS, provider_body())
     assert response.status_code == 201
     assert response.json()["created_by"] == f"user:{user.username}"
+
+
+def test_staff_of_an_inactive_tenant_are_refused() -> None:
+    tenant = make_tenant()
+    staff = signed_in(make_user("acmes", tenant=tenant, permissions=MANAGER))
+    operator = signed_in(make_user(tenant=tenant, is_superuser=True))
+    assert staff.get(PROVIDERS).status_code == 200
+    tenant.is_active = False
+    tenant.save()
+    assert error_of(staff.get(PROVIDERS)) == (401, "NOT_AUTHENTICATED")
+    assert staff.get("/admin/").status_code == 302
+    assert not RestClient().login(username="acmes", password=PASSWORD)
+    assert operator.get(PROVIDERS).status_code == 200
 
 
 def test_users_who_are_not_staff_or_not_active_are_refused() -> None:

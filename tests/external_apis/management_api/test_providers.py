@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from connections.models import ExternalApiCredential
 from external_apis import valkey
-from external_apis.crypto import Keyring
+from external_apis.crypto import Keyring, Sealed
 from external_apis.models import ExternalApi
 from tests import seed_bodies
-from tests.factories import make_connection, make_provider, make_tenant, make_user
-from tests.rest import PROVIDERS, error_of, signed_in, with_key
+from tests.factories import MANAGER, make_connection, make_provider, make_tenant, make_user
+from tests.rest import PROVIDERS, connections_of, error_of, signed_in, with_key
 
 pytestmark = pytest.mark.django_db
 
@@ -233,3 +235,49 @@ def test_connections_count_of_a_tenant_is_its_own() -> None:
     user = make_user(tenant=tenant, permissions=["external_apis.view_externalapi"])
     assert signed_in(user).get(f"{PROVIDERS}/{api.pk}").json()["connections_count"] == 1
     assert with_key().get(f"{PROVIDERS}/{api.pk}").json()["connections_count"] == 2
+
+
+def test_an_inactive_provider_is_found_by_its_slug_and_switched_on_again() -> None:
+    tenant = make_tenant()
+    make_provider(slug="twice")
+    api = make_provider(slug="twice", tenant=tenant)
+    client = signed_in(make_user(tenant=tenant, permissions=MANAGER))
+    for status in ("inactive", "active"):
+        answer = client.send("patch", f"{PROVIDERS}/twice", {"status": status})
+        assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (200, api.pk, status)
+        assert client.get(f"{PROVIDERS}/twice").json()["id"] == api.pk
+        assert client.get(f"{PROVIDERS}/twice/connections").status_code == 200
+
+
+@pytest.mark.parametrize("damage", ["[]", "5", '{"api_key.key": 5}'])
+@pytest.mark.parametrize("column", ["secret_fingerprints", "secret_hints"])
+def test_damaged_notes_on_secrets_are_reported_in_their_place(column: str, damage: str) -> None:
+    api = make_provider(api_config={"api_key": {"key": "swordfish-swordfish-swordfish"}})
+    row = make_connection(api)
+    ExternalApi.objects.update(**{column: json.loads(damage)})
+    ExternalApiCredential.objects.update(**{column: json.loads(damage)})
+    client = with_key()
+    for path in (PROVIDERS, connections_of(api)):
+        (item,) = client.get(path).json()
+        assert item["error"]["code"] == "SEALED_VALUE_UNREADABLE"
+    for path in (f"{PROVIDERS}/{api.pk}", f"{connections_of(api)}/{row.pk}"):
+        assert client.get(path).json()["error"]["code"] == "SEALED_VALUE_UNREADABLE"
+    answer = client.send("patch", f"{PROVIDERS}/{api.pk}", {"api_config": {"api_key": {"key": "new"}}})
+    assert (answer.status_code, "error" in answer.json()) == (200, False)
+    answer = client.send("patch", f"{connections_of(api)}/{row.pk}", {"credentials": {"access_token": "new"}})
+    assert (answer.status_code, "error" in answer.json()) == (200, False)
+    assert dict(ExternalApi.objects.get().secrets) == {"api_key.key": "new"}
+
+
+def test_damaged_notes_do_not_let_unreadable_secrets_be_overwritten_unseen() -> None:
+    api = make_provider(api_config={"api_key": {"key": "swordfish"}})
+    ExternalApi.objects.update(secret_fingerprints=[], secrets=Sealed(b"\x01\x02"))
+    answer = with_key().send("patch", f"{PROVIDERS}/{api.pk}", {"api_config": {"timeout_ms": 5}})
+    assert error_of(answer) == (500, "SEALED_VALUE_UNREADABLE")
+
+
+def test_a_stored_configuration_that_no_longer_fits_says_so_in_its_place() -> None:
+    api = make_provider()
+    ExternalApi.objects.update(api_config={**api.api_config, "base_url": "https://%00.com/x"})
+    answer = with_key().get(f"{PROVIDERS}/{api.pk}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (200, "VALIDATION_ERROR")
