@@ -59,6 +59,8 @@ class Composer:
         method = method.upper() if isinstance(method, str) else ""
         if method not in _METHODS:
             raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
+        if not isinstance(path, str):
+            raise refuse("path", "is not text")
         if missing := names_in(path) & self._declared - set(self._variables):
             raise refuse("path", f"needs provider_data.{min(missing)}, which the connection lacks")
         path = fill_path(path, self._variables)

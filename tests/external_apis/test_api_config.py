@@ -104,7 +104,7 @@ def test_several_named_headers() -> None:
 def test_the_auth_types_are_listed(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         parse({"base_url": "https://api.example.com", **given})
-    types = "oauth2, oauth1, client_credentials, api_key, basic, bearer, hmac, none"
+    types = "oauth2, oauth1, client_credentials, api_key, basic, bearer, hmac, aws_sigv4, mtls, none"
     assert caught.value.details["errors"] == [{"path": "api_config.auth_type", "message": f"is not one of {types}"}]
 
 
