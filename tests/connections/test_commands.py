@@ -79,6 +79,7 @@ def test_verbosity_two_shows_the_steps_and_no_secret() -> None:
     out, err = call("sandbox-bearer/default", "GET", "/me", "-v", "2")
     assert json.loads(out)
     assert "> attempt 1: GET http://127.0.0.1" in err
+    assert "! attempt" not in err
     assert "[redacted]" in err
     assert "< 200 after" in err
     assert credentials.BEARER_TOKEN not in err

@@ -88,7 +88,9 @@ class Command(BaseCommand):
             self.stderr.write(f"* wait {event.seconds:.2f} s ({event.reason})")
         elif event.kind == "answer":
             self.stderr.write(f"< {event.status} after {event.seconds * 1000:.0f} ms")
-        else:
+        elif event.kind == "refresh":
+            self.stderr.write("* refreshed the credential")
+        elif event.kind == "failure":
             self.stderr.write(f"! attempt {event.attempt}: {event.reason}")
 
     def print_body(self, response: requests.Response) -> None:
