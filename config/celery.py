@@ -9,9 +9,10 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import worker_init, worker_process_init
 
-from config import lifeline, sealed_under
+from config import lifeline, postgres, sealed_under
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ.setdefault("DATABASE_STATEMENT_MS", postgres.SERVING_STATEMENT_MS)
 # The worker forks; a connection pool's threads would not survive it.
 os.environ.setdefault("DATABASE_POOL_SIZE", "0")
 

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 
-__all__ = ["CONNECT_SECONDS", "STATEMENT_MS", "BoundedConnection", "options"]
+__all__ = ["CONNECT_SECONDS", "SERVING_STATEMENT_MS", "BoundedConnection", "bounded", "options"]
 
 CONNECT_SECONDS = 5
-STATEMENT_MS = 10_000
-"""After which the server itself breaks a statement off."""
-_ANSWER_SECONDS = STATEMENT_MS / 1000 + 2
+SERVING_STATEMENT_MS = "10000"
+"""The limit of a statement in web and worker processes, as the environment variable DATABASE_STATEMENT_MS has it."""
+_GRACE_SECONDS = 2
 # Between two looks for Ctrl-C, as psycopg has it.
 _INTERVAL_SECONDS = 0.1
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Gives up a server that answers nothing, not even that the statement was broken off.
+    """Gives up a server that answers nothing for ``answer_seconds``, not even that the statement was broken off.
 
     A server that is frozen, and not gone, still acknowledges every packet: neither the server's own limit nor TCP's
     notices. Raises `psycopg.OperationalError`, and the connection is closed, because nobody knows its state.
     """
 
+    answer_seconds: ClassVar[float] = 12
+
     def wait(self, gen: Any, interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Any:
         try:
-            return super().wait(gen, interval, _ANSWER_SECONDS if timeout is None else timeout)
+            return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
         except psycopg.OperationalError:
             if timeout is None and self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 self.pgconn.finish()
             raise
 
 
-def options(given: str = "") -> dict[str, Any]:
-    """Return libpq's settings of a connection; ``given`` are the options of the URL, which go before ours."""
+def bounded(statement_ms: int) -> type[BoundedConnection]:
+    """Return the connection class for a limit: the server has two seconds more to say that it broke a statement off."""
+    return type("BoundedConnection", (BoundedConnection,), {"answer_seconds": statement_ms / 1000 + _GRACE_SECONDS})
+
+
+def options(given: str = "", statement_ms: int = 0) -> dict[str, Any]:
+    """Return libpq's settings of a connection; ``given`` are the options of the URL, which go before ours.
+
+    ``statement_ms`` is when the server itself breaks a statement off, 0 never.
+    """
     return {
         "connect_timeout": CONNECT_SECONDS,
-        "options": f"-c statement_timeout={STATEMENT_MS} {given}".strip(),
+        "options": f"-c statement_timeout={statement_ms} {given}".strip(),
         # For a host that is gone without a word; libpq leaves them out on a UNIX socket.
         "keepalives_idle": 5,
         "keepalives_interval": 2,

@@ -113,8 +113,10 @@ TEMPLATES = [
 
 _database = env.database("DATABASE_URL")
 DATABASE_POOL_SIZE = env.number("DATABASE_POOL_SIZE", 8, low=0, high=1024)
+# No request and no task waits longer (config.wsgi, config.celery); a command, such as a backup, takes its time.
+DATABASE_STATEMENT_MS = env.number("DATABASE_STATEMENT_MS", 0, low=0, high=3_600_000)
 _options = _database.get("OPTIONS", {})
-_database["OPTIONS"] = _options | postgres.options(_options.get("options", ""))
+_database["OPTIONS"] = _options | postgres.options(_options.get("options", ""), DATABASE_STATEMENT_MS)
 if DATABASE_POOL_SIZE:
     # Connections are borrowed for a query's time and go back before an upstream is called (see connections.client).
     # A database that is away fails a request after 5 s, one that hangs after 12 s (`postgres.BoundedConnection`); it is
@@ -122,10 +124,11 @@ if DATABASE_POOL_SIZE:
     _database["OPTIONS"]["pool"] = {
         "min_size": 0,
         "max_size": DATABASE_POOL_SIZE,
-        "connection_class": postgres.BoundedConnection,
         "timeout": 5,
         "reconnect_timeout": 5,
     }
+    if DATABASE_STATEMENT_MS:
+        _database["OPTIONS"]["pool"]["connection_class"] = postgres.bounded(DATABASE_STATEMENT_MS)
     _database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": {**_database, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0}}
 # The owner of the tables; `manage.py migrate` connects as this role. The role of DATABASE_URL may do with less.

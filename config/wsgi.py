@@ -6,9 +6,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from config import lifeline, sealed_under
+from config import lifeline, postgres, sealed_under
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ.setdefault("DATABASE_STATEMENT_MS", postgres.SERVING_STATEMENT_MS)
 
 lifeline.watch_parent()
 application = get_wsgi_application()

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import pytest
-from django.core.management import call_command
-from django.core.management.commands import migrate
 from django.db import connection
 
 from config import postgres
+from tests.config.conftest import Installation
 
-
-def _limit() -> str:
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW statement_timeout")
-        return str(cursor.fetchone()[0])
+SHOW = """
+from django.db import connection
+with connection.cursor() as cursor:
+    cursor.execute("SHOW statement_timeout")
+    print(cursor.fetchone()[0])
+"""
 
 
 @pytest.mark.django_db
-def test_statements_have_a_limit() -> None:
-    assert _limit() == "10s"
+def test_a_commands_statements_take_their_time() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone()[0] == "0"
 
 
-@pytest.mark.django_db(transaction=True)
-def test_migrations_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr(migrate.Command, "handle", lambda *args, **options: seen.append(_limit()))
-    call_command("migrate")
-    assert seen == ["0"]
-    assert _limit() == "10s"
+@pytest.mark.parametrize("module", ["config.wsgi", "config.celery"])
+def test_those_of_a_serving_process_have_a_limit(installation: Installation, module: str) -> None:
+    servers = installation.serve()
+    status, output = installation.run("-c", f"import {module}, django; django.setup()\n{SHOW}")
+    servers.communicate(timeout=30)
+    assert (status, output.split()[-1]) == (0, "10s"), output
 
 
 def test_the_options_of_the_url_go_before_ours() -> None:
-    given = postgres.options("-c statement_timeout=5 -c search_path=x")["options"]
+    given = postgres.options("-c statement_timeout=5 -c search_path=x", 10_000)["options"]
     assert given == "-c statement_timeout=10000 -c statement_timeout=5 -c search_path=x"
