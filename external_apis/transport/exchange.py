@@ -26,6 +26,7 @@ from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
 from external_apis.transport.bodies import MAX_BODY_BYTES, StreamedBody, read_bounded
 from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.origin import Origin
+from external_apis.transport.responses import Response
 from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection, PlainConnection, TLSConnection
 from external_apis.transport.uploads import SourceFailed, Upload
 
@@ -88,11 +89,11 @@ class Transport:
         try:
             is_whole = self._write(connection, origin, method, target, headers, body)
             sock: Any = connection.sock
-            response = http.client.HTTPConnection.getresponse(connection)
+            response: Any = http.client.HTTPConnection.getresponse(connection)
             answer = Answer(response.status, response.reason, HTTPHeaderDict(response.headers.items()))
             if stream_deadline is not None:
                 sock.deadline = stream_deadline
-                finish = partial(self._finish, origin, connection, is_whole)
+                finish = partial(self._finish, origin, connection, response, is_whole)
                 answer.stream = StreamedBody(response, str(origin), max_body_bytes, finish)
                 return answer
             answer.body = read_bounded(response, max_body_bytes)
@@ -110,11 +111,11 @@ class Transport:
         except BaseException:
             connection.close()
             raise
-        self._finish(origin, connection, is_whole)
+        self._finish(origin, connection, response, is_whole)
         return answer
 
-    def _finish(self, origin: Origin, connection: GuardedConnection, *is_reusable: bool) -> None:
-        if all(is_reusable):
+    def _finish(self, origin: Origin, connection: GuardedConnection, response: Response, *is_reusable: bool) -> None:
+        if all(is_reusable) and not response.has_leftover and not connection.has_unread:
             self._give_back(origin, connection)
         else:
             connection.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from external_apis.egress import look_up
+from external_apis.transport.responses import Response
 
 if TYPE_CHECKING:
     from external_apis.egress import Policy
@@ -21,6 +22,7 @@ class _Guard:
     """What makes a urllib3 connection a guarded one; ``policy`` is None only for the connection to the proxy."""
 
     policy: Policy | None = None
+    response_class: Any = Response
 
     def _new_conn(self: Any) -> socket.socket:
         host, port, until = self._dns_host, self.port, monotonic() + self.timeout
@@ -32,6 +34,11 @@ class _Guard:
 
     def keep_deadline(self: Any, deadline: float) -> None:
         self.sock.deadline = deadline
+
+    @property
+    def has_unread(self: Any) -> bool:
+        """Tell whether the TLS layer holds what nobody has asked for; what is in the socket `is_connected` sees."""
+        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
 
 class PlainConnection(_Guard, HTTPConnection):

@@ -65,6 +65,94 @@ def test_a_connection_that_the_server_closed_is_replaced() -> None:
             time.sleep(0.05)  # the server's FIN has to arrive
 
 
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+
+
+def answer_to_itself(client: socket.socket) -> bytes:
+    path = read_head(client).split()[1]
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path)
+
+
+@pytest.mark.parametrize("interim", [EARLY_HINTS, EARLY_HINTS * 19, b"HTTP/1.1 102 Processing\r\n\r\n" + EARLY_HINTS])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_interim_answers_are_nobodys_answer(interim: bytes, is_streamed: bool) -> None:
+    """Taken for the answer, one would leave the real one in the connection, for the next caller to get."""
+
+    def play(client: socket.socket) -> None:
+        while True:
+            answer = answer_to_itself(client)
+            client.sendall(interim)
+            time.sleep(0.01)
+            client.sendall(answer)
+
+    with serve(play) as port:
+        transport, origin = Transport(LOOPBACK), Origin("http", "127.0.0.1", port)
+        for path in ("/tenant-a", "/tenant-b", "/tenant-c"):
+            deadline = time.monotonic() + 5
+            answer = transport.send(
+                origin, "GET", path, {}, None, deadline=deadline, stream_deadline=deadline if is_streamed else None
+            )
+            body = answer.stream.read() if answer.stream else answer.body
+            assert (answer.status, body) == (200, path.encode())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(EARLY_HINTS * 21, id="interim answers without end"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\n{}abc", id="two lengths"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2, 5\r\n\r\n{}abc", id="two lengths in one"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc", id="a negative length"),
+    ],
+)
+def test_an_answer_whose_end_is_not_certain_is_none(answer: bytes) -> None:
+    connections: list[int] = []
+
+    def play(client: socket.socket) -> None:
+        connections.append(1)
+        while True:
+            read_head(client)
+            client.sendall(answer)
+
+    with serve(play) as port:
+        transport, origin = Transport(LOOPBACK), Origin("http", "127.0.0.1", port)
+        for _ in range(2):
+            with pytest.raises(BadAnswer) as caught:
+                transport.send(origin, "GET", "/", {}, None, deadline=time.monotonic() + 5)
+            assert caught.value.may_have_happened
+    assert len(connections) == 2
+
+
+@pytest.mark.parametrize(
+    "excess",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", id="an answer to nothing"),
+        pytest.param(b"x", id="a byte"),
+    ],
+)
+@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_connection_with_unread_bytes_is_not_used_again(excess: bytes, answer: bytes, is_streamed: bool) -> None:
+    connections: list[int] = []
+
+    def play(client: socket.socket) -> None:
+        connections.append(1)
+        while True:
+            read_head(client)
+            client.sendall(answer + excess)
+
+    with serve(play) as port:
+        transport, origin = Transport(LOOPBACK), Origin("http", "127.0.0.1", port)
+        for _ in range(3):
+            deadline = time.monotonic() + 5
+            given = transport.send(
+                origin, "GET", "/", {}, None, deadline=deadline, stream_deadline=deadline if is_streamed else None
+            )
+            assert (given.stream.read() if given.stream else given.body) == b"ok"
+    assert len(connections) == 3
+
+
 @pytest.mark.parametrize(
     "play",
     [
