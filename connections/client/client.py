@@ -23,7 +23,7 @@ from connections.client.events import Event, Listener, redact
 from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing, refuse
 from connections.client.pace import read_pause
-from connections.client.redirects import MAX_REDIRECTS, next_request
+from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_request
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
 from connections.client.verbs import Verbs
@@ -221,12 +221,15 @@ class ApiClient(Verbs):
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
         hop, is_at_home = request, True
+        secrets = self.target.secrets()
         for call.hops in range(MAX_REDIRECTS + 1):
             # Credentials belong to the provider's origin. Whoever sends us abroad and back gets no signed request.
             is_at_home = is_at_home and hop.origin == self._origin
             if is_at_home:
                 until += self._wait_for_slot(call)
-            answer = self._send(hop, call, min(until, call.deadline), is_signed=is_at_home)
+            signed = self._sign(hop, call, is_signed=is_at_home)
+            secrets |= added_by_signing(hop, signed)
+            answer = self._send(hop, signed, call, min(until, call.deadline))
             verdict = self._outcomes.judge(answer)
             if is_at_home:
                 self._heed_pace(answer, verdict)
@@ -243,25 +246,30 @@ class ApiClient(Verbs):
                 )
             if not 300 <= answer.status < 400:
                 return answer
-            following = next_request(hop, answer, self.target.secrets())
+            following = next_request(hop, answer, secrets)
             if following is None:
                 return answer
             hop = following
+            if hop.origin == self._origin:
+                hop.target = self._composer.without_key(hop.target)
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
 
-    def _send(self, request: Outgoing, call: Call, until: float, *, is_signed: bool) -> Answer:
-        signed = request
+    def _sign(self, request: Outgoing, call: Call, *, is_signed: bool) -> Outgoing:
         call.signer = self._scheme if is_signed else None
-        if call.signer is not None:
-            signed = request.copy()
-            call.signer.sign(signed, self._clock.now())
+        if call.signer is None:
+            return request
+        signed = request.copy()
+        call.signer.sign(signed, self._clock.now())
+        return signed
+
+    def _send(self, request: Outgoing, signed: Outgoing, call: Call, until: float) -> Answer:
         if self.on_event is not None:
             self._tell("redirect" if call.hops else "attempt", call, request=redact(request, signed))
         if signed.upload is not None and not signed.upload.rewind():
             raise BadAnswer(f"{self._origin} redirected an upload that can be read only once.", may_have_happened=True)
         call.sent += 1
         started = self._clock.monotonic()
-        transport = self._transport if is_signed else self._transport_abroad
+        transport = self._transport_abroad if call.signer is None else self._transport
         answer = transport.send(
             signed.origin,
             signed.method,

@@ -83,12 +83,12 @@ class Composer:
             raise EgressRefused("The address that the provider named is not a URL.") from None
         if Origin.of(parts) != self.origin:
             raise EgressRefused(f"{parts.host} is refused: the provider's own origin is {self.origin}.")
-        request = Outgoing("GET", self.origin, self._without_key(parts.request_uri), self._headers.copy())
+        request = Outgoing("GET", self.origin, self.without_key(parts.request_uri), self._headers.copy())
         if headers:
             request.headers.add_checked(headers)
         return request
 
-    def _without_key(self, target: str) -> str:
+    def without_key(self, target: str) -> str:
         """Drop a key in the query that the provider echoed: signing adds it again."""
         path, mark, query = target.partition("?")
         if not (mark and self._key_name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -62,6 +62,73 @@ def test_a_provider_that_hands_our_key_on_is_not_followed(
         make_client("api-key-query").get(f"/redirect?to={stolen}")
     assert credentials.QUERY_API_KEY not in str(caught.value)
     assert not heads
+
+
+def redirecting(make_location: Callable[[bytes], str]) -> Any:
+    """A provider that answers every request with a redirect to what the function makes of its head."""
+
+    def play(client: Any) -> None:
+        while True:
+            location = make_location(read_head(client)).encode()
+            client.sendall(b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location)
+
+    return serve(play)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 12])
+@pytest.mark.parametrize("key", ["abcd+EFGH/ijkl==", "k3y12", "k3y", "plainsecret12345"])
+def test_a_query_key_is_not_handed_on_however_it_is_quoted(
+    allow_loopback: None, elsewhere: tuple[str, list[bytes]], key: str, depth: int
+) -> None:
+    origin, heads = elsewhere
+
+    def locate(head: bytes) -> str:
+        target = head.split()[1].decode()
+        for _ in range(depth):
+            target = quote(target, safe="")
+        return f"{origin}/login?next={target}"
+
+    with redirecting(locate) as port:
+        config = {"base_url": f"http://127.0.0.1:{port}", "auth_type": "api_key", "api_key": {"location": "query"}}
+        with pytest.raises(EgressRefused, match="credential"):
+            ApiClient(make_target(config, {"api_key": key})).get("/x")
+    assert not heads
+
+
+@pytest.mark.parametrize("has_scheme", [True, False])
+def test_what_signing_made_of_a_secret_is_not_handed_on(
+    allow_loopback: None, elsewhere: tuple[str, list[bytes]], has_scheme: bool
+) -> None:
+    origin, heads = elsewhere
+
+    def locate(head: bytes) -> str:
+        (line,) = (line for line in head.decode().split("\r\n") if line.startswith("Authorization: Basic "))
+        value = line.removeprefix("Authorization: ")
+        return f"{origin}/?a={quote(value if has_scheme else value.partition(' ')[2].rstrip('='))}"
+
+    with redirecting(locate) as port:
+        config = {"base_url": f"http://127.0.0.1:{port}", "auth_type": "basic"}
+        client = ApiClient(make_target(config, {"username": "user1", "password": "hunter2hunter2"}))
+        with pytest.raises(EgressRefused, match="credential"):
+            client.get("/x")
+    assert not heads
+
+
+def test_a_key_that_comes_back_in_a_redirect_at_home_is_sent_once(allow_loopback: None) -> None:
+    targets: list[bytes] = []
+
+    def play(client: Any) -> None:
+        while True:
+            targets.append(read_head(client).split()[1])
+            path, _, query = targets[-1].partition(b"?")
+            moved = b"HTTP/1.1 301 Moved\r\nLocation: /x/?%b\r\nContent-Length: 0\r\n\r\n" % query
+            client.sendall(moved if path == b"/x" else OK)
+
+    with serve(play) as port:
+        config = {"base_url": f"http://127.0.0.1:{port}", "auth_type": "api_key", "api_key": {"location": "query"}}
+        ApiClient(make_target(config, {"api_key": "plainsecret"})).get("/x?a=b")
+    assert [target.count(b"plainsecret") for target in targets] == [1, 1]
+    assert targets[1].startswith(b"/x/?a=b&")
 
 
 @pytest.mark.parametrize("status", [307, 308])
