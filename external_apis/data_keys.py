@@ -115,6 +115,21 @@ class DataKeys:
                 self._writing[tenant_id] = held
         return held.key
 
+    def hold(self, tenant_id: str | None) -> None:
+        """Keep the key that a tenant's secrets are sealed under from being shredded until the transaction ends.
+
+        A key that was shredded while this process still held it is let go, and the next one is made.
+        """
+        if tenant_id is None:
+            return  # what belongs to nobody is never shredded
+        table = connection.ops.quote_name(apps.get_model("external_apis", "DataKey")._meta.db_table)
+        statement = f"SELECT 1 FROM {table} WHERE id = %s AND shredded_at IS NULL FOR KEY SHARE"  # noqa: S608 (quoted)
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [self.writing(tenant_id).id])
+            while cursor.fetchone() is None:
+                self.forget()
+                cursor.execute(statement, [self.writing(tenant_id).id])
+
     def is_empty(self) -> bool:
         """Tell whether this process has opened no key yet: then whoever reads rows had better read keys with them."""
         return not self._opening

@@ -75,7 +75,14 @@ class SecretsField(EncryptedField, models.Field):  # type: ignore[type-arg]
 
     def writing_key(self, instance: models.Model) -> Key:
         """Return the data key of the row's tenant, under which its secrets are sealed now."""
-        return data_keys().writing(getattr(instance, self.tenant_attname) if self.tenant_attname else None)
+        return data_keys().writing(self._tenant_id(instance))
+
+    def hold_writing_key(self, instance: models.Model) -> None:
+        """Keep `writing_key` from being shredded before the row is stored; see `DataKeys.hold`."""
+        data_keys().hold(self._tenant_id(instance))
+
+    def _tenant_id(self, instance: models.Model) -> str | None:
+        return getattr(instance, self.tenant_attname) if self.tenant_attname else None
 
     def seal(self, instance: models.Model, values: Mapping[str, str]) -> Sealed:
         plaintext = json.dumps(dict(values), ensure_ascii=False, separators=(",", ":")).encode()

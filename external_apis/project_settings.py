@@ -17,7 +17,7 @@ __all__ = ["check_settings", "fill_in_defaults"]
 
 _DEFAULTS: dict[str, Any] = {
     "ADMIN_API_KEY": "",  # none: the management REST takes sessions alone
-    "BACKUP_KEYS_FILE": "backup-keys.json",
+    "BACKUP_KEYS_FILE": "",  # no file of its own for each folder that a command is started in
     "EGRESS_ALLOW": (),
     "EGRESS_CA_FILE": "",
     "EGRESS_PROXY": "",

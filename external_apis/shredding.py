@@ -42,8 +42,8 @@ def shred(tenant: Tenant) -> Shredded:
     """Destroy the data keys of a tenant, here and in ``BACKUP_KEYS_FILE``; repeat it when it was broken off.
 
     Running processes forget an opened key within `data_keys.OPENING_SECONDS`. Raises `Conflict`, having destroyed
-    nothing, while rows of the tenant are being changed, and `InvalidInput` where the file cannot be written: then the
-    database has no key any more, and the file still has.
+    nothing, while rows of the tenant are being changed, and `InvalidInput` where the file is not found or cannot be
+    written. The file comes first: should the database then fail to commit, the keys are only gone from the file.
     """
     with transaction.atomic():
         # Whoever seals for the tenant meanwhile, under the same key, is shredded with the rest.
@@ -57,6 +57,7 @@ def shred(tenant: Tenant) -> Shredded:
             key.save(update_fields=["wrapped", "shredded_at"])
         for column in own:
             changes.announce(map(str, _rows(column, tenant).values_list("pk", flat=True)))
+        has_key_file = key_file.refresh()
     data_keys().forget()
     log.warning(
         "tenant shredded",
@@ -66,7 +67,7 @@ def shred(tenant: Tenant) -> Shredded:
         rows=rows,
         actor=request_context.current().actor,
     )
-    return Shredded(keys=len(keys), rows=rows, resealed=resealed, has_key_file=key_file.refresh())
+    return Shredded(keys=len(keys), rows=rows, resealed=resealed, has_key_file=has_key_file)
 
 
 def _gather(column: Column, tenant: Tenant) -> int:

@@ -31,6 +31,7 @@ def back_up(path: Path, passphrase: str) -> Counter[str]:
         raise InvalidInput("A backup needs a passphrase.")
     if path.exists():
         raise Conflict(f"{path} is there already.")
+    key_file.update()  # fails early, and the rows of the snapshot know that their keys are kept
     draft = path.with_name(f"{path.name}.part")
     try:
         draft.unlink(missing_ok=True)
@@ -40,7 +41,7 @@ def back_up(path: Path, passphrase: str) -> Counter[str]:
             writer.close()
             file.flush()
             os.fsync(file.fileno())
-        # First the keys: a backup without them would be worth little.
+        # Once more for keys made meanwhile, and before the backup appears: without them it would be worth little.
         key_file.update()
         draft.rename(path)
     except OSError as error:

@@ -2,13 +2,15 @@
 
 A backup holds values sealed under data keys, and no data key: those stand here, wrapped by a master key as in the
 database. There is one such file, always today's: shredding a tenant takes its keys out of it, and so makes its secrets
-in every backup unreadable; rotating the master key wraps the keys in it anew.
+in every backup unreadable; rotating the master key wraps the keys in it anew. `DataKey.kept_at` remembers which keys
+it has: where they are not found, another file is being looked at, and nobody may go on as if it were the right one.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from external_apis.crypto import Sealed
 from external_apis.errors import InvalidInput
@@ -55,10 +58,21 @@ def read(path: Path | None = None) -> dict[str, KeptKey]:
 
 
 def refresh(rewrapped: Callable[[str, Sealed], Sealed] | None = None) -> bool:
-    """`update` a file that is there; tell whether there is one: without a backup made here there need not be."""
-    if is_there := _path().exists():
-        update(rewrapped)
-    return is_there
+    """`update` the file; False where there is none and no backup was ever made.
+
+    Raises `InvalidInput` where the file lacks keys that it once had, because it is missing or another one.
+    """
+    needed = set(DataKey.objects.exclude(kept_at=None).values_list("pk", flat=True))
+    if not needed and not (settings.BACKUP_KEYS_FILE and _path().is_file()):
+        return False
+    if missing := needed - set(read()):
+        raise InvalidInput(
+            f"BACKUP_KEYS_FILE {_path()} lacks {len(missing)} data keys of backups that were made: it is missing or "
+            "not the newest. Set BACKUP_KEYS_FILE to the newest copy and repeat this; where every copy is lost, "
+            "`manage.py backup` makes the file anew first."
+        )
+    update(rewrapped)
+    return True
 
 
 def update(rewrapped: Callable[[str, Sealed], Sealed] | None = None) -> int:
@@ -74,7 +88,9 @@ def update(rewrapped: Callable[[str, Sealed], Sealed] | None = None) -> int:
             kept = _merged(read(path), rewrapped)
             _write(path, kept)
     except OSError as error:
-        raise InvalidInput(f"BACKUP_KEYS_FILE {path} cannot be written: {error.strerror}.") from None
+        hint = " Mount its folder, not the file alone." if error.errno == errno.EBUSY else ""
+        raise InvalidInput(f"BACKUP_KEYS_FILE {path} cannot be written: {error.strerror}.{hint}") from None
+    DataKey.objects.filter(pk__in=kept, kept_at=None).update(kept_at=timezone.now())
     return sum(key.wrapped is not None for key in kept.values())
 
 
@@ -92,10 +108,13 @@ def _merged(kept: Mapping[str, KeptKey], rewrapped: Callable[[str, Sealed], Seal
 
 
 def _path() -> Path:
-    path = getattr(settings, "BACKUP_KEYS_FILE", "")
-    if not path:
+    """The file itself: replacing a symbolic link would leave the keys where they are."""
+    if not settings.BACKUP_KEYS_FILE:
         raise InvalidInput("Set BACKUP_KEYS_FILE to the path of the file that keeps the data keys of all backups.")
-    return Path(path)
+    try:
+        return Path(settings.BACKUP_KEYS_FILE).resolve()
+    except (OSError, RuntimeError):  # links in a circle; a RuntimeError until Python 3.12
+        raise InvalidInput(f"BACKUP_KEYS_FILE {settings.BACKUP_KEYS_FILE} leads nowhere.") from None
 
 
 def _from_json(entry: Mapping[str, Any]) -> KeptKey:
@@ -113,11 +132,14 @@ def _write(path: Path, keys: Mapping[str, KeptKey]) -> None:
     }
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump({"format": _FORMAT, "version": _VERSION, "keys": entries}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"format": _FORMAT, "version": _VERSION, "keys": entries}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from psycopg import sql
 
@@ -204,7 +205,7 @@ def _put_keys(keys: Mapping[str, KeptKey], master_keys: set[str]) -> None:
     """Join the data keys to their rows, and retire master keys that sealed something only when the backup was made."""
     for key_id, key in keys.items():
         if key.wrapped is not None:
-            DataKey.objects.filter(pk=key_id).update(wrapped=key.wrapped)
+            DataKey.objects.filter(pk=key_id).update(wrapped=key.wrapped, kept_at=Coalesce("kept_at", Now()))
         else:
             DataKey.objects.filter(pk=key_id, shredded_at=None).update(shredded_at=timezone.now())
     in_use = master_keys | {Sealed(key.wrapped).key_id for key in keys.values() if key.wrapped is not None}

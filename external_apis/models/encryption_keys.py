@@ -32,7 +32,8 @@ class DataKey(models.Model):
     """The key under which a tenant's secrets (or, without tenant, the global rows' secrets) are sealed.
 
     ``wrapped`` is the key itself, sealed under a master key; None once it was shredded. A replaced key still reads.
-    ``wrapped`` is neither in the history nor in a backup: see docs/vault.md.
+    ``wrapped`` is neither in the history nor in a backup: see docs/vault.md. ``kept_at`` tells since when the key
+    stands in ``BACKUP_KEYS_FILE``, which has to be at hand from then on.
     """
 
     id = models.CharField(primary_key=True, max_length=32, default=partial(new_id, "dk"), editable=False)
@@ -41,8 +42,9 @@ class DataKey(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     replaced_at = models.DateTimeField(null=True, blank=True)
     shredded_at = models.DateTimeField(null=True, blank=True)
+    kept_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    history = History(excluded_fields=["wrapped"])
+    history = History(excluded_fields=["wrapped", "kept_at"])
 
     class Meta:
         constraints = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, TypedDict
 
-from django.db import models
+from django.db import models, transaction
 
 from external_apis.crypto import Sealed, Secrets
 from external_apis.errors import Unreadable, VaultError
@@ -49,11 +49,15 @@ class SecretBearing(models.Model):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(self.__dict__.get("secrets"), Sealed) and "secrets" in self.__dict__:
+        if isinstance(self.__dict__.get("secrets"), Sealed) or "secrets" not in self.__dict__:
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic():
+            secrets_field(type(self)).hold_writing_key(self)
             self.describe_secrets()
             if (update_fields := kwargs.get("update_fields")) is not None:
                 kwargs["update_fields"] = {*update_fields, "secrets", "secret_fingerprints", "secret_hints"}
-        super().save(*args, **kwargs)
+            super().save(*args, **kwargs)
 
     def describe_secrets(self) -> None:
         """Bring fingerprints and hints up to date with the secrets (``bulk_create`` does not call `save`)."""

@@ -205,6 +205,19 @@ def test_the_backups_keys_follow(settings: Any) -> None:
     assert kept.wrapped == wrapped(DataKey.objects.get())
 
 
+@pytest.mark.parametrize("name", ["another.json", ""])
+def test_no_key_is_retired_while_the_backups_keys_are_out_of_reach(settings: Any, tmp_path: Path, name: str) -> None:
+    make(1)
+    key_file.update()
+    good, settings.BACKUP_KEYS_FILE = settings.BACKUP_KEYS_FILE, name and str(tmp_path / name)
+    today(settings)
+    with pytest.raises(CommandError, match="BACKUP_KEYS_FILE"):
+        rotate_keys()
+    assert EncryptionKey.objects.get(pk="a").retired_at is None
+    settings.BACKUP_KEYS_FILE = good
+    assert "Encryption key a is retired" in rotate_keys()
+
+
 # --- killed -------------------------------------------------------------------------------------------------------
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.utils import timezone
 
 from external_apis.backup import key_file
 from external_apis.backup.key_file import KeptKey
@@ -87,6 +90,18 @@ def test_the_tenant_may_store_new_secrets_and_lists_go_on() -> None:
     assert reload(old).secrets["k"] == "entered anew"
 
 
+def test_a_process_that_has_not_noticed_stores_under_a_new_key() -> None:
+    """Another process shredded: this one still holds the tenant's key as the one to write with."""
+    tenant = make_tenant()
+    old = make("old", tenant)
+    DataKey.objects.filter(tenant=tenant).update(wrapped=None, shredded_at=timezone.now())
+    new = make("new", tenant)
+    assert reload(new).secrets["k"] == "the long secret of new"
+    assert reload(new).secret_facts()["k"]["hint"]
+    with pytest.raises(Unreadable):
+        _ = reload(old).secrets
+
+
 def test_the_key_leaves_the_backups_file_and_never_comes_back() -> None:
     tenant = make_tenant()
     make("own", tenant)
@@ -104,16 +119,62 @@ def test_the_key_leaves_the_backups_file_and_never_comes_back() -> None:
     assert sum(kept.wrapped is not None for kept in key_file.read().values()) == 1
 
 
-def test_it_is_repeated_after_the_file_could_not_be_written(settings: Any, tmp_path: Path) -> None:
+def test_nothing_is_destroyed_when_the_file_cannot_be_written(settings: Any, tmp_path: Path) -> None:
     tenant = make_tenant()
-    make("own", tenant)
+    row = make("own", tenant)
     key_file.update()
     good, settings.BACKUP_KEYS_FILE = settings.BACKUP_KEYS_FILE, str(tmp_path)
     with pytest.raises(InvalidInput, match="cannot be read"):
         shred(tenant)
+    assert reload(row).secrets["k"]
     settings.BACKUP_KEYS_FILE = good
-    assert shred(tenant).keys == 0
+    assert shred(tenant).keys == 1
     assert all(kept.wrapped is None for kept in key_file.read().values())
+
+
+def test_a_file_that_cannot_be_replaced_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file mounted by itself into a container answers."""
+    tenant = make_tenant("acme")
+    row = make("own", tenant)
+    key_file.update()
+    before = key_file._path().read_bytes()
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(CommandError, match="Mount its folder"):
+        run("acme", "--yes-really", "acme")
+    assert reload(row).secrets["k"]
+    assert key_file._path().read_bytes() == before
+    assert not list(key_file._path().parent.glob("*.new"))
+
+
+def test_a_link_leads_to_the_file_that_is_emptied(settings: Any, tmp_path: Path) -> None:
+    tenant = make_tenant()
+    make("own", tenant)
+    key_file.update()
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.json"
+    link.symlink_to(settings.BACKUP_KEYS_FILE)
+    settings.BACKUP_KEYS_FILE, real = str(link), settings.BACKUP_KEYS_FILE
+    shred(tenant)
+    assert link.is_symlink()
+    assert all(kept.wrapped is None for kept in key_file.read(Path(real)).values())
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(InvalidInput):
+        key_file.update()
+
+
+@pytest.mark.parametrize("name", ["another.json", ""])
+def test_the_file_that_backups_were_made_with_has_to_be_there(settings: Any, tmp_path: Path, name: str) -> None:
+    row = make("own", make_tenant("acme"))
+    key_file.update()
+    settings.BACKUP_KEYS_FILE = name and str(tmp_path / name)
+    with pytest.raises(CommandError, match="BACKUP_KEYS_FILE"):
+        run("acme", "--yes-really", "acme")
+    assert reload(row).secrets["k"]
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "x", "version": 1, "keys": {}}', "\0"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from external_apis import request_context
@@ -45,9 +44,7 @@ class Command(BaseCommand):
                 "open them until the master key of that time is destroyed."
             )
         if not done.has_key_file:
-            self.stdout.write(
-                f"There is no {settings.BACKUP_KEYS_FILE}: if backups were made elsewhere, run this there too."
-            )
+            self.stdout.write("There is no BACKUP_KEYS_FILE: if backups were made elsewhere, run this there too.")
         self.stdout.write(
             "Copies that this command cannot reach (dumps of the database, its log archive, older copies of "
             "BACKUP_KEYS_FILE) hold the keys under the master key: rotate and destroy that one too (docs/vault.md)."
