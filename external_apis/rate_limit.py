@@ -258,7 +258,7 @@ def _run(name: str, scope_key: str, argument: bytes | float) -> int:
     """Run a script by its digest: redis-py's own object for a script takes as long again as the round trip."""
     digest, text = _SCRIPTS[name]
     key = f"{valkey.PREFIX}slots:{scope_key}"
-    execute: Any = valkey.client().execute_command
+    execute: Any = valkey.quick_client().execute_command
     try:
         return int(execute("EVALSHA", digest, 1, key, argument))
     except redis.exceptions.NoScriptError:

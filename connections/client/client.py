@@ -219,17 +219,19 @@ class ApiClient(Verbs):
 
     def _attempt(self, request: Outgoing, call: Call) -> Answer:
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""
-        until = min(self._clock.monotonic() + call.timeout, call.deadline)
-        hop, is_at_home = request, True
+        hop, is_at_home, left = request, True, call.timeout
         secrets = self.target.secrets()
         for call.hops in range(MAX_REDIRECTS + 1):
             # Credentials belong to the provider's origin. Whoever sends us abroad and back gets no signed request.
             is_at_home = is_at_home and hop.origin == self._origin
             if is_at_home:
-                until += self._wait_for_slot(call)
+                self._wait_for_slot(call)
             signed = self._sign(hop, call, is_signed=is_at_home)
             secrets |= added_by_signing(hop, signed)
-            answer = self._send(hop, signed, call, min(until, call.deadline))
+            # Neither the waits for slots nor Valkey's answers to them count for the time-out.
+            started = self._clock.monotonic()
+            answer = self._send(hop, signed, call, min(started + left, call.deadline))
+            left -= self._clock.monotonic() - started
             verdict = self._outcomes.judge(answer)
             if is_at_home:
                 self._heed_pace(answer, verdict)
@@ -287,9 +289,8 @@ class ApiClient(Verbs):
         self._tell("answer", call, seconds=self._clock.monotonic() - started, status=answer.status)
         return answer
 
-    def _wait_for_slot(self, call: Call) -> float:
-        """Wait until the provider's limits have room and return for how long; raises `RateLimited`."""
-        waited = 0.0
+    def _wait_for_slot(self, call: Call) -> None:
+        """Wait until the provider's limits have room; raises `RateLimited`."""
         until = min(self._clock.monotonic() + call.timeout, call.deadline)
         while wait := self._lane.take(
             call.cost,
@@ -302,8 +303,6 @@ class ApiClient(Verbs):
                 raise RateLimited(message, retry_after_seconds=wait, details={"request_id": call.request_id})
             self._tell("wait", call, seconds=wait, reason="rate_limit")
             self._clock.sleep(wait)
-            waited += wait
-        return waited
 
     def _heed_pace(self, answer: Answer, verdict: Verdict) -> None:
         """Slow every process down when the provider's headers say that it wants no call for a while."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from fnmatch import translate
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ __all__ = ["Lane"]
 
 logger = logging.getLogger(__name__)
 
-_ASK_AGAIN_SECONDS = 2.0
+_ASK_AGAIN_SECONDS = 3.0
 _PAUSE_SEEN_SECONDS = 0.5
 _MOST_PAUSES = 10_000
 
@@ -72,7 +73,8 @@ class _Slots:
 
     def __init__(self) -> None:
         self._local = LocalLimiter()
-        self._away_until = 0.0
+        self._away_until = 0.0  # 0 while Valkey is there
+        self._looking = threading.Lock()
         self._pauses: dict[str, tuple[float, float]] = {}  # scope to when it was looked up, and when it ends
 
     def take(self, windows: Windows, turn: Turn, cost: int) -> float:
@@ -80,9 +82,12 @@ class _Slots:
             return self._pause_left(windows.scope_key) if turn.heeds_pause else 0.0
         if self._is_there():
             try:
-                return take_slot(windows, turn, cost)
+                wait = take_slot(windows, turn, cost)
             except ServiceUnavailable:
                 self._note_absence()
+            else:
+                self._away_until = 0.0
+                return wait
         _, ends = self._pauses.get(windows.scope_key, (0.0, 0.0))
         if turn.heeds_pause and (left := ends - monotonic()) > 0:
             return left
@@ -94,6 +99,7 @@ class _Slots:
         if self._is_there():
             try:
                 slow_down(scope_key, seconds)
+                self._away_until = 0.0
             except ServiceUnavailable:
                 self._note_absence()
 
@@ -103,6 +109,7 @@ class _Slots:
         if now - seen_at >= _PAUSE_SEEN_SECONDS and self._is_there():
             try:
                 self._remember_pause(scope_key, pause_seconds(scope_key))
+                self._away_until = 0.0
             except ServiceUnavailable:
                 self._note_absence()
             _, ends = self._pauses.get(scope_key, (0.0, ends))
@@ -116,12 +123,24 @@ class _Slots:
         self._pauses[scope_key] = (now, max(ends, now + seconds if seconds else 0.0))
 
     def _is_there(self) -> bool:
-        return monotonic() >= self._away_until
+        """Tell whether to ask Valkey; once it has been away for a while, one caller looks for all whether it is back.
+
+        A hanging Valkey would otherwise cost every call its time-out.
+        """
+        if not self._away_until:
+            return True
+        with self._looking:
+            now = monotonic()
+            if now < self._away_until:
+                return False
+            self._away_until = now + _ASK_AGAIN_SECONDS
+            return True
 
     def _note_absence(self) -> None:
-        # Not every call is to wait for Valkey's time-out; once in a while one looks whether it is back.
+        is_news = not self._away_until
         self._away_until = monotonic() + _ASK_AGAIN_SECONDS
-        logger.warning("Valkey is away; this process applies a 1/%d of each rate limit.", LocalLimiter.SHARE)
+        if is_news:
+            logger.warning("Valkey is away; this process applies a 1/%d of each rate limit.", LocalLimiter.SHARE)
 
 
 _slots = _Slots()

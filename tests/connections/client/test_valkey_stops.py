@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from typing import Any
@@ -59,3 +60,42 @@ def test_calls_go_on_at_a_share_of_the_limit(
     assert share / 2 < len(after) <= 1.5 * share + len(threads)
     assert "Valkey is away" in caplog.text
     assert "hunter22" not in caplog.text
+
+
+@pytest.mark.usefixtures("allow_loopback")
+@pytest.mark.parametrize("limits", [{"rate_limit": {"requests_per_second": 1000}}, {}])
+def test_a_valkey_that_hangs_fails_no_call_and_delays_only_the_first(
+    sandbox: Sandbox, settings: Any, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
+) -> None:
+    port = free_port()
+    settings.REDIS_URL = f"redis://:hunter22@127.0.0.1:{port}/0"
+    monkeypatch.setattr(slots, "_slots", slots._Slots())
+    monkeypatch.setattr(slots, "_PAUSE_SEEN_SECONDS", 0.0)
+    config = {"base_url": sandbox.url, "auth_type": "none", "retry_config": {"max_retries": 0}, **limits}
+    client = ApiClient(make_target(config, {}))
+    took: list[float] = []
+    wrong: list[Exception] = []
+
+    def call() -> None:
+        started = time.monotonic()
+        try:
+            client.get("/balance", timeout_ms=400)  # less than Valkey's time-out
+        except Exception as error:
+            wrong.append(error)
+        took.append(time.monotonic() - started)
+
+    with server(port) as process:
+        call()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            call()
+            threads = [threading.Thread(target=call) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            process.send_signal(signal.SIGCONT)
+    assert not wrong
+    assert 0.4 < took[1] < 1.5
+    assert max(took[2:]) < 0.35
