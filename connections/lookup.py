@@ -6,6 +6,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Q, QuerySet
 
 from connections.models import ExternalApiConnection
+from connections.versions import versioned
 from external_apis.data_keys import data_keys
 from external_apis.errors import Conflict, NotFound
 from external_apis.ids import can_name
@@ -64,6 +65,8 @@ def find_by_reference(
     of them; with any of the arguments it is held to what a slug could find with the same ones, so that a foreign
     tenant's id is as missing as one that never was. At most two queries. Raises `NotFound`, and `Conflict` where a
     bare provider slug has several connections.
+
+    The row brings the `versions` along of what it was made of.
     """
     bounds = {"environment": environment, "tenant": tenant, "partner": partner, "user": user}
     given = {name: value for name, value in bounds.items() if value is not None}
@@ -71,7 +74,7 @@ def find_by_reference(
         raise _missing(reference)
     mine = _mine("tenant_id", tenant) & _mine("partner_id", partner) & _mine("user_id", user)
     if reference.startswith("conn_") and "/" not in reference:
-        rows = live()
+        rows = versioned(live())
         if given:
             rows = rows.filter(mine)
         if environment is not None:
@@ -79,7 +82,7 @@ def find_by_reference(
         return _only(rows, reference)
     provider_slug, slash, connection_slug = reference.partition("/")
     api = resolve(provider_slug, environment, tenant, partner)
-    rows = live().filter(mine, external_api=api).select_related("credential", "tenant")
+    rows = versioned(live().filter(mine, external_api=api).select_related("credential", "tenant"))
     is_cold = data_keys().is_empty()
     if is_cold:
         rows = _with_data_keys(rows)

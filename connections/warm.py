@@ -1,11 +1,14 @@
 """Opened connections that this process keeps, so that `get_api_client` asks the database once and not for every call.
 
-Only what `changes.Watch` vouches for is used: a change or a revocation is seen within a second, and when Valkey is away
-the database is asked each time. What is kept is bounded in number and in age.
+Only what `changes.Watch` vouches for is used, and when Valkey is away the database is asked each time. News may be
+lost or never sent, as with `QuerySet.update` or SQL: so the watch's thread compares what is kept with the rows' versions in
+the database twice a second, off the callers' path. Either way a change or a revocation is seen within a second. A new
+row that changes what a reference means, and that nobody announced, is seen within `_AGE_SECONDS`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Collection
@@ -13,15 +16,19 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple
 
-from connections import lookup
+from django.db import connection
+
+from connections import lookup, versions
 from connections.client import ApiClient, Target
 from connections.opening import DecryptedConnection, check_usable, open_connection, target_of
 from external_apis import changes
 
 __all__ = ["open_client"]
 
+logger = logging.getLogger(__name__)
+
 _MOST = 1_000
-_AGE_SECONDS, _IDLE_SECONDS = 300.0, 60.0
+_AGE_SECONDS, _IDLE_SECONDS, _COMPARE_SECONDS = 5.0, 60.0, 0.4
 
 
 class _Key(NamedTuple):
@@ -39,6 +46,7 @@ class _Kept:
     connection: DecryptedConnection
     target: Target
     names: frozenset[str]
+    versions: str
     until: float
 
 
@@ -47,7 +55,7 @@ class _Shelf:
         self._lock = threading.Lock()
         self._kept: dict[_Key, _Kept] = {}
         self.watch = changes.Watch(self.forget, self._is_used)
-        self._used_at = 0.0
+        self._used_at = self._compared_at = 0.0
 
     def find(self, key: _Key) -> _Kept | None:
         self._used_at = monotonic()
@@ -71,12 +79,33 @@ class _Shelf:
                 self._kept = {key: kept for key, kept in self._kept.items() if kept.names.isdisjoint(names)}
 
     def _is_used(self) -> bool:
-        """Let go of what is old; tell whether it is worth while to listen for news."""
+        """Let go of what is old or changed; tell whether it is worth while to listen for news."""
         now = monotonic()
+        if now - self._compared_at >= _COMPARE_SECONDS:
+            self._compare()
+            self._compared_at = now
         with self._lock:
             if any(kept.until <= now for kept in self._kept.values()):
                 self._kept = {key: kept for key, kept in self._kept.items() if kept.until > now}
         return bool(self._kept) or now - self._used_at < _IDLE_SECONDS
+
+    def _compare(self) -> None:
+        """Let go of what the database has in another version, and of everything when it does not answer."""
+        with self._lock:
+            before = dict(self._kept)
+        if not before:
+            return
+        try:
+            today = versions.current({kept.connection.id for kept in before.values()})
+        except Exception as error:  # whatever it is: what cannot be compared may not be used
+            logger.warning("kept connections cannot be compared with the database (%s)", type(error).__name__)
+            today = {}
+        finally:
+            connection.close()
+        with self._lock:
+            for key, kept in before.items():
+                if self._kept.get(key) is kept and today.get(kept.connection.id) != kept.versions:
+                    del self._kept[key]
 
 
 _shelf = _Shelf()
@@ -96,8 +125,9 @@ def open_client(
     if kept is None:
         # Listening comes before reading: news of what is read in between is not missed.
         is_listening, news_count = _shelf.watch.start(), _shelf.watch.news_count
-        connection = _load(key)
-        kept = _Kept(connection, target_of(connection), _names(key, connection), monotonic() + _AGE_SECONDS)
+        opened = _load(key)
+        until = monotonic() + _AGE_SECONDS
+        kept = _Kept(opened, target_of(opened), _names(key, opened), versions.take(opened.row), until)
         if is_listening:
             _shelf.keep(key, kept, news_count)
     else:
@@ -112,9 +142,9 @@ def _load(key: _Key) -> DecryptedConnection:
     )
 
 
-def _names(key: _Key, connection: DecryptedConnection) -> frozenset[str]:
+def _names(key: _Key, opened: DecryptedConnection) -> frozenset[str]:
     """Whose change may change what the key means or what it opens to; a new provider is announced by its slug."""
-    row = connection.row
+    row = opened.row
     owners = (row.tenant_id, row.partner_id, key.tenant, key.partner, key.user)
     slug = key.reference.partition("/")[0]
     return frozenset((row.pk, row.external_api_id, row.external_api.slug, slug, *filter(None, owners)))

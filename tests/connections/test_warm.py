@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from connections import warm
+from connections import versions, warm
 from connections.models import ConnectionStatus, ExternalApiConnection
 from connections.services import delete_connection, get_api_client, update_connection
-from external_apis import valkey
+from external_apis import changes, valkey
 from external_apis.data_keys import data_keys
 from external_apis.errors import (
     Conflict,
@@ -157,6 +157,64 @@ def test_nothing_kept_is_used_when_valkey_falls_silent(stored: ExternalApiConnec
     while count_queries("stripe/default") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert count_queries("stripe/default") == 0
+
+
+def warmed() -> None:
+    """Use the connection until it is kept, and has been compared with the database once."""
+    token()
+    time.sleep(2 * warm._COMPARE_SECONDS)
+    assert count_warm_queries("stripe/default") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("UPDATE connections_externalapiconnection SET status = 'revoked'", ConnectionRevoked),
+        ("UPDATE connections_externalapiconnection SET deleted_at = now()", NotFound),
+        ("UPDATE external_apis_externalapi SET status = 'inactive'", NotFound),
+        ("UPDATE external_apis_tenant SET is_active = false", (NotFound, ConnectionInactive)),
+        ("UPDATE connections_externalapicredential SET expires_at = now() - interval '1 hour'", ConnectionExpired),
+    ],
+)
+def test_what_nobody_announced_is_seen_within_a_second(transactional_db: None, change: str, error: Any) -> None:
+    """As by `QuerySet.update`, by SQL, and by a process that was killed before it could tell, or could not."""
+    warm._start_afresh()
+    tenant = make_tenant()
+    make_connection(make_provider(slug="stripe", tenant=tenant), tenant=tenant, slug="default")
+    get_api_client("stripe/default", tenant=tenant.pk)
+    time.sleep(2 * warm._COMPARE_SECONDS)
+    with connection.cursor() as cursor:
+        cursor.execute(change)
+    time.sleep(1)
+    with pytest.raises(error):
+        get_api_client("stripe/default", tenant=tenant.pk)
+
+
+def test_a_change_is_seen_although_valkey_takes_no_writes(
+    stored: ExternalApiConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed()
+    monkeypatch.setattr(changes, "_watches", [])  # as in any other process
+    valkey.client().config_set("min-replicas-to-write", 1)
+    try:
+        update_connection(stored, {"status": "revoked"})
+        time.sleep(1)
+        with pytest.raises(ConnectionRevoked):
+            get_api_client("stripe/default")
+    finally:
+        valkey.client().config_set("min-replicas-to-write", 0)
+
+
+def test_nothing_is_kept_when_the_database_cannot_be_compared_with(
+    stored: ExternalApiConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("away")
+
+    warmed()
+    monkeypatch.setattr(versions, "current", fail)
+    time.sleep(1)
+    assert warm._shelf._kept == {}
 
 
 def test_a_forked_child_keeps_nothing_of_its_parent(stored: ExternalApiConnection) -> None:
