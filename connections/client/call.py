@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from external_apis.transport import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
+    from connections.client.graphql import Reader
     from connections.client.scheme import Scheme
     from external_apis.errors import CallError
 
@@ -25,6 +26,7 @@ class Call:
     is_batch: bool = False
     is_streamed: bool = False
     max_body_bytes: int = MAX_BODY_BYTES
+    reader: Reader | None = None
     attempt: int = 0
     sent: int = 0
     hops: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import connections as databases
 
@@ -26,14 +26,15 @@ from connections.client.pace import read_pause
 from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_request
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
-from connections.client.verbs import Verbs
-from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamUnauthorized
+from connections.client.verbs import Priority, Verbs
+from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamError, UpstreamUnauthorized
 from external_apis.ids import new_id
 from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
 
 if TYPE_CHECKING:
     import requests
 
+    from connections.client.graphql import Reader
     from connections.client.outcomes import Verdict
     from connections.client.target import Target
     from external_apis.transport import Transport
@@ -43,8 +44,6 @@ __all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
 _LONGEST_MS = 86_400_000
-
-Priority = Literal["interactive", "batch"]
 
 
 class ApiClient(Verbs):
@@ -154,6 +153,7 @@ class ApiClient(Verbs):
         priority: Priority,
         is_streamed: bool = False,
         max_body_bytes: int | None = None,
+        reader: Reader | None = None,
     ) -> requests.Response:
         timeout_ms = self._timeout_ms if timeout_ms is None else _checked_ms("timeout_ms", timeout_ms)
         if deadline_ms is None:
@@ -170,7 +170,7 @@ class ApiClient(Verbs):
         started = self._clock.monotonic()
         cost = self._lane.weigh(request.method, request.target)
         call = Call(request_id, timeout_ms / 1000, started + deadline_ms / 1000, cost, is_batch=priority == "batch")
-        call.is_streamed = is_streamed
+        call.is_streamed, call.reader = is_streamed, reader
         call.max_body_bytes = max_body_bytes or (MAX_STREAM_BYTES if is_streamed else MAX_BODY_BYTES)
         answer = self._count(request, call)
         return build_response(request, answer, self._clock.monotonic() - started)
@@ -196,7 +196,7 @@ class ApiClient(Verbs):
         while True:
             call.attempt += 1
             try:
-                return self._attempt(request, call)
+                return self._read(request, call)
             except CallError as error:
                 call.complete(error)
                 self._tell("failure", call, reason=error.code, status=getattr(error, "upstream_status", None))
@@ -216,6 +216,19 @@ class ApiClient(Verbs):
                 call.has_waited_out = getattr(error, "retry_after_seconds", None) is not None
             self._tell("wait", call, seconds=wait, reason=reason)
             self._clock.sleep(wait)
+
+    def _read(self, request: Outgoing, call: Call) -> Answer:
+        """Make an attempt and have its answer judged by what the call is about, where that is more than a status."""
+        if call.reader is None:
+            return self._attempt(request, call)
+        try:
+            answer = self._attempt(request, call)
+        except UpstreamError as error:
+            if error.is_transient or error.wants_refresh:
+                raise
+            raise call.reader.explain(error) from None
+        call.reader.read(answer.body)
+        return answer
 
     def _attempt(self, request: Outgoing, call: Call) -> Answer:
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connections.client.json_paths import look_up
-from external_apis.errors import BadAnswer, GraphqlError
+from external_apis.errors import BadAnswer, CallError, GraphqlError, UpstreamError
 
-if TYPE_CHECKING:
-    import requests
-
-__all__ = ["Cost", "build_body", "read_cost", "read_data", "read_refusal"]
+__all__ = ["Cost", "Reader", "build_body"]
 
 _REFUSALS = frozenset(("RATE_LIMITED", "RATE_LIMIT_EXCEEDED", "THROTTLED"))
 _SHOWN_ERRORS, _SHOWN_CHARACTERS = 3, 200
@@ -38,35 +36,40 @@ def build_body(query: str, variables: Mapping[str, Any] | None, operation_name: 
     return body
 
 
-def read_data(response: requests.Response, secrets: Iterable[str], *, now: float) -> Any:
-    """Return ``data``; raises `GraphqlError` for ``errors``, and `BadAnswer` for what is no GraphQL answer."""
-    try:
-        body = response.json()
-    except (ValueError, RecursionError):
-        raise BadAnswer("The GraphQL answer is not JSON.", may_have_happened=True) from None
-    if not isinstance(body, dict) or not ("data" in body or body.get("errors")):
-        raise BadAnswer("The GraphQL answer holds neither data nor errors.", may_have_happened=True)
-    if body.get("errors"):
-        raise _build_error(body, secrets, now)
-    return body["data"]
+class Reader:
+    """Reads the answers of one operation; the ``data`` of the one that holds no errors stays here.
 
-
-def read_refusal(body: Any, secrets: Iterable[str], *, now: float) -> GraphqlError | None:
-    """Return the error for the body of an answer with an error status, None where it is no GraphQL one."""
-    errors = body.get("errors") if isinstance(body, dict) else None
-    is_graphql = isinstance(errors, list) and errors and all(isinstance(error, dict) for error in errors)
-    return _build_error(body, secrets, now) if is_graphql else None
-
-
-def read_cost(response: requests.Response, *, now: float) -> Cost | None:
-    """Read what the provider says of its budget, None where it says nothing.
-
-    Known are Shopify's ``extensions.cost`` and the ``rateLimit`` field that GitHub's queries may ask for.
+    ``slow_down`` is told the seconds until the provider's budget has grown. Known are Shopify's ``extensions.cost`` and
+    the ``rateLimit`` field that GitHub's queries may ask for.
     """
-    try:
-        return _find_cost(response.json(), now)
-    except (ValueError, RecursionError):
-        return None
+
+    def __init__(self, secrets: Iterable[str], now: Callable[[], float], slow_down: Callable[[float], None]) -> None:
+        self._secrets, self._now, self._slow_down = frozenset(secrets), now, slow_down
+        self.data: Any = None
+
+    def read(self, answer: bytes) -> None:
+        """Raise `GraphqlError` for ``errors`` in an answer, and `BadAnswer` for what is no GraphQL answer."""
+        try:
+            body = json.loads(answer)
+        except (ValueError, RecursionError):
+            raise BadAnswer("The GraphQL answer is not JSON.", may_have_happened=True) from None
+        if (cost := _find_cost(body, self._now())) is not None and cost.wait_seconds:
+            self._slow_down(cost.wait_seconds)
+        if not isinstance(body, dict) or not ("data" in body or body.get("errors")):
+            raise BadAnswer("The GraphQL answer holds neither data nor errors.", may_have_happened=True)
+        if body.get("errors"):
+            raise _build_error(body, self._secrets, self._now())
+        self.data = body["data"]
+
+    def explain(self, error: UpstreamError) -> CallError:
+        """Return what an answer with an error status says in GraphQL, or the error itself where it says nothing so."""
+        try:
+            body = json.loads(error.body)
+        except (ValueError, RecursionError):
+            return error
+        errors = body.get("errors") if isinstance(body, dict) else None
+        is_graphql = isinstance(errors, list) and errors and all(isinstance(item, dict) for item in errors)
+        return _build_error(body, self._secrets, self._now()) if is_graphql else error
 
 
 def _find_cost(body: Any, now: float) -> Cost | None:
@@ -89,7 +92,8 @@ def _find_cost(body: Any, now: float) -> Cost | None:
 def _build_error(body: Mapping[str, Any], secrets: Iterable[str], now: float) -> GraphqlError:
     given = body["errors"] if isinstance(body["errors"], list) else [body["errors"]]
     errors = [error if isinstance(error, dict) else {"message": str(error)} for error in given]
-    is_refusal = any(_kind(error) in _REFUSALS for error in errors)
+    # An operation that was refused for its cost was not begun; one that gave anything was, whatever it ran into then.
+    is_refusal = _is_empty(body.get("data")) and all(_kind(error) in _REFUSALS for error in errors)
     cost = _find_cost(body, now)
     error = GraphqlError(
         f"The GraphQL answer holds errors: {'; '.join(_describe(error, secrets) for error in errors[:_SHOWN_ERRORS])}",
@@ -97,10 +101,13 @@ def _build_error(body: Mapping[str, Any], secrets: Iterable[str], now: float) ->
         data=body.get("data"),
         retry_after_seconds=(cost.wait_seconds if cost else _DEFAULT_WAIT_SECONDS) if is_refusal else None,
     )
-    # An operation that was refused for its cost was not begun.
     error.is_transient, error.may_have_happened = is_refusal, not is_refusal
     error.details["may_have_happened"] = error.may_have_happened
     return error
+
+
+def _is_empty(data: Any) -> bool:
+    return data is None or (isinstance(data, dict) and all(value is None for value in data.values()))
 
 
 def _kind(error: Mapping[str, Any]) -> Any:

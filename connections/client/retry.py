@@ -9,11 +9,12 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from external_apis.errors import CallError, CallTimeout, ConnectFailed, UpstreamError, UpstreamRateLimited
+from external_apis.errors import CallError, CallTimeout, ConnectFailed, GraphqlError, UpstreamError, UpstreamRateLimited
 
 if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
@@ -76,7 +77,7 @@ class RetryPolicy:
             return None
         if not (is_repeatable or _was_not_taken(error)):
             return None
-        if isinstance(error, UpstreamError) and error.retry_after_seconds is not None:
+        if isinstance(error, (UpstreamError, GraphqlError)) and error.retry_after_seconds is not None:
             return error.retry_after_seconds
         return min(self.backoff_ms * 2.0 ** (attempt - 1) + self.jitter_ms * chance, self.cap_ms) / 1000
 
@@ -92,7 +93,9 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        moment = parsedate_to_datetime(text)
+        # The oldest of HTTP's three formats names no zone; all of them are in UTC (RFC 9110 5.6.7).
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
     except (ValueError, OverflowError, TypeError):
         return None
 
@@ -102,4 +105,4 @@ def _was_not_taken(error: CallError) -> bool:
         return False
     if isinstance(error, UpstreamError):
         return isinstance(error, UpstreamRateLimited) or error.upstream_status == 503
-    return isinstance(error, (CallTimeout, ConnectFailed))
+    return isinstance(error, (CallTimeout, ConnectFailed, GraphqlError))

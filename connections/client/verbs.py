@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from connections.client import graphql, pagination
-from external_apis.errors import GraphqlError, UpstreamClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import requests
 
-    from connections.client.retry import Clock, RetryPolicy
+    from connections.client.composer import Composer
+    from connections.client.outgoing import Outgoing
+    from connections.client.retry import Clock
     from connections.client.slots import Lane
     from connections.client.target import Target
 
-__all__ = ["Verbs"]
+__all__ = ["Priority", "Verbs"]
 
-_DEADLINE_MS = 120_000
+Priority = Literal["interactive", "batch"]
 
 
 class Verbs:
@@ -28,13 +27,16 @@ class Verbs:
 
     target: Target
     _clock: Clock
-    _policy: RetryPolicy
+    _composer: Composer
     _lane: Lane
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
         raise NotImplementedError
 
     def follow(self, *args: Any, **options: Any) -> requests.Response:
+        raise NotImplementedError
+
+    def _perform(self, request: Outgoing, *args: Any, **options: Any) -> requests.Response:
         raise NotImplementedError
 
     def get(self, path: str, params: Any = None, **options: Any) -> requests.Response:
@@ -84,40 +86,21 @@ class Verbs:
         *,
         operation_name: str | None = None,
         path: str | None = None,
-        deadline_ms: int = _DEADLINE_MS,
-        **options: Any,
+        params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        deadline_ms: int | None = None,
+        priority: Priority = "interactive",
+        max_body_bytes: int | None = None,
     ) -> Any:
         """Run one operation and return its ``data``; ``path`` is the provider's ``graphql_path`` unless given.
 
-        Raises `GraphqlError` for ``errors`` in the answer. An operation that was refused for its cost is tried again,
-        like any refusal, once the provider's budget has grown, within the deadline.
+        Raises `GraphqlError` for ``errors`` in the answer. An operation that was refused for its cost, and did nothing,
+        is tried again like any refusal once the provider's budget has grown, as part of the same call.
         """
         body = graphql.build_body(query, variables, operation_name)
         path = path or self.target.config.graphql_path or "/graphql"
-        until = self._clock.monotonic() + deadline_ms / 1000
-        for attempt in count(1):
-            remaining_ms = max(1, int((until - self._clock.monotonic()) * 1000))
-            try:
-                return self._ask(path, body, deadline_ms=remaining_ms, **options)
-            except GraphqlError as error:
-                wait = error.retry_after_seconds
-                if wait is None or attempt >= self._policy.max_attempts or self._clock.monotonic() + wait >= until:
-                    raise
-            self._clock.sleep(wait)
-        raise AssertionError("unreachable")  # count() does not end
-
-    def _ask(self, path: str, body: Mapping[str, Any], **options: Any) -> Any:
-        secrets = self.target.secrets()
-        try:
-            response = self.request("POST", path, json=body, **options)
-        except UpstreamClientError as error:
-            try:
-                refusal = graphql.read_refusal(json.loads(error.body), secrets, now=self._clock.now())
-            except (ValueError, RecursionError):
-                refusal = None
-            if refusal is None:
-                raise
-            raise refusal from None
-        if (cost := graphql.read_cost(response, now=self._clock.now())) is not None and cost.wait_seconds:
-            self._lane.slow_down(cost.wait_seconds)
-        return graphql.read_data(response, secrets, now=self._clock.now())
+        request = self._composer.compose("POST", path, params, None, body, headers)
+        reader = graphql.Reader(self.target.secrets(), self._clock.now, self._lane.slow_down)
+        self._perform(request, timeout_ms, deadline_ms, priority, max_body_bytes=max_body_bytes, reader=reader)
+        return reader.data

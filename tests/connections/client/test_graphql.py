@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connections.client import Clock
+from connections.client import Clock, Event
 from connections.client.graphql import _find_cost as find_cost
 from connections.sandbox import credentials
 from external_apis.errors import BadAnswer, GraphqlError, RateLimited, UpstreamUnauthorized
@@ -82,6 +82,46 @@ def test_what_is_refused_for_its_cost_is_tried_again_when_the_budget_has_grown(
         assert client.graphql(USER, {"id": str(number)})["user"]["id"] == str(number)
 
 
+REFUSED = {"message": "slow down", "extensions": {"code": "RATE_LIMITED"}}
+
+
+@pytest.mark.parametrize(
+    ("data", "errors"),
+    [
+        ({"a": {"id": 1}, "b": None}, [REFUSED]),
+        ({"a": False, "b": None}, [REFUSED]),
+        (None, [REFUSED, {"message": "timed out"}]),
+    ],
+)
+def test_what_may_have_been_done_is_not_asked_for_again(make_client: MakeClient, data: Any, errors: list[Any]) -> None:
+    heads: list[bytes] = []
+    with answers([{"data": data, "errors": errors}], heads) as port, pytest.raises(GraphqlError) as caught:
+        make_client(base_url=f"http://127.0.0.1:{port}").graphql("mutation { a: order { id } b: order { id } }")
+    assert len(heads) == 1
+    assert caught.value.may_have_happened
+    assert not caught.value.is_transient
+    assert caught.value.data == data
+
+
+def test_an_operation_and_its_repetitions_are_one_call(
+    make_client: MakeClient, events: list[Event], fake_time: Any
+) -> None:
+    heads: list[bytes] = []
+    refusal: Any = {"data": {"a": None}, "errors": [REFUSED]}
+    with answers([refusal, refusal, {"data": {"a": 1}}], heads) as port:
+        config: Any = {
+            "base_url": f"http://127.0.0.1:{port}",
+            "retry_config": {"idempotency_header": "Idempotency-Key"},
+        }
+        assert make_client(**config).graphql("mutation { a }") == {"a": 1}
+    keys = {line for head in heads for line in head.split(b"\r\n") if line.startswith(b"Idempotency-Key")}
+    assert (len(heads), len(keys)) == (3, 1)
+    assert [(event.seconds, event.reason) for event in events if event.kind == "wait"] == [(1.0, "GRAPHQL_ERROR")] * 2
+    assert fake_time.slept == [1.0, 1.0]
+    assert [(event.status, event.attempt) for event in events if event.kind == "outcome"] == [(200, 3)]
+    assert len({event.request_id for event in events}) == 1
+
+
 def test_a_budget_that_does_not_grow_in_time_is_an_error(make_client: MakeClient, fake_time: Any) -> None:
     path = "/graphql?key=cost-2&budget=20&restore=0.01"
     first = make_client(graphql_path=path)
@@ -121,6 +161,23 @@ def answer(body: bytes) -> Any:
     def play(client: Any) -> None:
         while True:
             read_head(client)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    return serve(play)
+
+
+def answers(bodies: list[Any], heads: list[bytes]) -> Any:
+    """Give one body after the other, the last one for ever."""
+
+    def play(client: Any) -> None:
+        while True:
+            head = read_head(client)
+            heads.append(head)
+            length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+            received = head.partition(b"\r\n\r\n")[2]
+            while len(received) < length:
+                received += client.recv(65536)
+            body = json.dumps(bodies[min(len(heads), len(bodies)) - 1]).encode()
             client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     return serve(play)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from connections.client import ApiClient
+from connections.client.retry import parse_retry_after
 from external_apis.errors import BadAnswer, CallTimeout, UpstreamClientError, UpstreamServerError
 from tests.connections.client.conftest import FakeTime, MakeClient, make_target
 from tests.sandbox import Sandbox
@@ -116,3 +118,16 @@ def test_without_one_a_time_out_is_final_and_says_that_it_may_have_happened(
     with pytest.raises(BadAnswer) as broken:
         make_client().post(f"/close?key={key}")
     assert broken.value.may_have_happened
+
+
+@pytest.mark.parametrize(
+    "date", ["Sun, 06 Nov 1994 08:49:47 GMT", "Sunday, 06-Nov-94 08:49:47 GMT", "Sun Nov  6 08:49:47 1994"]
+)
+def test_each_of_https_dates_is_in_utc_wherever_we_are(monkeypatch: pytest.MonkeyPatch, date: str) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert parse_retry_after(date, 784_111_777.0) == 10
+    finally:
+        monkeypatch.undo()
+        time.tzset()
