@@ -23,7 +23,7 @@ class _Versions(Func):
 
     output_field = TextField()
 
-    def as_sql(self, compiler: Any, connection: Any, **_options: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, *_more: Any, **_options: Any) -> Any:
         quote = compiler.quote_name_unless_alias
         rows = ", ".join(f"coalesce({quote(column.alias)}.xmin::text, '-')" for column in self.get_source_expressions())
         return f"concat_ws(' ', {rows})", []

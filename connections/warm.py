@@ -1,9 +1,9 @@
 """Opened connections that this process keeps, so that `get_api_client` asks the database once and not for every call.
 
 Only what `changes.Watch` vouches for is used, and when Valkey is away the database is asked each time. News may be
-lost or never sent, as with `QuerySet.update` or SQL: so the watch's thread compares what is kept with the rows' versions in
-the database twice a second, off the callers' path. Either way a change or a revocation is seen within a second. A new
-row that changes what a reference means, and that nobody announced, is seen within `_AGE_SECONDS`.
+lost or never sent, as with `QuerySet.update` or SQL: so the watch's thread compares what is kept with the rows'
+versions in the database twice a second, off the callers' path. Either way a change or a revocation is seen within a
+second. A new row that changes what a reference means, and that nobody announced, is seen within `_AGE_SECONDS`.
 """
 
 from __future__ import annotations

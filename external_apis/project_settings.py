@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.db import DEFAULT_DB_ALIAS, router
 
 from external_apis.crypto import Keyring
 
@@ -26,6 +28,7 @@ _DEFAULTS: dict[str, Any] = {
     "MAX_BODY_BYTES": 2_621_440,
     "REDIS_URL": "",
 }
+_APPS = ("external_apis", "connections")
 _REQUIRED = {
     "ENCRYPTION_KEYS": "Set it to id:base64 of 32 random bytes; several are separated by commas, the first one writes.",
     "REDIS_URL": "Set it to the URL of Valkey or Redis, such as redis://127.0.0.1:6379/0.",
@@ -51,4 +54,23 @@ def check_settings(**_options: Any) -> list[CheckMessage]:
             Keyring.parse(settings.ENCRYPTION_KEYS)
         except ValueError as error:
             found.append(Error(str(error), hint=_REQUIRED["ENCRYPTION_KEYS"], id="external_apis.E003"))
-    return found
+    return found + _check_routers()
+
+
+def _check_routers() -> list[CheckMessage]:
+    """Transactions, locks and raw statements of this product all go to the default database."""
+    astray = {
+        (model._meta.app_label, alias)
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.app_label in _APPS
+        for alias in (router.db_for_read(model), router.db_for_write(model))
+        if alias != DEFAULT_DB_ALIAS
+    }
+    return [
+        Error(
+            f"DATABASE_ROUTERS sends {app} to the database {alias!r}, but it works with {DEFAULT_DB_ALIAS!r} alone.",
+            hint=f"Let the routers answer None or {DEFAULT_DB_ALIAS!r} for the models of {' and '.join(_APPS)}.",
+            id="external_apis.E004",
+        )
+        for app, alias in sorted(astray)
+    ]

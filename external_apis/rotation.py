@@ -41,6 +41,7 @@ __all__ = [
     "rewrapped",
     "rotate",
     "take_census",
+    "unfinished_keys",
 ]
 
 BATCH_SIZE = 1_000
@@ -76,6 +77,7 @@ class Census:
 
     ``rows`` counts by column and key, ``wrapped`` data keys by master key. ``old`` are the keys that today's writers
     no longer use: a master key over rows or other than the writing one over data keys, a replaced data key.
+    ``destroyed`` are the keys of shredded tenants: nothing under them is readable.
     """
 
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -83,6 +85,7 @@ class Census:
     damaged: Counter[str] = field(default_factory=Counter)
     old: frozenset[str] = frozenset()
     masters: frozenset[str] = frozenset()
+    destroyed: frozenset[str] = frozenset()
 
     @property
     def remaining(self) -> int:
@@ -124,7 +127,8 @@ def take_census() -> Census:
         census.wrapped[key_id or "damaged"] += count
     replaced = set(DataKey.objects.exclude(replaced_at=None).filter(shredded_at=None).values_list("pk", flat=True))
     old = masters | replaced | (set(census.wrapped) - {keyring().writing_key_id})
-    return Census(census.rows, census.wrapped, census.damaged, frozenset(old), frozenset(masters))
+    destroyed = frozenset(DataKey.objects.exclude(shredded_at=None).values_list("pk", flat=True))
+    return Census(census.rows, census.wrapped, census.damaged, frozenset(old), frozenset(masters), destroyed)
 
 
 def rewrap_data_keys() -> int:
@@ -152,19 +156,26 @@ def rewrapped(key_id: str, wrapped: Sealed) -> Sealed:
 def replace_data_keys() -> bool:
     """Give every tenant and the global rows a new data key, in one transaction; the old ones go on reading.
 
-    Does nothing, and tells so, while an earlier replacement is unfinished: then those rows come first.
+    Passes over the owners of `unfinished_keys`, whose rows come first; tells whether a key was made.
     """
-    census = take_census()
-    if any(key_id in census.old for _, key_id in census.rows if key_id not in census.masters):
-        return False
+    waiting = {key.tenant_id for key in unfinished_keys()}
     with transaction.atomic():
         hold_writing_key()
-        for old in DataKey.objects.select_for_update().filter(replaced_at=None, shredded_at=None):
+        keys = DataKey.objects.select_for_update().filter(replaced_at=None, shredded_at=None)
+        ready = [key for key in keys if key.tenant_id not in waiting]
+        for old in ready:
             old.replaced_at = timezone.now()
             old.save(update_fields=["replaced_at"])
             key_id, wrapped = wrap_new()
             DataKey.objects.create(pk=key_id, tenant_id=old.tenant_id, wrapped=wrapped)
-    return True
+    return bool(ready)
+
+
+def unfinished_keys() -> list[DataKey]:
+    """Return the replaced data keys, with their tenants, that rows are still sealed under."""
+    in_use = {key_id for _, key_id in take_census().rows}
+    replaced = DataKey.objects.filter(pk__in=in_use, shredded_at=None).exclude(replaced_at=None)
+    return list(replaced.select_related("tenant").order_by("pk"))
 
 
 def reseal(

@@ -51,17 +51,20 @@ def restore(path: Path, passphrase: str, *, accept_lost_keys: bool = False) -> C
     keys that are nowhere to be found count as shredded.
     """
     tables = stored_tables()
+    is_bare = not connection.introspection.table_names()
     _refuse_filled(tables)
     try:
         with path.open("rb") as file:
             content = _check(file, passphrase, {table.name: table for table in tables})
             keys = _find_keys(content, accept_lost_keys=accept_lost_keys)
             call_command("migrate", interactive=False, verbosity=0)
+            # What migrations of other apps put into a database that had no table, as the sites of django.contrib.sites.
+            made = frozenset(non_empty(tables) if is_bare else ())
             file.seek(0)
             with transaction.atomic(durable=True):
                 _lock(tables)  # somebody may have begun to use the database since
-                _refuse_filled(tables)
-                _fill(file, passphrase, tables, content)
+                _refuse_filled(tables, made)
+                _fill(file, passphrase, tables, content, made)
                 _put_keys(keys, content.master_keys)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
@@ -69,8 +72,8 @@ def restore(path: Path, passphrase: str, *, accept_lost_keys: bool = False) -> C
     return content.rows
 
 
-def _refuse_filled(tables: list[Table]) -> None:
-    if filled := non_empty(tables):
+def _refuse_filled(tables: list[Table], made: frozenset[str] = frozenset()) -> None:
+    if filled := [name for name in non_empty(tables) if name not in made]:
         raise Conflict(f"This database is not empty, {filled[0]} holds rows: a backup is restored into an empty one.")
 
 
@@ -163,10 +166,10 @@ def _lock(tables: list[Table]) -> None:
         cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(names))
 
 
-def _fill(file: BinaryIO, passphrase: str, tables: list[Table], content: _Content) -> None:
+def _fill(file: BinaryIO, passphrase: str, tables: list[Table], content: _Content, made: frozenset[str]) -> None:
     with connection.cursor() as cursor:
         for table in tables:
-            if table.is_made_by_migrate:
+            if table.is_made_by_migrate or table.name in made:
                 cursor.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
         with ExitStack() as current:
             for kind, payload in frames.read(Reader(file, passphrase).chunks()):

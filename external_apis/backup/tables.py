@@ -44,7 +44,7 @@ def stored_tables() -> list[Table]:
             [
                 str(field.column)
                 for field in model._meta.local_concrete_fields
-                if field.column not in _LEFT_OUT_COLUMNS.get(name, ())
+                if not field.generated and field.column not in _LEFT_OUT_COLUMNS.get(name, ())
             ],
             frozenset(
                 str(field.column) for field in model._meta.local_concrete_fields if isinstance(field, SecretsField)

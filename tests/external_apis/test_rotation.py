@@ -23,6 +23,7 @@ from external_apis.errors import RetiredKey
 from external_apis.key_registry import register_writing_key, verify_keys
 from external_apis.models import DataKey, EncryptionKey, ExternalApi, Tenant
 from external_apis.rotation import columns, rotate, take_census
+from external_apis.shredding import shred
 from tests.factories import make_connection, make_tenant
 from tests.vault import age, keys, store, stored, wrapped
 
@@ -182,6 +183,29 @@ def test_a_replacement_that_was_broken_off_is_finished_before_another() -> None:
     rotate_keys("--data-keys")
     assert DataKey.objects.count() == 2
     assert take_census().remaining == 0
+
+
+def test_a_damaged_row_keeps_only_its_own_tenant_from_new_data_keys() -> None:
+    (row,) = make(1, make_tenant("acme"))
+    (other,) = make(1, make_tenant("other"))
+    store(row, bytes(stored(row))[:-1] + b"\0")
+    for _ in range(2):
+        before = stored(other).key_id
+        out = io.StringIO()
+        with pytest.raises(CommandError, match="1 values are not under"):
+            call_command("rotate_encryption_keys", "--data-keys", stdout=out, stderr=out)
+        assert stored(other).key_id != before
+        assert "Skipped: rows of acme are" in out.getvalue()
+        assert row.pk in out.getvalue()
+        assert "of other" not in out.getvalue()
+    assert DataKey.objects.filter(tenant__slug="acme").count() == 2
+
+
+def test_rows_under_a_destroyed_key_are_told_apart() -> None:
+    tenant = make_tenant()
+    make(1, tenant)
+    shred(tenant)
+    assert f"{DataKey.objects.get(tenant=tenant).pk}\t1\tdestroyed" in rotate_keys("--check").splitlines()
 
 
 def test_a_process_with_the_retired_key_does_not_rotate_back(settings: Any) -> None:

@@ -15,7 +15,16 @@ from external_apis import request_context
 from external_apis.backup import key_file
 from external_apis.errors import ApiManagerError
 from external_apis.keyring import keyring
-from external_apis.rotation import BATCH_SIZE, Census, Progress, retire_keys, rewrapped, rotate, take_census
+from external_apis.rotation import (
+    BATCH_SIZE,
+    Census,
+    Progress,
+    retire_keys,
+    rewrapped,
+    rotate,
+    take_census,
+    unfinished_keys,
+)
 
 _NAMED_AT_MOST = 10
 
@@ -55,12 +64,17 @@ class Command(BaseCommand):
             if keys:
                 named = ", ".join(sorted(set(keys))[:_NAMED_AT_MOST])
                 self.stderr.write(f"{column}: {len(set(keys))} values do not open and stay as they are: {named}")
+        for key in unfinished_keys() if with_data_keys else ():
+            self.stderr.write(
+                f"Skipped: rows of {key.tenant.slug if key.tenant else 'no tenant'} are still sealed under data key "
+                f"{key.pk}. No new one is made there until they are mended or deleted."
+            )
         self.report(take_census())
 
     def report(self, census: Census) -> None:
         """Write the count of each key; raises `CommandError` when something is not under today's keys."""
         for key_id, count in census.by_key().items():
-            kind = "old" if key_id in census.old else "current"
+            kind = "old" if key_id in census.old else "destroyed" if key_id in census.destroyed else "current"
             self.stdout.write(f"{key_id}\t{count}\t{kind}")
         for column, count in census.damaged.items():
             self.stderr.write(f"{column}: {count} values are damaged beyond telling their key.")

@@ -12,14 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, connections
+from django.db.models.signals import post_migrate
 from psycopg import sql
 
 from config.runtime import CHECKOUT
 from connections.models import ExternalApiCredential
 from external_apis.backup import container, key_file
+from external_apis.backup.tables import stored_tables
 from external_apis.data_keys import data_keys
 from external_apis.key_registry import register_writing_key
 from external_apis.models import Account, DataKey, EncryptionKey, ExternalApi
@@ -117,6 +120,30 @@ def test_everything_comes_back_in_an_empty_database(tmp_path: Path, second: dict
         ExternalApi.objects.get(slug="own").save()
         with pytest.raises(CommandError, match="not empty"):
             call_command("restore", str(file))
+
+
+def test_rows_that_migrations_make_give_way(tmp_path: Path, second: dict[str, Any]) -> None:
+    """As the site of ``django.contrib.sites``: the backup has its own of them."""
+    fill()
+    Group.objects.create(name="of the backup")
+    file = backed_up(tmp_path / "backup")
+
+    def make(**_: Any) -> None:
+        Group.objects.get_or_create(name="made by migrate")
+
+    post_migrate.connect(make)
+    try:
+        with elsewhere(second):
+            call_command("restore", str(file))
+            assert [group.name for group in Group.objects.all()] == ["of the backup"]
+    finally:
+        post_migrate.disconnect(make)
+
+
+def test_generated_columns_are_left_to_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Group._meta.get_field("name"), "generated", True, raising=False)
+    (table,) = (table for table in stored_tables() if table.name == "auth_group")
+    assert table.columns == ["id"]
 
 
 def test_processes_of_their_own_do_it_too(tmp_path: Path, second: dict[str, Any]) -> None:

@@ -1,0 +1,31 @@
+"""What another project's settings are refused for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from external_apis.project_settings import check_settings
+
+
+class ToTheReplica:
+    def db_for_read(self, model: Any, **_hints: Any) -> str | None:
+        return "replica" if model._meta.app_label == "connections" else None
+
+
+class ToVault:
+    def db_for_write(self, model: Any, **_hints: Any) -> str | None:
+        return "vault" if model._meta.app_label == "external_apis" else None
+
+
+@pytest.mark.parametrize(
+    ("router", "said"),
+    [(ToTheReplica, "connections to the database 'replica'"), (ToVault, "external_apis to the database 'vault'")],
+)
+def test_a_router_that_sends_the_apps_elsewhere_is_refused(settings: Any, router: type, said: str) -> None:
+    assert check_settings() == []
+    settings.DATABASE_ROUTERS = [router()]
+    (found,) = check_settings()
+    assert said in found.msg
+    assert found.id == "external_apis.E004"
