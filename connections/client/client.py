@@ -6,6 +6,7 @@ afresh, is sent through the guarded transport, and is classified; `RetryPolicy` 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from external_apis.transport import Transport
 
 __all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
@@ -125,9 +128,11 @@ class ApiClient(Verbs):
         timeout_ms: int | None = None,
         deadline_ms: int | None = None,
         priority: Priority = "interactive",
+        max_body_bytes: int | None = None,
     ) -> requests.Response:
         """GET a URL that an answer of the provider named, such as its next page; raises `EgressRefused` elsewhere."""
-        return self._perform(self._composer.compose_url(url, headers), timeout_ms, deadline_ms, priority)
+        request = self._composer.compose_url(url, headers)
+        return self._perform(request, timeout_ms, deadline_ms, priority, max_body_bytes=max_body_bytes)
 
     def dry_run(
         self,
@@ -338,8 +343,13 @@ class ApiClient(Verbs):
         return True
 
     def _tell(self, kind: Any, call: Call, **facts: Any) -> None:
-        if self.on_event is not None:
+        if self.on_event is None:
+            return
+        try:
             self.on_event(Event(kind, call.request_id, call.attempt, **facts))
+        except Exception:
+            # A request may be under way or answered: whoever watches it must not decide what becomes of it.
+            logger.exception("A listener failed at the event %s of a call to %s.", kind, self.target.name)
 
     def __repr__(self) -> str:
         return f"<ApiClient {self.target.name}>"

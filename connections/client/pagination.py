@@ -7,6 +7,7 @@ common, the bound on pages and the guard against going in circles, stands in `wa
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ __all__ = ["Fetch", "read_settings", "walk"]
 
 _USUAL_ITEM_PATHS = ("data", "items", "results", "records", "entries", "values", "value")
 _DEFAULT_LIMIT = 100
+_MOST_REPEATS, _MOST_EMPTY, _MOST_REMEMBERED = 10, 100, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +71,20 @@ def walk(fetch: Fetch, settings: Pagination, params: Mapping[str, Any] | None) -
     """Yield the items of all pages, fetching a page when its first item is asked for.
 
     Raises `PaginationBroken` for a provider that goes in circles or does not end, `BadAnswer` for a page that is not
-    JSON, and whatever ``fetch`` raises.
+    JSON, and whatever ``fetch`` raises. A page of the same items as one before is a circle where only we count the
+    pages (``page`` and ``offset`` without ``has_more_path``): that is what a provider gives that does not know the
+    parameter. One that says itself that more follows is believed ten times.
     """
     steps = _STYLES[settings.style](settings, dict(params or {}))
     address = next(steps)
-    previous = b""
+    repeats = _Repeats(_MOST_REPEATS if settings.has_more_path or settings.style not in ("page", "offset") else 0)
+    empty = 0
     for _ in range(settings.max_pages):
         page = _read(fetch(address), settings)
-        # A provider that does not know the parameter gives its first page for ever.
-        digest = hashlib.sha256(page.response.content).digest()
-        if page.items and digest == previous:
-            raise PaginationBroken("The provider gave the same page twice.")
-        previous = digest
+        repeats.check(page.items)
+        empty = 0 if page.items else empty + 1
+        if empty > _MOST_EMPTY:
+            raise PaginationBroken(f"The provider gave more than {_MOST_EMPTY} empty pages in a row.")
         yield from page.items
         if settings.has_more_path and not look_up(page.body, settings.has_more_path):
             return
@@ -89,6 +93,26 @@ def walk(fetch: Fetch, settings: Pagination, params: Mapping[str, Any] | None) -
         except StopIteration:
             return
     raise PaginationBroken(f"The list did not end within {settings.max_pages} pages.")
+
+
+class _Repeats:
+    """Counts how often a page of the same items came; whatever else is in a body, such as its time, does not matter."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: dict[bytes, int] = {}
+
+    def check(self, items: list[Any]) -> None:
+        """Raise `PaginationBroken` for a page that came too often."""
+        if not items:
+            return
+        digest = hashlib.blake2b(json.dumps(items, sort_keys=True).encode(), digest_size=16).digest()
+        times = self._seen.pop(digest, 0)
+        if times > self._most:
+            raise PaginationBroken("The provider gave the same page twice.")
+        self._seen[digest] = times + 1
+        if len(self._seen) > _MOST_REMEMBERED:
+            self._seen.pop(next(iter(self._seen)))
 
 
 def _by_page(settings: Pagination, params: dict[str, Any]) -> Steps:
@@ -109,7 +133,7 @@ def _by_offset(settings: Pagination, params: dict[str, Any]) -> Steps:
         page = yield Address({**params, settings.offset_param: offset})
         if _is_last(page, limit, settings):
             return
-        offset += len(page.items)
+        offset += len(page.items) or limit
 
 
 def _by_cursor(settings: Pagination, params: dict[str, Any]) -> Steps:
@@ -129,7 +153,13 @@ def _by_cursor(settings: Pagination, params: dict[str, Any]) -> Steps:
 
 def _by_link(settings: Pagination, params: dict[str, Any]) -> Steps:
     """The ``Link`` header's ``rel="next"``, as GitHub and many others have it."""
-    return _by_url(settings, params, lambda page: page.response.links.get("next", {}).get("url"))
+    return _by_url(settings, params, _find_next_link)
+
+
+def _find_next_link(page: Page) -> str | None:
+    # A link may have several relations.
+    links = page.response.links.values()
+    return next((link["url"] for link in links if "next" in link.get("rel", "").lower().split()), None)
 
 
 def _by_next_url(settings: Pagination, params: dict[str, Any]) -> Steps:
@@ -181,8 +211,8 @@ def _start(params: dict[str, Any], name: str, default: int, *, keep: bool = Fals
 
 
 def _is_last(page: Page, limit: int, settings: Pagination) -> bool:
-    # A provider that says whether there is more is believed, even where it gives shorter pages than were asked for.
-    return not page.items or (len(page.items) < limit and not settings.has_more_path)
+    # A provider that says whether there is more is believed, even where it gives shorter or empty pages.
+    return not settings.has_more_path and len(page.items) < limit
 
 
 def _read(response: requests.Response, settings: Pagination) -> Page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from connections.client import graphql, pagination
+from connections.client.outgoing import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Priority", "Verbs"]
 
 Priority = Literal["interactive", "batch"]
+_PAGE_OPTIONS = frozenset(("deadline_ms", "headers", "max_body_bytes", "priority", "timeout_ms"))
 
 
 class Verbs:
@@ -66,11 +68,13 @@ class Verbs:
         """Iterate over the items of a list, with one page at a time in memory.
 
         ``style`` (``page``, ``offset``, ``cursor``, ``link``, ``next_url``) and ``settings``, which are the fields of
-        `pagination_config.Pagination`, go before what the provider configures. ``options`` are those of `request`, for
+        `pagination_config.Pagination`, go before what the provider configures. ``options`` are those of `follow`, for
         each page. Raises `InvalidInput` at once, and as `pagination.walk` says while it iterates.
         """
         paging = pagination.read_settings(self.target.config.pagination, style, settings)
         given = dict(options or {})
+        if unknown := given.keys() - _PAGE_OPTIONS:
+            raise refuse(f"options.{min(map(str, unknown))}", f"is none of {', '.join(sorted(_PAGE_OPTIONS))}")
 
         def fetch(address: pagination.Address) -> requests.Response:
             if address.url:

@@ -48,3 +48,17 @@ def test_a_call_that_gets_no_slot_has_an_outcome_too(make_client: MakeClient, ev
     with pytest.raises(RateLimited):
         client.get("/balance", timeout_ms=100)
     assert [(event.kind, event.reason) for event in events] == [("outcome", RateLimited.code)]
+
+
+@pytest.mark.parametrize("kind", ["attempt", "answer", "outcome"])
+def test_a_listener_that_fails_changes_no_result(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    def listen(event: Event) -> None:
+        if event.kind == kind:
+            raise RuntimeError("metrics are down")
+
+    client = make_client("bearer")
+    client.on_event = listen
+    assert client.post("/echo", {"a": 1}).json()["json"] == {"a": 1}
+    assert f"failed at the event {kind}" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -144,3 +145,68 @@ def test_stripes_pages_go_on_after_the_last_items_id(make_client: MakeClient) ->
         client = make_client(base_url=f"http://127.0.0.1:{port}", pagination=stripe)
         assert [item["id"] for item in client.paginate("/v1/charges")] == [1, 2, 3, 4, 5, 6]
     assert targets == ["/v1/charges?limit=2", *(f"/v1/charges?limit=2&starting_after={n}" for n in (2, 4))]
+
+
+def paging(pages: Callable[[int], Any], targets: list[str], header: str = "") -> Any:
+    """A provider whose pages are made from the number of the request; ``{}`` in the header is that of the next."""
+
+    def play(client: Any) -> None:
+        while True:
+            targets.append(read_head(client).split()[1].decode())
+            number = len(targets)
+            body = json.dumps(pages(number)).encode()
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{header.format(number + 1)}\r\n"
+            client.sendall(head.encode() + body)
+
+    return serve(play)
+
+
+@pytest.mark.parametrize(
+    "make_page",
+    [
+        pytest.param(lambda number: {"data": list(range(10)), "request_id": number}, id="a stamp"),
+        pytest.param(lambda number: [[1] * 10, [2] * 10][number % 2], id="two in turn"),
+    ],
+)
+@pytest.mark.parametrize("style", ["page", "offset"])
+def test_a_page_that_was_there_before_is_an_error(make_client: MakeClient, make_page: Any, style: str) -> None:
+    targets: list[str] = []
+    with paging(make_page, targets) as port, pytest.raises(PaginationBroken, match="same page twice"):
+        list(make_client(base_url=f"http://127.0.0.1:{port}").paginate("/x", style, limit=10))
+    assert len(targets) <= 3
+
+
+def test_equal_pages_are_believed_where_the_provider_says_that_more_follow(make_client: MakeClient) -> None:
+    targets: list[str] = []
+    with paging(lambda number: {"data": [0] * 10, "more": number < 5}, targets) as port:
+        client = make_client(base_url=f"http://127.0.0.1:{port}")
+        assert len(list(client.paginate("/x", "page", limit=10, has_more_path="more"))) == 50
+    with paging(lambda number: {"data": [0] * 10, "more": True}, []) as port, pytest.raises(PaginationBroken):
+        list(make_client(base_url=f"http://127.0.0.1:{port}").paginate("/x", "page", limit=10, has_more_path="more"))
+
+
+@pytest.mark.parametrize("style", ["page", "offset"])
+def test_an_empty_page_is_not_the_last_when_the_provider_says_so(make_client: MakeClient, style: str) -> None:
+    targets: list[str] = []
+    with paging(lambda number: {"data": [7] * (number == 3), "more": number < 3}, targets) as port:
+        client = make_client(base_url=f"http://127.0.0.1:{port}")
+        assert list(client.paginate("/x", style, limit=10, has_more_path="more")) == [7]
+    assert len(set(targets)) == 3
+    with paging(lambda number: {"data": [], "more": True}, []) as port, pytest.raises(PaginationBroken, match="empty"):
+        list(make_client(base_url=f"http://127.0.0.1:{port}").paginate("/x", style, has_more_path="more"))
+
+
+@pytest.mark.parametrize("relation", ["next", "next last", "Last NEXT"])
+def test_a_link_may_have_several_relations_and_pages_the_options_of_a_call(
+    make_client: MakeClient, relation: str
+) -> None:
+    link = f'Link: </x?p={{}}>; rel="{relation}"\r\n'
+    targets: list[str] = []
+    with paging(lambda number: [number], targets, link) as port:
+        client = make_client(base_url=f"http://127.0.0.1:{port}")
+        items = client.paginate("/x", "link", options={"max_body_bytes": 3, "timeout_ms": 5000})
+        assert list(itertools.islice(items, 3)) == [1, 2, 3]
+        with pytest.raises(BadAnswer, match="longer than 3 bytes"):
+            list(items)
+    with pytest.raises(InvalidInput, match=r"options\.stream"):
+        client.paginate("/x", "link", options={"stream": True})
