@@ -81,7 +81,10 @@ class RetryConfig(Block):
 
 
 class ResponseRule(Block):
-    """What an answer means when all the conditions that are set hold; the first rule that matches decides."""
+    """What an answer means when all the conditions that are set hold; the first rule that matches decides.
+
+    The body of a streamed answer below 300 is its caller's to read: conditions on a body do not hold there.
+    """
 
     action: Literal["success", "fail", "retry", "rate_limited", "refresh_then_retry"]
     http_codes: list[Annotated[int, Field(strict=True, ge=200, le=599)]] = []

@@ -78,7 +78,9 @@ class ApiClient(Verbs):
         self.on_event = on_event
         self._refresh = refresh
         self._refreshing = threading.Lock()
-        self._transport = transport or shared_transport(certificate=read_certificate(target))
+        certificate = read_certificate(target)
+        self._has_certificate = certificate is not None
+        self._transport = transport or shared_transport(certificate=certificate)
         self._transport_abroad = transport or shared_transport()
         self._composer = Composer(config, target.variables())
         self._origin = self._composer.origin
@@ -148,7 +150,13 @@ class ApiClient(Verbs):
         request = self._composer.compose(method, path, params, data, json, headers)
         signed = request.copy()
         self._scheme.sign(signed, self._clock.now())
-        return build_curl(request, signed, self.target.named_secrets())
+        return build_curl(
+            request,
+            signed,
+            self.target.named_secrets(),
+            key_header=self._policy.missing_key_header(request),
+            has_certificate=self._has_certificate,
+        )
 
     def _perform(  # noqa: PLR0917
         self,

@@ -27,8 +27,19 @@ _SHORTEST, _LONGEST_WORD = 4, 24
 _CURLS_OWN = frozenset(("accept-encoding", "user-agent"))
 
 
-def build_curl(unsigned: Outgoing, signed: Outgoing, secrets: Mapping[str, str]) -> str:
-    """Return the command for ``signed``; ``secrets`` are the target's, by name."""
+def build_curl(
+    unsigned: Outgoing,
+    signed: Outgoing,
+    secrets: Mapping[str, str],
+    *,
+    key_header: str | None = None,
+    has_certificate: bool = False,
+) -> str:
+    """Return the command for ``signed``; ``secrets`` are the target's, by name.
+
+    ``key_header`` names the idempotency key that each call gets anew, so that it is a placeholder too; a client
+    certificate and its key are files, ``$CERTIFICATE_FILE`` and ``$KEY_FILE``.
+    """
     marks = _marks_of(secrets)
     parts = ["curl", *_method_of(signed), _quote(_mark(_url_of(unsigned, signed, marks), marks))]
     before = unsigned.headers.as_dict()
@@ -40,6 +51,10 @@ def build_curl(unsigned: Outgoing, signed: Outgoing, secrets: Mapping[str, str])
             scheme, space, _ = value.partition(" ")
             text = f"{scheme} {_placeholder(name)}" if space and scheme.isalpha() else _placeholder(name)
         parts += ["-H", _quote(f"{name}: {text}")]
+    if key_header is not None:
+        parts += ["-H", _quote(f"{key_header}: {_placeholder(key_header)}")]
+    if has_certificate:
+        parts += ["--cert", _quote(_placeholder("certificate_file")), "--key", _quote(_placeholder("key_file"))]
     parts += ["--compressed", *_body_of(signed, marks)]
     return " ".join(parts)
 
@@ -96,11 +111,13 @@ def _hide_json(text: str) -> str:
 
 
 def _hidden(data: Any, name: str = "") -> Any:
+    if is_telling(name) and data not in (None, "", True, False):
+        return _placeholder(name)
     if isinstance(data, dict):
         return {key: _hidden(value, key) for key, value in data.items()}
     if isinstance(data, list):
-        return [_hidden(item, name) for item in data]
-    return _placeholder(name) if isinstance(data, str) and data and is_telling(name) else data
+        return [_hidden(item) for item in data]
+    return data
 
 
 def _marks_of(secrets: Mapping[str, str]) -> dict[str, str]:

@@ -19,9 +19,6 @@ __all__ = ["Action", "Outcomes", "Verdict"]
 
 Action = Literal["success", "fail", "retry", "rate_limited", "refresh_then_retry"]
 
-_MOST_BYTES = 1024 * 1024
-"""A longer body is not looked into: it is no error report."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -60,7 +57,7 @@ class _Body:
     """An answer's body, read as text and as JSON only when a rule asks for it."""
 
     def __init__(self, answer: Answer) -> None:
-        self._bytes = answer.body if len(answer.body) <= _MOST_BYTES else b""
+        self._bytes = answer.body  # empty where it is streamed
 
     @cached_property
     def text(self) -> str:

@@ -64,9 +64,13 @@ class RetryPolicy:
 
     def mark(self, request: Outgoing) -> None:
         """Give a POST or PATCH a key that stays the same in all its attempts, where the provider knows such a thing."""
-        header = self.idempotency_header
-        if header and request.method in _UNSAFE_METHODS and header not in request.headers:
+        if header := self.missing_key_header(request):
             request.headers[header] = str(uuid4())
+
+    def missing_key_header(self, request: Outgoing) -> str | None:
+        """Return the header in which `mark` would put a key, None where there is nothing to add."""
+        header = self.idempotency_header
+        return header if header and request.method in _UNSAFE_METHODS and header not in request.headers else None
 
     def wait_seconds(self, error: CallError, attempt: int, *, is_repeatable: bool, chance: float) -> float | None:
         """Return the wait before the next attempt, or None when the error of attempt number ``attempt`` stands.

@@ -68,6 +68,10 @@ class StreamedBody(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def read(self, size: int | None = -1) -> bytes:
+        """Read at most ``size`` bytes, all of them for -1, and a piece for None, as requests' ``iter_content`` asks."""
+        return super().read(_CHUNK_BYTES if size is None else size) or b""
+
     def readinto(self, buffer: Any) -> int:
         if self.closed:
             raise ValueError("The answer has been closed.")

@@ -104,6 +104,14 @@ def test_the_right_certificate_passes(strict: tuple[int, list[bytes]]) -> None:
     assert client.get("/x").text == client.get("/x").text == "ok"
 
 
+def test_a_dry_run_names_the_files_of_a_certificate() -> None:
+    pair = make_certificate("client")
+    credentials = {"client_certificate": chain_pem(pair), "client_key": key_pem(pair)}
+    command = client_of(1, credentials).dry_run("GET", "/x")
+    assert '--cert "$CERTIFICATE_FILE" --key "$KEY_FILE"' in command
+    assert "BEGIN" not in command
+
+
 def test_line_breaks_that_a_form_lost_do_no_harm(strict: tuple[int, list[bytes]]) -> None:
     lost = {name: value.replace("\n", " ") for name, value in RIGHT.items()}
     assert client_of(strict[0], lost).get("/x").text == "ok"

@@ -66,6 +66,23 @@ def test_a_shell_reads_back_what_was_meant(make_client: MakeClient) -> None:
     assert json.loads(read[-1]) == {"text": NASTY, "password": "hunter22", "list": [{"api_key": "k"}]}
 
 
+def test_secrets_that_are_no_text_are_hidden(make_client: MakeClient) -> None:
+    data = {"secret": 12345678, "password": {"value": "hunter22"}, "tokens": ["hunter33"], "n": 42, "session": None}
+    command = make_client().dry_run("POST", "/x", data)
+    assert "hunter" not in command
+    assert "12345678" not in command
+    assert json.loads(words(command, SECRET="s", PASSWORD="p", TOKENS="t")[-1]) == {
+        "secret": "s", "password": "p", "tokens": "t", "n": 42, "session": None,
+    }  # fmt: skip
+
+
+def test_the_idempotency_key_of_each_call_is_a_placeholder(make_client: MakeClient) -> None:
+    client = make_client(retry_config={"idempotency_header": "Idempotency-Key"})
+    assert "-H 'Idempotency-Key: '\"$IDEMPOTENCY_KEY\"" in client.dry_run("POST", "/x", {})
+    assert "'Idempotency-Key: mine'" in client.dry_run("POST", "/x", {}, headers={"Idempotency-Key": "mine"})
+    assert "Idempotency" not in client.dry_run("GET", "/x")
+
+
 def test_secrets_in_forms_queries_and_bodies_are_hidden(make_client: MakeClient) -> None:
     client = make_client("bearer", request_encoding="form")
     command = client.dry_run(

@@ -33,6 +33,25 @@ def test_a_streamed_answer_may_be_read_by_line_and_is_unpacked(make_client: Make
         assert list(client.get("/", stream=True).iter_lines()) == [b"one", b"two", b"three"]
 
 
+def test_a_streamed_answer_may_be_read_as_it_comes(make_client: MakeClient) -> None:
+    body = b"x" * 200_000
+    with serve(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))) as port:
+        pieces = list(make_client(base_url=f"http://127.0.0.1:{port}").get("/", stream=True).iter_content(None))
+    assert b"".join(pieces) == body
+    assert len(pieces) > 2
+
+
+def test_rules_look_into_long_bodies_but_not_into_streams(make_client: MakeClient) -> None:
+    body = json.dumps({"ok": False, "pad": "x" * 2_000_000}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    rule = {"action": "fail", "body_path": "ok", "body_equals": False}
+    with serve(answering(answer)) as port:
+        client = make_client(base_url=f"http://127.0.0.1:{port}", response_rules=[rule])
+        with pytest.raises(UpstreamClientError):
+            client.get("/")
+        assert client.get("/", stream=True).raw.read() == body
+
+
 def test_an_error_status_is_an_error_with_its_body(make_client: MakeClient) -> None:
     with pytest.raises(UpstreamClientError) as caught:
         make_client().get("/status/404", stream=True)
