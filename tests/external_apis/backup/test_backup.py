@@ -140,6 +140,13 @@ def test_rows_that_migrations_make_give_way(tmp_path: Path, second: dict[str, An
         post_migrate.disconnect(make)
 
 
+def test_a_project_that_names_no_file_for_the_keys_is_told(settings: Any, tmp_path: Path) -> None:
+    settings.BACKUP_KEYS_FILE = ""
+    with pytest.raises(CommandError, match="Set BACKUP_KEYS_FILE"):
+        call_command("backup", str(tmp_path / "backup"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_generated_columns_are_left_to_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Group._meta.get_field("name"), "generated", True, raising=False)
     (table,) = (table for table in stored_tables() if table.name == "auth_group")
