@@ -6,9 +6,10 @@ clock is Valkey's own, so that machines need not agree on the time.
 
 A GCRA with burst b and emission interval e admits at most ``b + floor(T / e)`` units in a window T. Providers count a
 window for themselves, so calls out use a small burst, ``b = max(1, N // 50)`` unless one is configured, and
-``e = T / (N - b + 1)``, which admits exactly N in any window and at least 98 % of N where calls never cease. A larger
-burst lets more come at once after a rest, and fewer where they never cease. A weight of w calls needs a burst of w or
-more. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
+``e = (T + 5 ms) / (N - b + 1)``, which admits exactly N in any window that is 5 ms longer than theirs, so that a call
+that travels for so much longer than the next does not make one too many, and more than 97 % of N where calls never
+cease. A larger burst lets more come at once after a rest, and fewer where they never cease. A weight of w calls needs a
+burst of w or more. Our own APIs use burst N and ``e = T / N``: friendlier, and up to 2N in one window.
 
 Calls out also heed, in the same round trip, the time until which the provider wants no call at all (`slow_down`), and
 the time until which interactive calls wait, for which batch calls stand back.
@@ -46,6 +47,8 @@ __all__ = [
     "slow_down",
     "take_slot",
 ]
+
+_JITTER_US = 5_000
 
 MAX_PAUSE_SECONDS = 3600.0
 """A provider that wants a longer rest than this is asked again after it, in case it erred."""
@@ -137,13 +140,23 @@ def outbound_limits(config: RateLimitConfig, scope_key: str) -> tuple[Limit, ...
     for name, seconds, count in windows:
         if count is not None:
             burst = min(count, max(config.burst or count // 50, heaviest, 1))
-            limits.append(Limit(_key(scope_key, name), count, seconds, burst, _emission(seconds, count - burst + 1)))
+            limits.append(
+                Limit(
+                    _key(scope_key, name),
+                    count,
+                    seconds,
+                    burst,
+                    _emission(seconds * 1_000_000 + _JITTER_US, count - burst + 1),
+                )
+            )
     return tuple(limits)
 
 
 def own_limit(scope_key: str, count: int, period_seconds: int) -> Limit:
     """Return a limit for callers of our own APIs: all of ``count`` may come at once."""
-    return Limit(_key(scope_key, str(period_seconds)), count, period_seconds, count, _emission(period_seconds, count))
+    return Limit(
+        _key(scope_key, str(period_seconds)), count, period_seconds, count, _emission(period_seconds * 1_000_000, count)
+    )
 
 
 def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
@@ -240,8 +253,8 @@ def _key(scope_key: str, window: str) -> str:
     return f"{valkey.PREFIX}limit:{{{scope_key}}}:{window}"
 
 
-def _emission(seconds: int, units: int) -> int:
-    return -(-seconds * 1_000_000 // units)  # rounded up: never one too many
+def _emission(period_us: int, units: int) -> int:
+    return -(-period_us // units)  # rounded up: never one too many
 
 
 def _check_cost(limits: Sequence[Limit], cost: int) -> None:

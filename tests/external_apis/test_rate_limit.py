@@ -47,13 +47,16 @@ def window(scope: str, count: int, seconds: str = "second") -> tuple[Limit, ...]
     st.integers(1, 10_000),
 )
 def test_a_window_never_admits_more_than_its_count(count: int, seconds: str, burst: int | None, weight: int) -> None:
-    """What GCRA admits from an idle start: the burst, and one more each interval until the window has passed."""
+    """What GCRA admits from an idle start: the burst, and one more each interval until the window has passed.
+
+    Calls do not travel equally fast, so the provider's window may see 5 ms more of ours than it is long.
+    """
     weights = {"POST": min(weight, count)}
     config = RateLimit.model_validate({f"requests_per_{seconds}": count, "burst": burst, "weights": weights})
     (limit,) = outbound_limits(config, "a")
     assert limit.burst >= weights["POST"]
     period_us = limit.period_seconds * 1_000_000
-    admitted = limit.burst + (period_us - 1) // limit.emission_us
+    admitted = limit.burst + (period_us + 5_000 - 1) // limit.emission_us
     assert admitted <= count
     assert limit.burst >= 1
 
@@ -84,7 +87,7 @@ def test_the_second_call_waits_for_its_interval(scope: str) -> None:
     first, second = decide(limits), decide(limits)
     assert first.allowed
     assert not second.allowed
-    assert 5.5 < second.retry_after_seconds <= 6
+    assert 5.5 < second.retry_after_seconds <= 6.001
     assert second.limit == limits[0]
 
 
@@ -213,7 +216,7 @@ def windows(scope: str, **config: Any) -> Windows:
 def test_all_windows_are_charged_or_none(scope: str) -> None:
     both = windows(scope, requests_per_minute=60, requests_per_day=2, burst=2)
     assert [take_slot(both, Turn()) for _ in range(2)] == [0, 0]
-    assert 80_000 < take_slot(both, Turn()) <= 86_400
+    assert 80_000 < take_slot(both, Turn()) <= 86_400.005
     # The minute's burst was not touched by the refusal: it has no call left, and gives the next one in about a second.
     assert take_slot(windows(scope, requests_per_minute=60, burst=2), Turn()) <= 60 / 59
 
@@ -243,7 +246,7 @@ def test_batch_calls_stand_back_while_an_interactive_one_waits(scope: str) -> No
     slow = windows(scope, requests_per_second=10)
     assert take_slot(slow, Turn(is_batch=True)) == 0
     wait = take_slot(slow, Turn(patience_seconds=30))
-    assert 0 < wait <= 0.1
+    assert 0 < wait <= 0.1005
     time.sleep(wait)
     assert 0 < take_slot(slow, Turn(is_batch=True)) <= 0.06, "the slot is free, and kept for whoever waited for it"
     assert take_slot(slow, Turn(patience_seconds=30)) == 0
