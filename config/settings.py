@@ -133,6 +133,8 @@ if DATABASE_POOL_SIZE:
 DATABASES = {"default": {**_database, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0}}
 # The owner of the tables; `manage.py migrate` connects as this role. The role of DATABASE_URL may do with less.
 MIGRATE_DATABASE_URL = env.text("MIGRATE_DATABASE_URL", env.required("DATABASE_URL"))
+if env.text("MIGRATE_DATABASE_URL"):
+    env.database("MIGRATE_DATABASE_URL")  # a malformed one is named at once, and never printed
 
 REDIS_URL = env.redis_url("REDIS_URL")
 

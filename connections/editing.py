@@ -79,10 +79,11 @@ def update_connection(
             setattr(connection, name, getattr(body, name))
         if "owner_id" in given:
             connection.owner = _account(body.owner_id, scope)
-        if "provider_data" in given:
-            url_values(open_config(connection.external_api).api_config, body.provider_data)
-        if "credentials" in given:
+        if given & {"provider_data", "credentials"}:
             config = open_config(connection.external_api).api_config
+        if "provider_data" in given:
+            url_values(config, body.provider_data)
+        if "credentials" in given:
             credential = getattr(connection, "credential", None) or ExternalApiCredential(
                 connection=connection, tenant_id=connection.tenant_id
             )

@@ -87,3 +87,12 @@ def test_what_is_fine_is_read() -> None:
 def test_a_command_says_it_in_one_line(installation: Installation) -> None:
     status, output = installation.run("manage.py", "check", PORT="abc", DATABASE_URL="postgresql://h/n", REDIS_URL="x")
     assert (status, output.strip()) == (1, "Set the environment variable SECRET_KEY (or SECRET_KEY_FILE).")
+
+
+def test_a_malformed_owners_url_is_named_and_not_printed(installation: Installation) -> None:
+    url = f"mysql://owner:{CANARY}@h/n"
+    installation.run("manage.py", "help")
+    status, output = installation.run("manage.py", "check", MIGRATE_DATABASE_URL=url)
+    assert status == 1
+    assert "MIGRATE_DATABASE_URL names a PostgreSQL database" in output
+    assert CANARY not in output
