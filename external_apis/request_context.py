@@ -20,11 +20,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 @dataclass(frozen=True)
 class RequestContext:
     """``actor`` is a readable name (``user:alice``, ``key:ADMIN_API_KEY``, ``command:call``), ``user_id`` the primary
-    key of the user model where a user acts, ``address`` the peer's IP address."""
+    key of the user model where a user acts, ``api_key_id`` the id of the stored API key that was sent, ``address`` the
+    peer's IP address."""
 
     request_id: str = ""
     actor: str = ""
     user_id: Any = None
+    api_key_id: str = ""
     address: str | None = None
 
 
@@ -46,9 +48,9 @@ def acting(actor: str, *, user_id: Any = None) -> Iterator[None]:
         _current.reset(token)
 
 
-def set_actor(actor: str, *, user_id: Any = None) -> None:
+def set_actor(actor: str, *, user_id: Any = None, api_key_id: str = "") -> None:
     """Name the actor for the rest of the current request."""
-    _current.set(replace(_current.get(), actor=actor, user_id=user_id))
+    _current.set(replace(_current.get(), actor=actor, user_id=user_id, api_key_id=api_key_id))
 
 
 class RequestContextMiddleware:

@@ -2,6 +2,18 @@
 
 from connections.models.connections import ConnectionStatus, ExternalApiConnection
 from connections.models.credentials import ExternalApiCredential
+from connections.models.grants import Grant, GrantEvent, GrantState
+from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
 
-__all__ = ["ConnectionStatus", "ExternalApiConnection", "ExternalApiCredential", "UsageBatch"]
+__all__ = [
+    "ConnectLink",
+    "ConnectionStatus",
+    "ExternalApiConnection",
+    "ExternalApiCredential",
+    "Grant",
+    "GrantEvent",
+    "GrantState",
+    "OAuthFlow",
+    "UsageBatch",
+]
