@@ -42,7 +42,7 @@ _OURS = [
     "SANDBOX",
     "SANDBOX_URL",
 ]
-pytest_plugins = ["tests.sandbox"]
+pytest_plugins = ["tests.oidc_provider", "tests.sandbox"]
 _services = ExitStack()
 
 
