@@ -1,13 +1,14 @@
-"""How a failed request is answered: one JSON shape under the API's paths, Django's plain pages elsewhere.
+"""How a failed request is answered: in JSON under the APIs' paths, with Django's plain pages elsewhere.
 
-``{"error": {"code", "message", "details"}}`` is the body of every error of seed 000's management REST. Exceptions that
-nobody planned are answered by `server_error` with the request id alone; their traceback goes to the log.
+Which prefix has which shape stands in `SHAPES`: ``{"error": {"code", "message", "details"}}`` is that of seed 000,
+the envelope that of seed 001. Exceptions that nobody planned are answered by `server_error` with the request id alone;
+their traceback goes to the log.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -21,11 +22,8 @@ from django.views import csrf, defaults
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
-from external_apis import request_context, valkey
+from external_apis import envelope, request_context, valkey
 from external_apis.errors import ApiManagerError, NotFound, PayloadTooLarge, RateLimited, ServiceUnavailable
-
-JSON_PREFIXES = ("/admin/external-apis", "/api/", "/healthz")
-"""Paths under which errors are JSON, whatever the client says it accepts."""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -58,9 +56,29 @@ class ErrorAnswer:
     details: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def body(self) -> dict[str, Any]:
-        return {"error": {"code": self.code, "message": self.message, "details": dict(self.details)}}
+
+def plain_body(answer: ErrorAnswer) -> dict[str, Any]:
+    return {"error": {"code": answer.code, "message": answer.message, "details": dict(answer.details)}}
+
+
+def enveloped_body(answer: ErrorAnswer) -> dict[str, Any]:
+    return envelope.failure(answer.code, answer.message, answer.details)
+
+
+Shape = Callable[[ErrorAnswer], dict[str, Any]]
+
+SHAPES: tuple[tuple[str, Shape], ...] = (
+    ("/admin/external-apis", plain_body),
+    ("/api/external", enveloped_body),
+    ("/api", plain_body),
+    ("/healthz", plain_body),
+)
+"""Paths under which errors are JSON, whatever the client says it accepts. The first that fits counts."""
+
+
+def shape_of(path: str) -> Shape | None:
+    """Return the shape of a path's errors, None where a person sees them in a browser."""
+    return next((shape for prefix, shape in SHAPES if path == prefix or path.startswith(f"{prefix}/")), None)
 
 
 def describe(exception: BaseException | None) -> ErrorAnswer | None:
@@ -77,7 +95,7 @@ def describe(exception: BaseException | None) -> ErrorAnswer | None:
     if isinstance(exception, APIException):
         return _answer(exception.status_code, str(exception.detail))
     if isinstance(exception, Http404):
-        return _of_ours(NotFound("There is nothing at this address."))
+        return _NO_ROUTE
     if isinstance(exception, PermissionDenied):
         return _answer(403, str(exception) or "You may not do this.")
     return None
@@ -91,7 +109,8 @@ def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Respo
     headers = {**answer.headers}
     if allowed := getattr(context.get("view"), "allowed_methods", None):
         headers |= {"Allow": ", ".join(allowed)} if answer.status == 405 else {}
-    return Response(answer.body, status=answer.status, headers=headers)
+    shape = shape_of(context["request"].path) or plain_body
+    return Response(shape(answer), status=answer.status, headers=headers)
 
 
 # --- Django's own error views, named in config.urls and settings --------------------------------------------------
@@ -100,21 +119,18 @@ def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Respo
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Suspicious requests: a host that is not ours, too many fields, a malformed or oversized body."""
     answer = describe(exception) or _answer(400, "The request is malformed.")
-    if _is_api(request):
-        return _json(answer)
-    return _page(answer) if answer.status != 400 else defaults.bad_request(request, exception)
+    if answer.status == 400:
+        return _json(request, answer) or defaults.bad_request(request, exception)
+    return _json(request, answer) or _page(answer)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _is_api(request):
-        return _json(describe(exception) or _answer(403, "You may not do this."))
-    return defaults.permission_denied(request, exception)
+    answer = describe(exception) or _answer(403, "You may not do this.")
+    return _json(request, answer) or defaults.permission_denied(request, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _is_api(request):
-        return _json(_of_ours(NotFound("There is nothing at this address.")))
-    return defaults.page_not_found(request, exception)
+    return _json(request, _NO_ROUTE) or defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -123,22 +139,22 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if answer is None:
         details = {"request_id": request_context.current().request_id}
         answer = ErrorAnswer(500, ApiManagerError.code, "Something went wrong on our side.", details)
-    if _is_api(request):
-        return _json(answer)
-    if answer.status == 500:
-        return defaults.server_error(request)
-    return _page(answer)
+    return _json(request, answer) or (defaults.server_error(request) if answer.status == 500 else _page(answer))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    if _is_api(request):
-        return _json(_answer(403, f"CSRF Failed: {reason}"))
-    return csrf.csrf_failure(request, reason)
+    return _json(request, _answer(403, f"CSRF Failed: {reason}")) or csrf.csrf_failure(request, reason)
 
 
 def unknown_route(request: HttpRequest) -> HttpResponse:
     """Stands behind the API's routes, where the admin's catch-all would answer with its log-in page."""
-    return _json(_of_ours(NotFound("There is nothing at this address.")))
+    return respond(request, NotFound(_NO_ROUTE.message))
+
+
+def respond(request: HttpRequest, error: ApiManagerError) -> HttpResponse:
+    """Answer an error of ours outside of a view."""
+    answer = _of_ours(error)
+    return _json(request, answer) or _page(answer)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
@@ -160,12 +176,13 @@ def _answer(status: int, message: str) -> ErrorAnswer:
     return ErrorAnswer(status, _CODES.get(status, "REQUEST_FAILED"), message, {}, headers)
 
 
-def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith(JSON_PREFIXES)
+_NO_ROUTE = _of_ours(NotFound("There is nothing at this address."))
 
 
-def _json(answer: ErrorAnswer) -> HttpResponse:
-    return JsonResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+def _json(request: HttpRequest, answer: ErrorAnswer) -> HttpResponse | None:
+    """Return the answer in the shape of its path, None for a page."""
+    shape = shape_of(request.path)
+    return shape and JsonResponse(shape(answer), status=answer.status, headers=dict(answer.headers))
 
 
 def _page(answer: ErrorAnswer) -> HttpResponse:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
+
+from external_apis import error_answers
+from external_apis.errors import InvalidInput
 
 
 class HostileInputMiddleware:
@@ -16,8 +19,5 @@ class HostileInputMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         query = request.META.get("QUERY_STRING", "")
         if "\0" in request.path or "%00" in query or "\0" in query:
-            return JsonResponse(
-                {"error": {"code": "VALIDATION_ERROR", "message": "The URL contains a NUL byte.", "details": {}}},
-                status=400,
-            )
+            return error_answers.respond(request, InvalidInput("The URL contains a NUL byte."))
         return self.get_response(request)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
-import redis
 from django.db import models
 from pydantic import BaseModel, ConfigDict, Field
 
-from external_apis import valkey
+from external_apis.paging import recent_total, rows_between
 
 TOTAL_HEADER = "X-Total-Count"
-_TOTAL_SECONDS = 5
 _Model = TypeVar("_Model", bound=models.Model)
 
 
@@ -35,30 +31,11 @@ class PageQuery(BaseModel):
 
 
 def page_of(rows: models.QuerySet[_Model], query: PageQuery) -> list[_Model]:
-    """Return the rows of the page. Those before it are passed over in the index alone, and not joined and read."""
-    ids = rows.select_related(None).values("pk")[query.offset : query.offset + query.limit]
-    return list(rows.filter(pk__in=ids))
+    """Return the rows of the page."""
+    return rows_between(rows, query.offset, query.limit)
 
 
 def total_header(rows: models.QuerySet[Any], query: PageQuery, page: Sequence[Any]) -> Mapping[str, str]:
     """Return the header with the number of rows, at most 5 s old; the last page tells it without counting."""
     is_last = len(page) < query.limit and (page or not query.offset)
-    return {TOTAL_HEADER: str(query.offset + len(page) if is_last else _total(rows.order_by()))}
-
-
-def _total(rows: models.QuerySet[Any]) -> int:
-    """Count rows, or take what was counted just now.
-
-    Counting follows the table and not the page, so the number is kept in Valkey under a hash of the query; without
-    Valkey it is counted each time.
-    """
-    digest = hashlib.sha256(repr(rows.query.sql_with_params()).encode()).hexdigest()[:32]
-    key = f"{valkey.PREFIX}total:{digest}"
-    with suppress(redis.RedisError):
-        kept = valkey.client().get(key)
-        if kept is not None:
-            return int(kept)
-    total = rows.count()
-    with suppress(redis.RedisError):
-        valkey.client().set(key, total, ex=_TOTAL_SECONDS)
-    return total
+    return {TOTAL_HEADER: str(query.offset + len(page) if is_last else recent_total(rows))}

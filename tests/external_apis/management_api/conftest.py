@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from external_apis import valkey
+from external_apis.paging import TOTAL_KEYS
 
 
 @pytest.fixture(autouse=True)
 def _forget_totals() -> None:
-    for key in valkey.client().scan_iter(f"{valkey.PREFIX}total:*"):
+    for key in valkey.client().scan_iter(f"{TOTAL_KEYS}*"):
         valkey.client().delete(key)

@@ -1,0 +1,45 @@
+"""Pages of long tables: found in the index alone, and counted no more often than every 5 s."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import redis
+from django.db import models
+
+from external_apis import valkey
+
+__all__ = ["TOTAL_KEYS", "recent_total", "rows_between"]
+
+TOTAL_KEYS = f"{valkey.PREFIX}total:"
+"""Begins the keys under which totals are kept."""
+
+_TOTAL_SECONDS = 5
+_Model = TypeVar("_Model", bound=models.Model)
+
+
+def rows_between(rows: models.QuerySet[_Model], first: int, count: int) -> list[_Model]:
+    """Return ``count`` rows after the ``first`` ones, which are passed over in the index and not joined and read."""
+    ids = rows.select_related(None).values("pk")[first : first + count]
+    return list(rows.filter(pk__in=ids))
+
+
+def recent_total(rows: models.QuerySet[Any]) -> int:
+    """Count rows, or take what was counted in the last 5 s.
+
+    Counting follows the table and not the page, so the number is kept in Valkey under a hash of the query; without
+    Valkey it is counted each time.
+    """
+    rows = rows.order_by()
+    digest = hashlib.sha256(repr(rows.query.sql_with_params()).encode()).hexdigest()[:32]
+    key = f"{TOTAL_KEYS}{digest}"
+    with suppress(redis.RedisError):
+        kept = valkey.client().get(key)
+        if kept is not None:
+            return int(kept)
+    total = rows.count()
+    with suppress(redis.RedisError):
+        valkey.client().set(key, total, ex=_TOTAL_SECONDS)
+    return total
