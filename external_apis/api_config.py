@@ -17,10 +17,7 @@ from external_apis.auth_config import (
     AwsSigV4,
     BasicKey,
     BearerKey,
-    ClientCredentials,
     Hmac,
-    OAuth1,
-    OAuth2,
 )
 from external_apis.call_config import RateLimit, ResponseRule, RetryConfig, UrlVariable, Webhook
 from external_apis.config_values import (
@@ -32,6 +29,7 @@ from external_apis.config_values import (
     UpstreamUrl,
 )
 from external_apis.errors import InvalidConfiguration
+from external_apis.oauth_config import ClientCredentials, JwtBearer, OAuth1, OAuth2
 from external_apis.pagination_config import Pagination
 from external_apis.url_variables import names_in, read_values
 
@@ -50,6 +48,7 @@ __all__ = [
     "validation_errors",
 ]
 
+_WITH_VARIABLES = ("audience", "issuer", "region", "test_path")
 _CERTIFICATE_CREDENTIALS = ("client_certificate", "client_key")
 _FORBIDDEN_DEFAULT_HEADERS = {
     "authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "te", "trailer",
@@ -126,6 +125,12 @@ class ClientCredentialsConfig(_Config):
     credential_names = ("access_token", "client_id", "client_secret")
 
 
+class JwtBearerConfig(_Config):
+    auth_type: Literal["jwt_bearer"]
+    jwt_bearer: JwtBearer
+    credential_names = ("access_token", "private_key", "key_id", "issuer", "subject")
+
+
 class ApiKeyConfig(_Config):
     auth_type: Literal["api_key"]
     api_key: ApiKey = ApiKey()
@@ -181,6 +186,7 @@ ApiConfig = Annotated[
     OAuth2Config
     | OAuth1Config
     | ClientCredentialsConfig
+    | JwtBearerConfig
     | ApiKeyConfig
     | BasicConfig
     | BearerConfig
@@ -194,6 +200,7 @@ AUTH_TYPES = (
     "oauth2",
     "oauth1",
     "client_credentials",
+    "jwt_bearer",
     "api_key",
     "basic",
     "bearer",
@@ -202,7 +209,7 @@ AUTH_TYPES = (
     "mtls",
     "none",
 )
-AUTH_BLOCKS = ("oauth2", "oauth1", "client_credentials", "api_key", "hmac", "aws_sigv4")
+AUTH_BLOCKS = ("oauth2", "oauth1", "client_credentials", "jwt_bearer", "api_key", "hmac", "aws_sigv4")
 _adapter: TypeAdapter[ApiConfig] = TypeAdapter(ApiConfig)
 
 
@@ -305,11 +312,11 @@ def _plain(value: Any) -> Any:
 
 
 def _templates(block: BaseModel) -> Iterator[str]:
-    """The texts that URL variables may stand in: addresses, and the region of AWS's signature."""
+    """The texts that URL variables may stand in: addresses, names of issuers, and the region of AWS's signature."""
     for name, value in block:
         if isinstance(value, BaseModel):
             yield from _templates(value)
-        elif isinstance(value, str) and (name.endswith("_url") or name in ("region", "test_path")):
+        elif isinstance(value, str) and (name.endswith("_url") or name in _WITH_VARIABLES):
             yield value
 
 

@@ -1,4 +1,4 @@
-"""The block of each auth type in a provider's ``api_config``."""
+"""The block of each auth type in a provider's ``api_config``; those of OAuth stand in `oauth_config`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from external_apis.config_values import (
     CredentialName,
     HeaderName,
     HeaderValue,
-    OwnUrl,
-    Scope,
     Secret,
-    UpstreamUrl,
 )
 
 __all__ = [
@@ -24,10 +21,7 @@ __all__ = [
     "AwsSigV4",
     "BasicKey",
     "BearerKey",
-    "ClientCredentials",
     "Hmac",
-    "OAuth1",
-    "OAuth2",
 ]
 
 _CREDENTIAL = r"\{([a-z][a-z0-9_]{0,63})\}"
@@ -96,31 +90,6 @@ class AlsoHeaders(Block):
 
     def names(self) -> set[str]:
         return {name for text in self.headers.values() for name in re.findall(_CREDENTIAL, text)}
-
-
-class OAuth2(Block):
-    client_id: Secret | None = None
-    client_secret: Secret | None = None
-    authorization_url: UpstreamUrl
-    token_url: UpstreamUrl
-    scopes: list[Scope] = []
-    redirect_uri: OwnUrl | None = None
-
-
-class ClientCredentials(Block):
-    client_id: Secret | None = None
-    client_secret: Secret | None = None
-    token_url: UpstreamUrl
-    scopes: list[Scope] = []
-
-
-class OAuth1(Block):
-    consumer_key: Secret | None = None
-    consumer_secret: Secret | None = None
-    request_token_url: UpstreamUrl
-    authorization_url: UpstreamUrl
-    access_token_url: UpstreamUrl
-    signature_method: Literal["HMAC-SHA1", "HMAC-SHA256"] = "HMAC-SHA1"
 
 
 class Hmac(Block):

@@ -155,6 +155,7 @@ SCHEMES: dict[str, type[Scheme]] = {
     "bearer": Bearer,
     "client_credentials": AccessToken,
     "hmac": Hmac,
+    "jwt_bearer": AccessToken,
     "mtls": NoAuth,  # the transport shows the certificate
     "none": NoAuth,
     "oauth1": OAuth1,

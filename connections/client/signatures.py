@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from oauthlib import oauth1
 from requests_aws4auth import AWS4Auth
 
 from connections.client.outgoing import refuse
 from connections.client.scheme import Scheme
+from external_apis.errors import MissingCredential
 from external_apis.url_variables import fill_text
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
     from connections.client.target import Target
     from external_apis.api_config import AwsSigV4Config, HmacConfig, OAuth1Config
+    from external_apis.oauth_config import OAuth1 as OAuth1Block
 
 __all__ = ["AwsSigV4", "Hmac", "OAuth1"]
 
@@ -62,11 +67,24 @@ class OAuth1(Scheme):
         block = cast("OAuth1Config", target.config).oauth1
         self._client = oauth1.Client(
             self.pick(target, ("consumer_key",), block.consumer_key),
-            client_secret=self.pick(target, ("consumer_secret",), block.consumer_secret),
+            **self._consumer_proof(target, block),
             resource_owner_key=self.pick(target, ("oauth_token",)),
             resource_owner_secret=self.pick(target, ("oauth_token_secret",)),
             signature_method=block.signature_method,
         )
+
+    def _consumer_proof(self, target: Target, block: OAuth1Block) -> dict[str, str]:
+        if block.signature_method != "RSA-SHA1":
+            return {"client_secret": self.pick(target, ("consumer_secret",), block.consumer_secret)}
+        name = "consumer_private_key"
+        key = self.pick(target, (name,), block.consumer_private_key)
+        try:
+            is_rsa = isinstance(load_pem_private_key(key.encode(), None), RSAPrivateKey)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            is_rsa = False
+        if not is_rsa:
+            raise MissingCredential(f"The {name} of {target.name} is no RSA key in PEM.", details={"credential": name})
+        return {"rsa_key": key}
 
     def sign(self, request: Outgoing, now: float) -> None:
         form = "application/x-www-form-urlencoded"  # its fields are signed too, other bodies are not

@@ -102,8 +102,8 @@ class ConfigField:
             return forms.IntegerField(required=False, widget=UnfoldAdminIntegerFieldWidget(self._hint()))
         if "\n" in (self.default or ""):
             return _TextField(required=False, strip=False, widget=UnfoldAdminTextareaWidget({"rows": 4}))
-        # A prefix such as "Bearer " ends in a space that counts.
-        strip = not self.path[-1].endswith("_prefix")
+        # A prefix such as "Bearer " ends in a space that counts; the usual separator is one.
+        strip = not self.path[-1].endswith(("_prefix", "_separator"))
         return forms.CharField(required=False, strip=strip, widget=UnfoldAdminTextInputWidget(self._hint()))
 
     def _hint(self) -> dict[str, str]:

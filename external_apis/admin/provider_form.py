@@ -22,6 +22,7 @@ _LABELS = {
     "oauth2": "OAuth 2.0",
     "oauth1": "OAuth 1.0a",
     "client_credentials": "OAuth 2.0 client credentials",
+    "jwt_bearer": "JWT bearer assertion",
     "api_key": "API key",
     "hmac": "HMAC signature",
 }

@@ -104,7 +104,7 @@ def test_several_named_headers() -> None:
 def test_the_auth_types_are_listed(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         parse({"base_url": "https://api.example.com", **given})
-    types = "oauth2, oauth1, client_credentials, api_key, basic, bearer, hmac, aws_sigv4, mtls, none"
+    types = "oauth2, oauth1, client_credentials, jwt_bearer, api_key, basic, bearer, hmac, aws_sigv4, mtls, none"
     assert caught.value.details["errors"] == [{"path": "api_config.auth_type", "message": f"is not one of {types}"}]
 
 
@@ -188,6 +188,6 @@ def test_an_opened_configuration_is_not_pickled() -> None:
 
 def test_the_schema_knows_every_auth_type() -> None:
     assert set(schema()["discriminator"]["mapping"]) == {
-        "oauth2", "oauth1", "client_credentials", "api_key", "basic", "bearer", "hmac", "aws_sigv4", "mtls",
-        "none",
+        "oauth2", "oauth1", "client_credentials", "jwt_bearer", "api_key", "basic", "bearer", "hmac", "aws_sigv4",
+        "mtls", "none",
     }  # fmt: skip
