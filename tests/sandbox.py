@@ -45,8 +45,22 @@ class Sandbox:
         """Forget all requests, attempts, windows and nonces."""
         self._ask("/_sandbox/reset", method="POST")
 
-    def _ask(self, path: str, method: str = "GET") -> dict[str, Any]:
-        request = urllib.request.Request(self.url + path, method=method)
+    def register(self, client_id: str, **settings: Any) -> dict[str, Any]:
+        """Register an OAuth client, or change the named settings of one; they are those of `oauth.clients.Client`."""
+        return self._ask("/_sandbox/oauth", "POST", {"client_id": client_id, **settings})
+
+    def oauth_counts(self, client_id: str) -> dict[str, int]:
+        """What a client did: ``token_requests``, ``grant:…``, ``answered``, ``refreshed``, ``refused:…``."""
+        counts: dict[str, int] = self._ask(f"/_sandbox/oauth?client_id={quote(client_id)}")["counts"]
+        return counts
+
+    def revoke_grants(self, client_id: str) -> int:
+        """Revoke all that a client holds, as its users could; answers with how many grants that were."""
+        return int(self._ask("/_sandbox/oauth/revoke", "POST", {"client_id": client_id})["revoked"])
+
+    def _ask(self, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, method=method)
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
             answer: dict[str, Any] = json.load(response)
         return answer

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = Server(
             options.host,
             options.port,
-            build_application(),
+            build_application(options.callback_origin),
             patience_seconds=options.patience,
             is_quiet=options.quiet,
         )
@@ -47,6 +47,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True, help="0 takes a free port and prints it")
     parser.add_argument("--quiet", action="store_true", help="no line for each request")
     parser.add_argument("--patience", type=float, default=10.0, metavar="SECONDS", help="time to send one request in")
+    parser.add_argument(
+        "--callback-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where the product listens, such as http://127.0.0.1:8000; may be given several times",
+    )
     parser.add_argument(
         "--die-with-parent",
         nargs="?",

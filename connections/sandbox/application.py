@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from connections.sandbox import account, breakage, forms, graphql, inspection, misbehaviour, pagination
 from connections.sandbox.answers import Refusal, Reply, answer_json
 from connections.sandbox.authentication import CHECKS
+from connections.sandbox.oauth import consent, control, device, oauth1_provider, tenure, token_endpoint
 from connections.sandbox.redaction import show_headers, show_target
 from connections.sandbox.request import Request
 from connections.sandbox.routing import GET, Route, Router
@@ -16,17 +17,23 @@ from connections.sandbox.state import State, now_text
 MODULES: tuple[Iterable[Route], ...] = (
     account.ROUTES,
     breakage.ROUTES,
+    consent.ROUTES,
+    control.ROUTES,
+    device.ROUTES,
     forms.ROUTES,
     graphql.ROUTES,
     inspection.ROUTES,
     misbehaviour.ROUTES,
+    oauth1_provider.ROUTES,
     pagination.ROUTES,
+    tenure.ROUTES,
+    token_endpoint.ROUTES,
 )
 
 
-def build_application() -> Application:
-    """A fresh sandbox with a memory of its own."""
-    state = State()
+def build_application(callback_origins: Sequence[str] = ()) -> Application:
+    """A fresh sandbox with a memory of its own; its sign-in clients may send users back to ``callback_origins``."""
+    state = State(callback_origins)
 
     def answer(request: Request) -> Reply:
         scheme = _enter_scheme(request)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from connections.sandbox import credentials
 from connections.sandbox.answers import Refusal
+from connections.sandbox.oauth.tenure import find_good
 from connections.sandbox.oauth1 import check_oauth1
 from connections.sandbox.request import Request
 from connections.sandbox.sigv4 import check_sigv4
@@ -39,6 +40,21 @@ def _check_bearer(expected: str) -> Check:
         token = _read_authorization(request, "Bearer")
         if not _is_same(token, expected):
             raise refuse("wrong_token", "The bearer token is not the right one", "Bearer")
+        return frozenset({"authorization"})
+
+    return check
+
+
+def _check_issued(expected: str) -> Check:
+    """The fixed token, or one that the authorization server issued."""
+
+    def check(request: Request, state: State) -> frozenset[str]:
+        token = _read_authorization(request, "Bearer")
+        with state.lock:
+            is_good = _is_same(token, expected) or find_good(token, "access", state.oauth) is not None
+        if not is_good:
+            message = "The bearer token is not the right one, or not good any more"
+            raise refuse("wrong_token", message, 'Bearer error="invalid_token"')
         return frozenset({"authorization"})
 
     return check
@@ -139,12 +155,12 @@ CHECKS: dict[str, Check] = {
     "bearer-and-key": _check_all(
         _check_bearer(credentials.BESIDE_TOKEN), _check_headers({credentials.API_KEY_HEADER: credentials.BESIDE_KEY})
     ),
-    "client-credentials": _check_bearer(credentials.CLIENT_CREDENTIALS_TOKEN),
+    "client-credentials": _check_issued(credentials.CLIENT_CREDENTIALS_TOKEN),
     "headers": _check_headers(
         {credentials.APP_ID_HEADER: credentials.APP_ID, credentials.APP_KEY_HEADER: credentials.APP_KEY}
     ),
     "hmac": _check_hmac,
     "none": _check_none,
     "oauth1": check_oauth1,
-    "oauth2": _check_bearer(credentials.OAUTH2_ACCESS_TOKEN),
+    "oauth2": _check_issued(credentials.OAUTH2_ACCESS_TOKEN),
 }

@@ -26,8 +26,16 @@ CLIENT_CREDENTIALS_TOKEN = "sandbox-machine-access-token-0001"
 AWS_ACCESS_KEY_ID = "AKIASANDBOX000000001"
 AWS_SECRET_ACCESS_KEY = "sandbox-aws-secret-access-key-0001"
 AWS_SESSION_TOKEN = "sandbox-aws-session-token-0001"
+SIGNIN_CLIENT_ID = "sandbox-signin-client-0001"
+SIGNIN_CLIENT_SECRET = "sandbox-signin-client-secret-0001"
+SIGNIN_CONSUMER_KEY = "sandbox-signin-consumer-0001"
+SIGNIN_CONSUMER_SECRET = "sandbox-signin-consumer-secret-0001"
 BESIDE_KEY = "sandbox-key-beside-token-0001"
 BESIDE_TOKEN = "sandbox-token-beside-key-0001"
+
+ISSUED_PREFIX = "sandbox-issued."
+"""Begins every token that the authorization server issues."""
+SIGNING_KEY = "sandbox-signing-key-of-issued-tokens-0001"
 
 AWS_REGION = "eu-central-1"
 AWS_SERVICE = "execute-api"
@@ -51,6 +59,8 @@ SECRETS = frozenset(
         OAUTH1_TOKEN,
         OAUTH1_TOKEN_SECRET,
         OAUTH2_CLIENT_SECRET,
+        SIGNIN_CLIENT_SECRET,
+        SIGNIN_CONSUMER_SECRET,
         OAUTH2_ACCESS_TOKEN,
         CLIENT_CREDENTIALS_SECRET,
         CLIENT_CREDENTIALS_TOKEN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlencode
 
-from connections.sandbox.credentials import SECRETS
+from connections.sandbox.credentials import ISSUED_PREFIX, SECRETS
 from connections.sandbox.request import Request
 
 SENSITIVE = frozenset(
@@ -60,6 +60,6 @@ def show_target(request: Request) -> str:
 def _show(name: str, value: str, request: Request) -> str:
     if name.lower() in request.checked:
         return "[checked]"
-    if name.lower() in SENSITIVE or any(secret in value for secret in SECRETS):
+    if name.lower() in SENSITIVE or ISSUED_PREFIX in value or any(secret in value for secret in SECRETS):
         return "[redacted]"
     return value

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
+
+from connections.sandbox.bounded import Bounded
+from connections.sandbox.oauth.memory import Memory
 
 KEYS = 1_000
 REQUESTS_PER_KEY = 100
 NONCES = 100_000
-
-Value = TypeVar("Value")
-
-
-class Bounded(OrderedDict[str, Value], Generic[Value]):
-    """A mapping that forgets its oldest key when it holds more than ``limit``."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def __setitem__(self, key: str, value: Value) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self._limit:
-            del self[next(iter(self))]
 
 
 class Ledger:
@@ -52,8 +41,9 @@ class Ledger:
 class State:
     """One per process. Handlers hold ``lock`` while they touch it."""
 
-    def __init__(self) -> None:
+    def __init__(self, callback_origins: Sequence[str] = ()) -> None:
         self.lock = threading.Lock()
+        self._callback_origins = tuple(callback_origins)
         self.reset()
 
     def reset(self) -> None:
@@ -63,6 +53,7 @@ class State:
         self.nonces: Bounded[float] = Bounded(NONCES)
         self.budgets: Bounded[tuple[float, float]] = Bounded(KEYS)
         self.users: Bounded[dict[str, Any]] = Bounded(KEYS)
+        self.oauth = Memory(self._callback_origins)
 
     def use_nonce(self, nonce: str) -> bool:
         """Remember a nonce; False when it was used before."""

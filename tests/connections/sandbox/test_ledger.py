@@ -5,7 +5,8 @@ from __future__ import annotations
 import requests
 
 from connections.sandbox import credentials as c
-from connections.sandbox.state import KEYS, NONCES, REQUESTS_PER_KEY, Bounded, Ledger, State
+from connections.sandbox.bounded import Bounded
+from connections.sandbox.state import KEYS, NONCES, REQUESTS_PER_KEY, Ledger, State
 from tests.connections.sandbox.conftest import Client
 from tests.sandbox import Sandbox, start_sandbox, stop_sandbox
 
