@@ -13,6 +13,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from environ.fileaware_mapping import FileAwareMapping
 
+from external_apis import trusted_issuers
 from external_apis.crypto import Keyring
 from external_apis.egress import Allowance
 
@@ -120,6 +121,13 @@ class Environment:
         except ValueError as error:
             raise ImproperlyConfigured(str(error)) from None
         return entries
+
+    def trusted_issuers(self, name: str, default_audience: str) -> tuple[trusted_issuers.TrustedIssuer, ...]:
+        try:
+            return trusted_issuers.parse(self.text(name), default_audience)
+        except ValueError as error:
+            example = '[{"issuer": "https://id.example.com", "audience": "external-services"}]'
+            raise ImproperlyConfigured(f"{name} is a JSON list such as {example}; {error}.") from None
 
     def ca_file(self, name: str) -> str:
         path = self.text(name)

@@ -43,6 +43,10 @@ EGRESS_ALLOW = env.egress_allowances("EGRESS_ALLOW")
 EGRESS_PROXY = env.proxy_url("EGRESS_PROXY")
 EGRESS_CA_FILE = env.ca_file("EGRESS_CA_FILE")
 
+# Requests a minute for each tenant, and whose tokens are taken beside our own (seed 002).
+SERVICE_API_RATE_LIMIT = env.number("SERVICE_API_RATE_LIMIT", 100, low=1, high=1_000_000)
+SERVICE_API_ISSUERS = env.trusted_issuers("SERVICE_API_ISSUERS", f"{PUBLIC_BASE_URL}/exsvc")
+
 # The strict fake provider of connections/sandbox; `manage.py up` starts it one port above the web's.
 SANDBOX = env.flag("SANDBOX", default=EMBEDDED)
 SANDBOX_URL = env.http_url("SANDBOX_URL", f"http://127.0.0.1:{PORT + 1}")

@@ -1,8 +1,8 @@
 """How a failed request is answered: in JSON under the APIs' paths, with Django's plain pages elsewhere.
 
-Which prefix has which shape stands in `SHAPES`: ``{"error": {"code", "message", "details"}}`` is that of seed 000,
-the envelope that of seed 001. Exceptions that nobody planned are answered by `server_error` with the request id alone;
-their traceback goes to the log.
+Which prefix has which shape stands in `SHAPES`: ``{"error": {"code", "message", "details"}}`` is that of seeds 000
+and 002, the envelope that of seed 001. Exceptions that nobody planned are answered by `server_error` with the request
+id alone; their traceback goes to the log.
 """
 
 from __future__ import annotations
@@ -44,6 +44,14 @@ _CODES = {
     415: "UNSUPPORTED_MEDIA_TYPE",
     429: "RATE_LIMIT_EXCEEDED",
 }
+_SERVICE_CODES = {
+    400: "INVALID_REQUEST",
+    401: "UNAUTHORIZED",
+    403: "FORBIDDEN",
+    404: "SERVICE_NOT_FOUND",
+    409: "SERVICE_ALREADY_EXISTS",
+    500: "INTERNAL_ERROR",
+}
 
 
 @dataclass(frozen=True)
@@ -65,12 +73,20 @@ def enveloped_body(answer: ErrorAnswer) -> dict[str, Any]:
     return envelope.failure(answer.code, answer.message, answer.details)
 
 
+def service_body(answer: ErrorAnswer) -> dict[str, Any]:
+    """Seed 002 has one code for each status; what tells more stands in ``details.reason``."""
+    code = _SERVICE_CODES.get(answer.status, answer.code)
+    reason = {} if code == answer.code else {"reason": answer.code}
+    return {"error": {"code": code, "message": answer.message, "details": {**reason, **answer.details}}}
+
+
 Shape = Callable[[ErrorAnswer], dict[str, Any]]
 
 SHAPES: tuple[tuple[str, Shape], ...] = (
     ("/admin/external-apis", plain_body),
     ("/api/external", enveloped_body),
     ("/api", plain_body),
+    ("/exsvc", service_body),
     ("/healthz", plain_body),
 )
 """Paths under which errors are JSON, whatever the client says it accepts. The first that fits counts."""

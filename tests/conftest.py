@@ -41,6 +41,8 @@ _OURS = [
     "PORT",
     "SANDBOX",
     "SANDBOX_URL",
+    "SERVICE_API_RATE_LIMIT",
+    "SERVICE_API_ISSUERS",
 ]
 pytest_plugins = ["tests.oidc_provider", "tests.sandbox"]
 _services = ExitStack()

@@ -1,0 +1,148 @@
+"""The public keys of an outside issuer: found by OpenID Connect Discovery 1.0, read as a JWK set (RFC 7517)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+import structlog
+
+from external_apis.errors import BadAnswer, CallError, EgressRefused, InvalidToken, ServiceUnavailable
+from external_apis.transport import Origin, shared_transport
+
+__all__ = ["ALGORITHMS", "IssuerKeys"]
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+"""What an outside issuer may sign with: nothing in which our knowing the key would let us, or anybody, sign."""
+
+_FRESH_SECONDS = 600.0
+_USABLE_SECONDS = 3600.0
+_COOL_DOWN_SECONDS = 15.0
+_TIMEOUT_SECONDS = 5.0
+_MAX_DOCUMENT_BYTES = 256 * 1024
+_MAX_KEYS = 100
+_SHORTEST_RSA_BITS = 2048
+_KINDS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+
+_logger = structlog.get_logger(__name__)
+
+
+class IssuerKeys:
+    """One issuer's keys, fetched at first use, again after ten minutes, and for a key id that is not among them.
+
+    They are asked for at most once in 15 s, whatever key ids are made up; while the issuer is away, those fetched
+    within the last hour serve on. ``clock`` counts seconds.
+    """
+
+    def __init__(self, issuer: str, clock: Callable[[], float] = monotonic) -> None:
+        self._issuer = issuer
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: Mapping[tuple[str | int, str], jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = float("-inf")
+
+    def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK:
+        """Return the key of an id, without one the only key for the algorithm.
+
+        Raises `InvalidToken` where there is none, `ServiceUnavailable` where that cannot be told.
+        """
+        if self._clock() - self._fetched_at > _FRESH_SECONDS:
+            self._fetch_in_turn()
+        key = self._pick(key_id, algorithm)
+        if key is None:
+            self._fetch_in_turn()
+            key = self._pick(key_id, algorithm)
+        if key is None and self._fetched_at < self._tried_at:
+            raise ServiceUnavailable(f"The signing keys of {Origin.of(self._issuer)} cannot be fetched.")
+        if key is None:
+            raise InvalidToken("The token is signed with a key that its issuer does not publish.")
+        return key
+
+    def _pick(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+        if key_id is not None:
+            return self._keys.get((key_id, algorithm))
+        fitting = [key for (_, known), key in self._keys.items() if known == algorithm]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _fetch_in_turn(self) -> None:
+        """Fetch the keys, unless somebody did while this one waited, or tried a moment ago."""
+        asked_at = self._clock()
+        with self._lock:
+            now = self._clock()
+            if self._tried_at < asked_at and now - self._tried_at >= _COOL_DOWN_SECONDS:
+                self._tried_at = now
+                try:
+                    self._keys = _fetch_keys(self._issuer)
+                    self._fetched_at = now
+                except (CallError, EgressRefused, ValueError, RecursionError) as error:
+                    _logger.warning(
+                        "issuer_keys.unavailable",
+                        issuer=self._issuer,
+                        reason=getattr(error, "message", type(error).__name__),
+                    )
+            if now - self._fetched_at > _USABLE_SECONDS:
+                self._keys = {}
+
+
+def _fetch_keys(issuer: str) -> Mapping[tuple[str | int, str], jwt.PyJWK]:
+    deadline = monotonic() + _TIMEOUT_SECONDS
+    metadata = _fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration", deadline)
+    if metadata.get("issuer") != issuer:
+        raise BadAnswer("The metadata is of another issuer.")
+    address = metadata.get("jwks_uri")
+    if not isinstance(address, str) or (urlsplit(issuer).scheme, urlsplit(address).scheme) == ("https", "http"):
+        raise BadAnswer("The metadata name no address of keys, or one that is less safe than the issuer's.")
+    listed = _fetch(address, deadline).get("keys")
+    if not isinstance(listed, list):
+        raise BadAnswer("The document is no JWK set.")
+    keys: dict[tuple[str | int, str], jwt.PyJWK] = {}
+    for position, described in enumerate(listed[:_MAX_KEYS]):
+        if isinstance(described, dict) and (key := _read_key(described)) is not None:
+            # Its place is no id that a token could name.
+            keys.setdefault((_text(described, "kid") or position, key.algorithm_name), key)
+    return keys
+
+
+def _fetch(url: str, deadline: float) -> dict[str, Any]:
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    answer = shared_transport().send(
+        Origin.of(url),
+        "GET",
+        target,
+        {"Accept": "application/json"},
+        None,
+        deadline=deadline,
+        max_body_bytes=_MAX_DOCUMENT_BYTES,
+    )
+    if answer.status != 200:
+        raise BadAnswer("The issuer answers with an error.")
+    document = json.loads(answer.body)
+    if not isinstance(document, dict):
+        raise BadAnswer("The document is no JSON object.")
+    return document
+
+
+def _read_key(described: dict[str, Any]) -> jwt.PyJWK | None:
+    """Return a key that may verify signatures; None for others: of another kind, too short, or private."""
+    algorithm = _KINDS.get((_text(described, "kty"), _text(described, "crv")))
+    if algorithm is None or "d" in described:
+        return None
+    if described.get("use", "sig") != "sig" or described.get("alg", algorithm) != algorithm:
+        return None
+    try:
+        key = jwt.PyJWK(described, algorithm)
+    except (jwt.PyJWTError, TypeError, ValueError):
+        return None
+    is_short = algorithm == "RS256" and key.key.key_size < _SHORTEST_RSA_BITS
+    return None if is_short else key
+
+
+def _text(described: Mapping[str, Any], name: str) -> str | None:
+    value = described.get(name)
+    return value if isinstance(value, str) else None
