@@ -19,7 +19,7 @@ from external_apis.auth_config import (
     BearerKey,
     Hmac,
 )
-from external_apis.call_config import RateLimit, ResponseRule, RetryConfig, UrlVariable, Webhook
+from external_apis.call_config import Proxy, RateLimit, ResponseRule, RetryConfig, UrlVariable, Webhook
 from external_apis.config_values import (
     PLACEHOLDER,
     Block,
@@ -83,6 +83,7 @@ class _Config(Block):
     pagination: Pagination | None = None
     graphql_path: Annotated[str, Field(pattern=r"^/[^\s\\]*$", max_length=500)] | None = None
     """Where GraphQL is spoken below the base URL; ``/graphql`` unless something else stands here."""
+    proxy: Proxy | None = None
 
     @model_validator(mode="after")
     def _default_headers_are_harmless(self) -> _Config:

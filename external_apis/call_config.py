@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from external_apis.config_values import Block, HeaderName, HeaderValue, OwnUrl, Secret
 from external_apis.url_variables import pattern_problem
 
-__all__ = ["RateLimit", "ResponseRule", "RetryConfig", "UrlVariable", "Webhook"]
+__all__ = ["Proxy", "RateLimit", "ResponseRule", "RetryConfig", "UrlVariable", "Webhook"]
 
 CallCount = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
@@ -118,6 +118,15 @@ class UrlVariable(Block):
     """What the whole value has to match."""
     default: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     description: Annotated[str, Field(max_length=500)] = ""
+
+
+class Proxy(Block):
+    """What other programs may call through the gateway; an empty list allows everything of its kind."""
+
+    methods: list[Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"]] = []
+    """GET includes HEAD."""
+    paths: list[Annotated[str, Field(pattern=r"^/[^\s\\?#]*$", max_length=500)]] = []
+    """Paths below the base URL, such as /v1/charges or /reports/**: * stands for anything but a slash, ** for anything."""
 
 
 class Webhook(Block):

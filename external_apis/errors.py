@@ -5,10 +5,15 @@ ApiManagerError
 ├── Forbidden                    403  the asker is known and may not
 ├── NotAuthenticated             401  the asker is not known
 ├── Conflict                     409  the change collides with what is stored
+│   ├── CallInProgress                a call with this idempotency key is under way
+│   ├── CallInDoubt                   nobody knows what became of the call with this idempotency key
+│   └── AnswerNotKept                 the call with this idempotency key was made; its answer was too long to keep
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
 │   └── InvalidConfiguration     400  an api_config that its auth type's schema refuses
+├── IdempotencyKeyReused         422  the key came with another request before
 ├── PayloadTooLarge              413  a body over the limit
 ├── ServiceUnavailable           503  our own database or Valkey is away (transient)
+│   └── TooManyCalls                  this process has enough calls under way
 ├── VaultError                   500  a sealed value and the keyring do not fit
 │   ├── UnknownKey                    sealed under a key id that the keyring does not hold
 │   ├── RetiredKey                    this process would write with a key that is retired
@@ -43,9 +48,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
+    "AnswerNotKept",
     "ApiManagerError",
     "BadAnswer",
     "CallError",
+    "CallInDoubt",
+    "CallInProgress",
     "CallTimeout",
     "Conflict",
     "ConnectFailed",
@@ -56,6 +64,7 @@ __all__ = [
     "EgressRefused",
     "Forbidden",
     "GraphqlError",
+    "IdempotencyKeyReused",
     "InvalidConfiguration",
     "InvalidInput",
     "MissingCredential",
@@ -67,6 +76,7 @@ __all__ = [
     "RateLimited",
     "RetiredKey",
     "ServiceUnavailable",
+    "TooManyCalls",
     "UnknownKey",
     "Unreadable",
     "UpstreamClientError",
@@ -111,6 +121,24 @@ class Conflict(ApiManagerError):
     status = 409
 
 
+class CallInProgress(Conflict):
+    code = "IDEMPOTENCY_CALL_IN_PROGRESS"
+    is_transient = True
+
+
+class CallInDoubt(Conflict):
+    code = "IDEMPOTENCY_CALL_IN_DOUBT"
+
+
+class AnswerNotKept(Conflict):
+    code = "IDEMPOTENCY_ANSWER_NOT_KEPT"
+
+
+class IdempotencyKeyReused(ApiManagerError):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 422
+
+
 class InvalidInput(ApiManagerError):
     """``details["errors"]`` is a list of ``{"path": "api_config.base_url", "message": "..."}``."""
 
@@ -131,6 +159,10 @@ class ServiceUnavailable(ApiManagerError):
     code = "SERVICE_UNAVAILABLE"
     status = 503
     is_transient = True
+
+
+class TooManyCalls(ServiceUnavailable):
+    code = "TOO_MANY_CALLS"
 
 
 class VaultError(ApiManagerError):

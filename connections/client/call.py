@@ -11,28 +11,56 @@ if TYPE_CHECKING:
     from connections.client.graphql import Reader
     from connections.client.scheme import Scheme
     from external_apis.errors import CallError
+    from external_apis.transport import Answer
 
-__all__ = ["Call"]
+__all__ = ["Call", "Passing"]
+
+
+@dataclass(slots=True)
+class Passing:
+    """What a call that passes somebody else's bodies through has come to.
+
+    ``refused`` is the answer of the last attempt that was an error, its body unread; ``latency_seconds`` the time from
+    sending to the answer's head, of the last attempt.
+    """
+
+    refused: Answer | None = None
+    latency_seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class Call:
-    """``timeout`` is in seconds, ``deadline`` on the client's clock."""
+    """``timeout`` is in seconds; ``deadline`` and ``stream_deadline``, that of a streamed body, on the client's clock."""
 
     request_id: str
     timeout: float
     deadline: float
     cost: int = 1
     is_batch: bool = False
-    is_streamed: bool = False
+    stream_deadline: float | None = None
     max_body_bytes: int = MAX_BODY_BYTES
     reader: Reader | None = None
+    passing: Passing | None = None
     attempt: int = 0
     sent: int = 0
     hops: int = 0
     signer: Scheme | None = None  # of the request that was sent last; None for one that went to strangers
     has_refreshed: bool = False
     has_waited_out: bool = False  # the pause that the provider asked for
+
+    def keep_or_close(self, answer: Answer) -> None:
+        """Deal with the unread body of an error: whoever passes bodies through wants that of the last attempt."""
+        if self.passing is not None:
+            self.passing.refused = answer
+        elif answer.stream is not None:
+            answer.stream.close()
+
+    def let_go(self) -> None:
+        """Close the error of an attempt that another one follows."""
+        if self.passing is not None and self.passing.refused is not None:
+            refused, self.passing.refused = self.passing.refused, None
+            if refused.stream is not None:
+                refused.stream.close()
 
     def complete(self, error: CallError) -> None:
         """Add what only the client knows to an error of the transport."""

@@ -24,6 +24,7 @@ from connections.client.events import Event, Listener, redact
 from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing, refuse
 from connections.client.pace import read_pause
+from connections.client.passage import Passage, preview
 from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_request
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from connections.client.target import Target
     from external_apis.transport import Transport
 
-__all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
+__all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient", "give_back_database_connections"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ _DEFAULT_DEADLINE_MS = 120_000
 _LONGEST_MS = 86_400_000
 
 
-class ApiClient(Verbs):
+class ApiClient(Verbs, Passage):
     """Calls one provider through one connection; safe to share between threads.
 
     `request` returns a `requests.Response` for answers below 400 and raises the tree of `external_apis.errors`
@@ -90,6 +91,16 @@ class ApiClient(Verbs):
         )
         self._timeout_ms = config.timeout_ms or DEFAULT_TIMEOUT_MS
         self._lane = Lane(target, self._composer.base_path)
+
+    @property
+    def base_path(self) -> str:
+        """The path of the provider's base URL, its variables filled in."""
+        return self._composer.base_path
+
+    @property
+    def covers_body(self) -> bool:
+        """Whether the signature covers the body, which then has to be in memory before it is sent."""
+        return self._scheme.covers_body
 
     def request(
         self,
@@ -147,7 +158,9 @@ class ApiClient(Verbs):
         headers: Mapping[str, str] | None = None,
     ) -> str:
         """Return the curl command of a call, with shell variables for all secrets. Nothing is sent or counted."""
-        request = self._composer.compose(method, path, params, data, json, headers)
+        return self._show(self._composer.compose(method, path, params, data, json, headers))
+
+    def _show(self, request: Outgoing) -> str:
         signed = request.copy()
         self._scheme.sign(signed, self._clock.now())
         return build_curl(
@@ -169,26 +182,29 @@ class ApiClient(Verbs):
         reader: Reader | None = None,
     ) -> requests.Response:
         timeout_ms = self._timeout_ms if timeout_ms is None else _checked_ms("timeout_ms", timeout_ms)
-        if deadline_ms is None:
-            deadline_ms = self._policy.deadline_ms or max(_DEFAULT_DEADLINE_MS, timeout_ms)
-        deadline_ms = _checked_ms("deadline_ms", deadline_ms)
+        deadline_ms = self._deadline_ms(timeout_ms) if deadline_ms is None else _checked_ms("deadline_ms", deadline_ms)
         if priority not in ("interactive", "batch"):
             raise refuse("priority", "is neither interactive nor batch")
-        if request.upload is not None and self._scheme.covers_body:
-            raise refuse("data", f"is a file or an iterator, and {self.target.config.auth_type} signs the whole body")
-        _give_back_database_connections()
-        request_id = new_id("req")
-        request.headers["X-Request-Id"] = request_id
-        self._policy.mark(request)
         started = self._clock.monotonic()
-        cost = self._lane.weigh(request.method, request.target)
-        call = Call(request_id, timeout_ms / 1000, started + deadline_ms / 1000, cost, is_batch=priority == "batch")
-        call.is_streamed, call.reader = is_streamed, reader
+        call = self._begin(request, new_id("req"), timeout_ms / 1000, started + deadline_ms / 1000)
+        call.is_batch, call.reader = priority == "batch", reader
+        call.stream_deadline = call.deadline if is_streamed else None
         call.max_body_bytes = max_body_bytes or (MAX_STREAM_BYTES if is_streamed else MAX_BODY_BYTES)
         answer = self._count(request, call)
         return build_response(request, answer, self._clock.monotonic() - started)
 
     # --- one call ---
+
+    def _deadline_ms(self, timeout_ms: int) -> int:
+        return self._policy.deadline_ms or max(_DEFAULT_DEADLINE_MS, timeout_ms)
+
+    def _begin(self, request: Outgoing, request_id: str, timeout: float, deadline: float) -> Call:
+        if request.upload is not None and self.covers_body:
+            raise refuse("data", f"is a file or an iterator, and {self.target.config.auth_type} signs the whole body")
+        give_back_database_connections()
+        request.headers["X-Request-Id"] = request_id
+        self._policy.mark(request)
+        return Call(request_id, timeout, deadline, self._lane.weigh(request.method, request.target))
 
     def _count(self, request: Outgoing, call: Call) -> Answer:
         started = self._clock.monotonic()
@@ -208,6 +224,7 @@ class ApiClient(Verbs):
     def _call(self, request: Outgoing, call: Call) -> Answer:
         while True:
             call.attempt += 1
+            call.let_go()
             try:
                 return self._read(request, call)
             except CallError as error:
@@ -220,7 +237,7 @@ class ApiClient(Verbs):
                 wait = self._policy.wait_seconds(
                     error,
                     call.attempt,
-                    is_repeatable=self._policy.is_repeatable(request),
+                    is_repeatable=self._policy.is_repeatable(request, is_ours=call.passing is None),
                     chance=self._clock.chance(),
                 )
                 if wait is None or self._clock.monotonic() + wait >= call.deadline:
@@ -262,8 +279,7 @@ class ApiClient(Verbs):
             if is_at_home:
                 self._heed_pace(answer, verdict)
             if verdict.action != "success":
-                if answer.stream is not None:
-                    answer.stream.close()
+                call.keep_or_close(answer)
                 raise build_error(
                     self.target.provider_slug,
                     answer,
@@ -275,8 +291,10 @@ class ApiClient(Verbs):
             if not 300 <= answer.status < 400:
                 return answer
             following = next_request(hop, answer, secrets)
-            if following is None:
+            if following is None or (call.passing is not None and not following.can_be_sent):
                 return answer
+            if answer.stream is not None:
+                answer.stream.close()
             hop = following
             if hop.origin == self._origin:
                 hop.target = self._composer.without_key(hop.target)
@@ -306,9 +324,14 @@ class ApiClient(Verbs):
             signed.upload or signed.body,
             deadline=time.monotonic() + until - started,
             max_body_bytes=call.max_body_bytes,
-            stream_deadline=time.monotonic() + call.deadline - started if call.is_streamed else None,
+            stream_deadline=None if call.stream_deadline is None else time.monotonic() + call.stream_deadline - started,
+            is_raw=call.passing is not None,
         )
-        if answer.stream is not None and answer.status >= 300:
+        if call.passing is not None:
+            call.passing.latency_seconds = self._clock.monotonic() - started
+            if answer.stream is not None and self._outcomes.read_bodies:
+                answer.body = preview(answer)
+        elif answer.stream is not None and answer.status >= 300:
             with answer.stream:
                 answer.body = answer.stream.read(MAX_ERROR_BODY_BYTES) or b""
             answer.stream = None
@@ -372,7 +395,7 @@ def _checked_ms(name: str, value: Any) -> int:
     return max(1, int(value))
 
 
-def _give_back_database_connections() -> None:
+def give_back_database_connections() -> None:
     """Leave this thread's database connections to others while the upstream is waited for; open transactions stay."""
     for database in databases.all(initialized_only=True):
         if database.connection is not None and not database.in_atomic_block and database.autocommit:

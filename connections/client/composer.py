@@ -72,6 +72,24 @@ class Composer:
             request.headers.add_checked(headers)
         return request
 
+    def compose_passed(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes | Upload | None
+    ) -> Outgoing:
+        """Return the unsigned request of somebody else, with nothing added but what is configured for every request.
+
+        ``path`` and ``query`` are percent-encoded, and no URL variable is filled in. Raises `InvalidInput`.
+        """
+        if method not in _METHODS:
+            raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
+        target = join_path(self.base_path, f"{path}?{query}" if query else path)
+        request = Outgoing(method, self.origin, self.without_key(target), self._headers.copy())
+        # Whoever names no coding may be unable to unpack one.
+        request.headers.remove(("Accept", "Accept-Encoding"))
+        request.headers["Accept-Encoding"] = "identity"
+        request.headers.add_checked(headers)
+        request.body, request.upload = (None, body) if isinstance(body, Upload) else (body, None)
+        return request
+
     def compose_url(self, url: str, headers: Mapping[str, str] | None = None) -> Outgoing:
         """Return the unsigned GET of an absolute URL that an answer of the provider named.
 

@@ -34,6 +34,7 @@ class Outcomes:
     def __init__(self, rules: Sequence[ResponseRule], retry_statuses: Collection[int]) -> None:
         self._rules = tuple(rules)
         self._retry_statuses = frozenset(retry_statuses)
+        self.read_bodies = any(rule.body_path or rule.body_contains for rule in rules)
 
     def judge(self, answer: Answer) -> Verdict:
         if self._rules:

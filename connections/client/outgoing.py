@@ -92,6 +92,11 @@ class Outgoing:
     def url(self) -> str:
         return f"{self.origin}{self.target}"
 
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether there is no upload that has been read and cannot be read again."""
+        return self.upload is None or self.upload.rewind()
+
     def copy(self) -> Outgoing:
         return Outgoing(self.method, self.origin, self.target, self.headers.copy(), self.body, self.upload)
 

@@ -85,9 +85,13 @@ class RetryPolicy:
             return error.retry_after_seconds
         return min(self.backoff_ms * 2.0 ** (attempt - 1) + self.jitter_ms * chance, self.cap_ms) / 1000
 
-    def is_repeatable(self, request: Outgoing) -> bool:
-        """Tell whether sending it twice does no more than sending it once: by its method, or by an idempotency key."""
-        names = (self.idempotency_header,) if self.idempotency_header else _IDEMPOTENCY_HEADERS
+    def is_repeatable(self, request: Outgoing, *, is_ours: bool = True) -> bool:
+        """Tell whether sending it twice does no more than sending it once: by its method, or by an idempotency key.
+
+        A key under one of the usual names counts where the caller knows the provider, as in a request that ``is_ours``;
+        in any other only under the name that the provider is configured with.
+        """
+        names = (self.idempotency_header,) if self.idempotency_header else _IDEMPOTENCY_HEADERS if is_ours else ()
         return request.method in _IDEMPOTENT_METHODS or any(name in request.headers for name in names)
 
 

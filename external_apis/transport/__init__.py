@@ -6,7 +6,7 @@ request had been sent when something broke. An answer that redirects is returned
 calls again, and is checked again. `GuardedSession` is the same for code that wants a `requests.Session`.
 """
 
-from external_apis.transport.bodies import MAX_BODY_BYTES, MAX_STREAM_BYTES
+from external_apis.transport.bodies import MAX_BODY_BYTES, MAX_STREAM_BYTES, StreamedBody
 from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.exchange import Answer, Transport, shared_transport
 from external_apis.transport.origin import Origin
@@ -20,6 +20,7 @@ __all__ = [
     "ClientCertificate",
     "GuardedSession",
     "Origin",
+    "StreamedBody",
     "Transport",
     "Upload",
     "shared_transport",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import io
+import select
+import ssl
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from external_apis.errors import BadAnswer, CallTimeout
+from external_apis.transport.responses import Response
 
 __all__ = ["MAX_BODY_BYTES", "MAX_STREAM_BYTES", "StreamedBody", "read_bounded"]
 
@@ -53,12 +57,19 @@ class StreamedBody(io.RawIOBase):
     """
 
     def __init__(
-        self, response: http.client.HTTPResponse, name: str, limit: int, finish: Callable[[bool], None]
+        self,
+        response: Response,
+        name: str,
+        limit: int,
+        finish: Callable[[bool], None],
+        sock: Any,
+        *,
+        is_raw: bool = False,
     ) -> None:
         _check_announced(response, limit)
-        self._response, self._name, self._limit = response, name, limit
+        self._response, self._name, self._limit, self._sock = response, name, limit, sock
         self._finish: Callable[[bool], None] | None = finish
-        self._unpacker = _Unpacker() if _is_packed(response) else None
+        self._unpacker = _Unpacker() if _is_packed(response) and not is_raw else None
         self._packed = b""
         self._received = self._given = 0
         self._is_received = response.length == 0 or response.isclosed()
@@ -94,12 +105,50 @@ class StreamedBody(io.RawIOBase):
             super().close()
 
     @property
+    def announced_bytes(self) -> int | None:
+        """How many more bytes are announced to come, None when that is not known."""
+        return 0 if self._is_received else self._response.length
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something can be read; False when nothing came for so long. Nothing is lost or given up by that.
+
+        Of a stream that is unpacked, only what the provider sends is waited for.
+        """
+        if self._is_over or self._packed or self._response.has_buffered:
+            return True
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def preview(self, size: int) -> bytes:
+        """Return up to the first ``size`` bytes of a raw body, unpacked where that works; they are read again later.
+
+        Raises as reading does.
+        """
+        try:
+            while len(self._packed) < size and not self._is_received:
+                self._packed += self._receive(size - len(self._packed))
+        except BaseException:
+            self._end(is_reusable=False)
+            raise
+        if not _is_packed(self._response):
+            return self._packed
+        with suppress(BadAnswer):
+            return _Unpacker().feed(self._packed, size)
+        return b""
+
+    @property
     def _is_over(self) -> bool:
         return self._is_received and not self._packed and (self._unpacker is None or not self._unpacker.has_more)
 
     def _next(self, size: int) -> bytes:
         if self._unpacker is None:
-            return self._count(self._receive(size))
+            if not self._packed:
+                return self._count(self._receive(size))
+            piece, self._packed = self._packed[:size], self._packed[size:]
+            return self._count(piece)
         if not self._packed and not self._unpacker.has_more:
             self._packed = self._receive(_CHUNK_BYTES)
         packed, self._packed = self._packed, b""

@@ -75,26 +75,35 @@ class Transport:
         deadline: float,
         max_body_bytes: int = MAX_BODY_BYTES,
         stream_deadline: float | None = None,
+        is_raw: bool = False,
     ) -> Answer:
         """Send one request and return its answer, whatever its status.
 
         ``target`` is path and query, percent-encoded; ``deadline`` is on the clock of `time.monotonic` and bounds the
         whole exchange. With a ``stream_deadline`` it bounds only what comes before the answer's body, which is then not
-        read but given as ``stream``, and has until that other deadline.
+        read but given as ``stream``, and has until that other deadline. One that ``is_raw`` passes somebody else's
+        bodies through: the stream is not unpacked, and an upload has until that deadline too, so that ``deadline``
+        bounds the connecting and, once all is sent, the wait for the answer.
 
         Raises `EgressRefused`; `ConnectFailed` and `CallTimeout` when nothing was sent; `CallTimeout` and `BadAnswer`
         with ``may_have_happened`` when something was.
         """
+        patience = deadline - monotonic()
         connection = self._borrow(origin, deadline)
         try:
-            is_whole = self._write(connection, origin, method, target, headers, body)
+            if is_raw and isinstance(body, Upload) and stream_deadline is not None:
+                connection.keep_deadline(stream_deadline)
+                is_whole = self._write(connection, origin, method, target, headers, body)
+                connection.keep_deadline(monotonic() + patience)
+            else:
+                is_whole = self._write(connection, origin, method, target, headers, body)
             sock: Any = connection.sock
             response: Any = http.client.HTTPConnection.getresponse(connection)
             answer = Answer(response.status, response.reason, HTTPHeaderDict(response.headers.items()))
             if stream_deadline is not None:
                 sock.deadline = stream_deadline
                 finish = partial(self._finish, origin, connection, response, is_whole)
-                answer.stream = StreamedBody(response, str(origin), max_body_bytes, finish)
+                answer.stream = StreamedBody(response, str(origin), max_body_bytes, finish, sock, is_raw=is_raw)
                 return answer
             answer.body = read_bounded(response, max_body_bytes)
         except SourceFailed as failure:

@@ -27,6 +27,17 @@ class Response(http.client.HTTPResponse):
         self._valve = _Valve(self.fp.detach())
         self.fp = io.BufferedReader(self._valve)
 
+    @property
+    def has_buffered(self) -> bool:
+        """Tell whether bytes of the answer are here already, read ahead of whoever wants them."""
+        if self.fp is None:
+            return False
+        self._valve.is_shut = True
+        try:
+            return bool(self.fp.peek(1))
+        finally:
+            self._valve.is_shut = False
+
     def begin(self, *args: Any, **options: Any) -> None:
         """Read the head; raises `BadAnswer` for one that switches protocols or has lengths that contradict."""
         super().begin(*args, **options)

@@ -24,14 +24,15 @@ class SourceFailed(Exception):
 class Upload:
     """A body of ``length`` bytes, or of one that shows (None: it goes out in chunks).
 
-    A file is sent from where it stands, and can be sent again if it can seek; an iterator can be read once.
+    A file is sent from where it stands, and can be sent again if it can seek; an iterator can be read once. Whoever
+    knows the length of what cannot seek says so.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, length: int | None = None) -> None:
         self._source = source
         self._is_file = hasattr(source, "read")
         self._start: int | None = None
-        self.length: int | None = None
+        self.length = length
         self.is_touched = False
         if self._is_file and _can_seek(source):
             self._start = source.tell()

@@ -1,0 +1,114 @@
+"""Requests of other programs, passed through a connection as they are: only the authentication is ours."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from connections.client.call import Call, Passing
+from external_apis.errors import BadAnswer, UpstreamError
+from external_apis.transport import MAX_STREAM_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from urllib3 import HTTPHeaderDict
+
+    from connections.client.composer import Composer
+    from connections.client.outgoing import Outgoing
+    from connections.client.retry import Clock
+    from external_apis.transport import Answer, StreamedBody, Upload
+
+__all__ = ["Passage", "PassedAnswer", "preview"]
+
+_PREVIEW_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class PassedAnswer:
+    """An answer as it came: ``body`` is neither read nor unpacked, and whoever has it closes it.
+
+    ``latency_seconds`` is the time from sending the last attempt to the head of its answer.
+    """
+
+    status: int
+    headers: HTTPHeaderDict
+    body: StreamedBody = field(repr=False)
+    attempts: int
+    latency_seconds: float
+
+
+class Passage:
+    """The part of `ApiClient` that passes a request through."""
+
+    _clock: Clock
+    _composer: Composer
+    _timeout_ms: int
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        *,
+        headers: Mapping[str, str],
+        body: bytes | Upload | None = None,
+        request_id: str,
+        body_seconds: float = 3600.0,
+    ) -> PassedAnswer:
+        """Make one call with somebody else's request, and return the answer whatever its status.
+
+        Limits, retries, refresh and redirects are those of any call, and the last attempt's answer is returned also
+        where it is an error. A POST or PATCH is taken for repeatable only by the idempotency header that the provider
+        is configured with. ``path`` and ``query`` are percent-encoded. The time-out bounds each attempt up to the head
+        of its answer, an upload's own time not counted; both bodies have ``body_seconds``.
+
+        Raises as `ApiClient.request` does, but `UpstreamError`.
+        """
+        request = self._composer.compose_passed(method, path, query, headers, body)
+        now = self._clock.monotonic()
+        deadline = now + self._deadline_ms(self._timeout_ms) / 1000
+        call = self._begin(request, request_id, self._timeout_ms / 1000, deadline)
+        call.passing = passing = Passing()
+        call.stream_deadline, call.max_body_bytes = now + body_seconds, MAX_STREAM_BYTES
+        try:
+            answer = self._count(request, call)
+        except UpstreamError:
+            if passing.refused is None:
+                raise
+            answer = passing.refused
+        except BaseException:
+            call.let_go()
+            raise
+        if answer.stream is None:
+            raise BadAnswer("The answer was read already.", may_have_happened=True)
+        return PassedAnswer(answer.status, answer.headers, answer.stream, call.attempt, passing.latency_seconds)
+
+    def show(
+        self, method: str, path: str, query: str, *, headers: Mapping[str, str], body: bytes | Upload | None
+    ) -> str:
+        """Return the curl command of what `exchange` would send, as `ApiClient.dry_run` does."""
+        return self._show(self._composer.compose_passed(method, path, query, headers, body))
+
+    # What `ApiClient` brings.
+
+    def _deadline_ms(self, timeout_ms: int) -> int:
+        raise NotImplementedError
+
+    def _begin(self, request: Outgoing, request_id: str, timeout: float, deadline: float) -> Call:
+        raise NotImplementedError
+
+    def _count(self, request: Outgoing, call: Call) -> Answer:
+        raise NotImplementedError
+
+    def _show(self, request: Outgoing) -> str:
+        raise NotImplementedError
+
+
+def preview(answer: Answer) -> bytes:
+    """Return the beginning of a JSON or plain body that rules judge; one that comes in events is not waited for."""
+    kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if answer.stream is None or not (kind.endswith(("json", "xml", "html")) or kind == "text/plain"):
+        return b""
+    return answer.stream.preview(_PREVIEW_BYTES)
