@@ -30,6 +30,8 @@ ENCRYPTION_KEYS_FILE = os.environ.get("ENCRYPTION_KEYS_FILE", "")
 BACKUP_KEYS_FILE = env.text("BACKUP_KEYS_FILE", str(VAR_DIR / "backup-keys.json"))
 JWT_SECRET = env.required("JWT_SECRET")
 ADMIN_API_KEY = env.text("ADMIN_API_KEY")
+ADMIN_API_JWT_TTL = env.number("ADMIN_API_JWT_TTL", 3600, low=1, high=86_400)
+ADMIN_API_RATE_LIMIT = env.number("ADMIN_API_RATE_LIMIT", 1000, low=1, high=10_000_000)
 ADMIN_PASSWORD = env.text("ADMIN_PASSWORD")
 
 DEBUG = env.flag("DEBUG", default=False)
@@ -170,9 +172,9 @@ SESSION_COOKIE_NAME = "external_apis_session"
 CSRF_COOKIE_NAME = "external_apis_csrf"
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=_https)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("TRUST_PROXY_HEADERS", default=False) else None
-)
+# Of one proxy in front: its X-Forwarded-Proto, and the last address in its X-Forwarded-For.
+TRUST_PROXY_HEADERS = env.flag("TRUST_PROXY_HEADERS", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY_HEADERS else None
 SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 31_536_000 if _https else 0, low=0, high=63_072_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SECURE_REFERRER_POLICY = "same-origin"
