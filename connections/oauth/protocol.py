@@ -50,9 +50,9 @@ def renew(
     `time.monotonic` and bounds the whole exchange. An answer without a refresh token gives `Tokens` without one, and
     whoever stores them keeps the old one.
 
-    Raises `GrantRefused` for a definite no, `TokenEndpointFailed` where no usable answer came, `MissingCredential` where
-    something is missing to ask with, `InvalidInput` with the seed's messages where there is nothing to renew, or where
-    a URL variable is missing.
+    Raises `GrantRefused` for a definite no, `TokenEndpointFailed` where no usable answer came, `MissingCredential`
+    where something is missing to ask with, `InvalidInput` with the seed's messages where there is nothing to renew, or
+    where a URL variable is missing.
     """
     variables = url_values(config, provider_data)
     if isinstance(config, OAuth2Config):
