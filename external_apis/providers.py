@@ -71,7 +71,8 @@ def find_by_id_or_slug(reference: str, scope: Scope = EVERYTHING) -> ExternalApi
 
     Raises `NotFound` and `Conflict`.
     """
-    return _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id, with_inactive=True)
+    found = _by_id(reference, scope)
+    return found or resolve(reference, tenant=scope.tenant_id, is_sandbox=scope.is_sandbox, with_inactive=True)
 
 
 def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApi:
@@ -94,7 +95,7 @@ def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> E
         api_config=stored,
         secrets=secrets,
         status=body.status,
-        is_sandbox=body.is_sandbox,
+        is_sandbox=scope.sandbox_flag(body.is_sandbox if "is_sandbox" in body.model_fields_set else None),
         environment=body.environment,
         tenant=tenant,
         partner=_partner(body.partner_id, tenant),
@@ -107,13 +108,15 @@ def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> E
     return api
 
 
-def update_external_api(api: ExternalApi, data: Mapping[str, Any]) -> ExternalApi:
+def update_external_api(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApi:
     """Change a provider. ``api_config`` is merged into the stored one (RFC 7396: null removes).
 
     A secret that is not mentioned stays; what answers show in a secret's place (``key_encrypted``) may be sent back
     and changes nothing. Blocks of another auth type than the new one are dropped.
     """
     body = read_body(ProviderChanges, data)
+    if "is_sandbox" in body.model_fields_set:
+        scope.sandbox_flag(body.is_sandbox)
     with transaction.atomic():
         api = ExternalApi.objects.select_for_update(of=("self",)).get(pk=api.pk)
         for name in body.model_fields_set - {"api_config"}:
@@ -142,7 +145,7 @@ def get_api_config(reference: str, scope: Scope = EVERYTHING) -> DecryptedApiCon
 
     Raises `NotFound`, `Conflict`, `ConnectionInactive` for one of an inactive tenant, and `VaultError`.
     """
-    api = _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id)
+    api = _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id, is_sandbox=scope.is_sandbox)
     require_active(api.tenant)
     return open_config(api)
 
