@@ -30,6 +30,8 @@ ENCRYPTION_KEYS_FILE = os.environ.get("ENCRYPTION_KEYS_FILE", "")
 BACKUP_KEYS_FILE = env.text("BACKUP_KEYS_FILE", str(VAR_DIR / "backup-keys.json"))
 JWT_SECRET = env.required("JWT_SECRET")
 ADMIN_API_KEY = env.text("ADMIN_API_KEY")
+ADMIN_API_JWT_TTL = env.number("ADMIN_API_JWT_TTL", 3600, low=1, high=86_400)
+ADMIN_API_RATE_LIMIT = env.number("ADMIN_API_RATE_LIMIT", 1000, low=1, high=10_000_000)
 ADMIN_PASSWORD = env.text("ADMIN_PASSWORD")
 
 DEBUG = env.flag("DEBUG", default=False)
@@ -61,6 +63,16 @@ WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
 MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
+# Answers of token endpoints, sealed, until they are in the database: on a disk that outlives the process.
+SPOOL_DIR = env.folder("SPOOL_DIR", str(VAR_DIR / "spool"))
+# For tests of an embedded installation alone: where a renewal is killed or held up (connections.oauth.faults).
+FAULT_POINT = env.text("FAULT_POINT") if EMBEDDED and env.flag("ALLOW_FAULTS", default=False) else ""
+
+# Without a server nobody is written to.
+vars().update(env.email("EMAIL_URL"))
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"external-api-manager@{_public.hostname}")
+EMAIL_TIMEOUT = 15
+
 # --- Django -------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -85,6 +97,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "external_apis.request_context.RequestContextMiddleware",
+    "external_apis.admin_api.traffic.TrafficMiddleware",
     "external_apis.unread_bodies.UnreadBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -170,9 +183,9 @@ SESSION_COOKIE_NAME = "external_apis_session"
 CSRF_COOKIE_NAME = "external_apis_csrf"
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=_https)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("TRUST_PROXY_HEADERS", default=False) else None
-)
+# Of one proxy in front: its X-Forwarded-Proto, and the last address in its X-Forwarded-For.
+TRUST_PROXY_HEADERS = env.flag("TRUST_PROXY_HEADERS", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY_HEADERS else None
 SECURE_HSTS_SECONDS = env.number("SECURE_HSTS_SECONDS", 31_536_000 if _https else 0, low=0, high=63_072_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SECURE_REFERRER_POLICY = "same-origin"
@@ -196,6 +209,13 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
+    "refresh-due-tokens": {
+        "task": "connections.refresh_due_tokens",
+        "schedule": env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600),
+        "options": {"expires": 60},
+    },
+    "send-notices": {"task": "connections.send_notices", "schedule": 30.0, "options": {"expires": 30}},
+    "prune-grant-events": {"task": "connections.prune_grant_events", "schedule": 86_400.0},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from itertools import count
 from typing import Any
 
@@ -14,6 +15,7 @@ from connections import lookup
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
+from external_apis import audit
 from external_apis.api_config import url_values
 from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.models import Account, ExternalApi, Partner, Tenant
@@ -22,6 +24,8 @@ from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
 
 _SLUG_ATTEMPTS = 10
+# The connection says so itself.
+_NOT_A_CREDENTIAL = {"connection_id", "tenant_id"}
 
 
 def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
@@ -60,6 +64,8 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
         credential = ExternalApiCredential(connection=connection, tenant=tenant)
         _apply(credential, credentials)
         credential.save()
+        facts = audit.changed_fields(connection) | _credential_changes(credential)
+        audit.record("connection.created", connection, facts)
     return connection
 
 
@@ -75,6 +81,7 @@ def update_connection(
             .select_related("external_api", "credential")
             .get(pk=connection.pk)
         )
+        before, credential_changes = copy(connection), {}
         for name in given & {"connection_name", "slug", "provider_data", "note", "rotate_by", "status"}:
             setattr(connection, name, getattr(body, name))
         if "owner_id" in given:
@@ -87,26 +94,42 @@ def update_connection(
             credential = getattr(connection, "credential", None) or ExternalApiCredential(
                 connection=connection, tenant_id=connection.tenant_id
             )
+            credential_before = copy(credential)
             _apply(credential, read_credentials(body.credentials, config))
             credential.save()
+            credential_changes = _credential_changes(credential, credential_before)
             connection.authenticated_at = timezone.now()
             if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.ERROR) and "status" not in given:
                 connection.status = ConnectionStatus.ACTIVE
                 connection.error_message = None
         _save(connection)
+        facts = audit.changed_fields(connection, before) | credential_changes
+        audit.record("connection.updated", connection, facts)
     return connection
 
 
 def delete_connection(connection: ExternalApiConnection) -> None:
     """Delete softly; the sealed credentials stay until the row is purged."""
     connection.deleted_at = timezone.now()
-    connection.save(update_fields=["deleted_at"])
+    with transaction.atomic():
+        connection.save(update_fields=["deleted_at"])
+        audit.record("connection.deleted", connection)
 
 
 def restore_connection(connection: ExternalApiConnection) -> None:
     """Undo a soft delete. Raises `Conflict` where another live connection has taken the slug."""
     connection.deleted_at = None
-    _save(connection)
+    with transaction.atomic():
+        _save(connection)
+        audit.record("connection.restored", connection)
+
+
+def _credential_changes(
+    credential: ExternalApiCredential, before: ExternalApiCredential | None = None
+) -> dict[str, list[Any]]:
+    """What of the credential differs, secrets as their fingerprints, for the event of its connection."""
+    changes = audit.changed_fields(credential, before)
+    return {f"credentials.{name}": values for name, values in changes.items() if name not in _NOT_A_CREDENTIAL}
 
 
 def _apply(credential: ExternalApiCredential, given: CredentialInput) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from django.db import transaction
+
 from connections.client import ApiClient
 from connections.models import ExternalApiConnection
 from connections.opening import open_connection, target_of
+from external_apis import audit
 from external_apis.call_config import RetryConfig
 from external_apis.errors import ApiManagerError, UpstreamError
 
@@ -35,8 +38,10 @@ def test_connection(row: ExternalApiConnection) -> TestOutcome:
     """
     outcome = _call(row)
     row.error_message = None if outcome.is_ok else outcome.message
-    # One column, past `save`: it is an observation, and not somebody's change with an entry in the history.
-    ExternalApiConnection.objects.filter(pk=row.pk).update(error_message=row.error_message)
+    with transaction.atomic():
+        # One column, past `save`: it is an observation, and not somebody's change with an entry in the history.
+        ExternalApiConnection.objects.filter(pk=row.pk).update(error_message=row.error_message)
+        audit.record("connection.tested", row, {"ok": outcome.is_ok, "status": outcome.status})
     return outcome
 
 

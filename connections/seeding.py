@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from django.db import transaction
 
 from connections.editing import create_connection
-from connections.sandbox.definitions import providers
+from connections.sandbox.definitions import providers, signin_providers
+from connections.sandbox.oauth.registry import provider_id
 from external_apis.errors import Conflict
 from external_apis.models import ExternalApi
 from external_apis.providers import create_external_api, update_external_api
@@ -20,23 +21,23 @@ __all__ = ["SandboxSeeding", "seed_sandbox"]
 
 @dataclass(frozen=True)
 class SandboxSeeding:
-    """How many providers `seed_sandbox` made (each with a connection), and pointed to the sandbox's new address."""
+    """How many providers `seed_sandbox` made, and pointed to the sandbox's new address."""
 
     created: int
     moved: int
 
 
 def seed_sandbox(base_url: str) -> SandboxSeeding:
-    """Store a provider and a connection for each auth scheme of the sandbox at ``base_url``; repeat it at will.
+    """Store providers for all that the sandbox at ``base_url`` offers, connected where no consent is needed.
 
-    Rows are recognised by fixed ids. A later call follows the sandbox to another port and leaves alone what an
-    operator has changed, deleted, or made under the same slugs.
+    Repeat it at will: rows are recognised by fixed ids. A later call follows the sandbox to another port and leaves
+    alone what an operator has changed, deleted, or made under the same slugs.
     """
-    bodies = providers(base_url)
-    stored = ExternalApi.objects.in_bulk([_provider_id(body) for body in bodies])
+    bodies = [*providers(base_url), *signin_providers(base_url)]
+    stored = ExternalApi.objects.in_bulk([provider_id(body["slug"]) for body in bodies])
     created = moved = 0
     for body in bodies:
-        api = stored.get(_provider_id(body))
+        api = stored.get(provider_id(body["slug"]))
         if api is None:
             created += _create(body)
         elif not api.is_deleted and (patch := _moved(api.api_config, body["api_config"])):
@@ -46,19 +47,16 @@ def seed_sandbox(base_url: str) -> SandboxSeeding:
 
 
 def _create(body: Mapping[str, Any]) -> bool:
-    connection = {**body["connection"], "id": _provider_id(body).replace("ext_api_", "conn_", 1)}
+    made_id = provider_id(body["slug"])
     definition = {name: value for name, value in body.items() if name != "connection"}
     try:
         with transaction.atomic():
-            api = create_external_api({**definition, "id": _provider_id(body)})
-            create_connection(api, connection)
+            api = create_external_api({**definition, "id": made_id})
+            if "connection" in body:
+                create_connection(api, {**body["connection"], "id": made_id.replace("ext_api_", "conn_", 1)})
     except Conflict:  # an operator's own provider has the slug
         return False
     return True
-
-
-def _provider_id(body: Mapping[str, Any]) -> str:
-    return f"ext_api_{body['slug'].replace('-', '_')}"
 
 
 def _moved(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

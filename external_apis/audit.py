@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 
 from external_apis import request_context
 from external_apis.models import AuditEvent
 
-__all__ = ["changed_fields", "record"]
+__all__ = ["changed_fields", "record", "record_about", "record_reading"]
 
+# The last ones are facts about secrets, of which the fingerprints are enough, and what others count and note.
 _UNTOLD = frozenset(
-    {"created_at", "updated_at", "created_by", "updated_by", "secrets", "secret_hints", "digest", "public_part"}
+    {
+        "created_at",
+        "updated_at",
+        "created_by",
+        "updated_by",
+        "secrets",
+        "secret_hints",
+        "digest",
+        "public_part",
+        "password",
+        "last_login",
+    }
 )
 
 
@@ -24,40 +36,72 @@ def record(action: str, row: models.Model, changes: Mapping[str, Any] | None = N
     Actor, key, address and request id come from `request_context`. ``changes`` are `changed_fields`, or facts that hold
     no secret.
     """
+    return record_about(action, row._meta.model_name or "", str(row.pk), changes, tenant_id=_tenant_of(row))
+
+
+def record_about(
+    action: str,
+    object_type: str,
+    object_id: str = "",
+    changes: Mapping[str, Any] | None = None,
+    *,
+    tenant_id: str | None = None,
+) -> AuditEvent:
+    """Write one event about what is no row, or no longer one: an address, a cache, a backup. Else as `record`."""
     if not connection.in_atomic_block:
         raise RuntimeError("An audit event belongs into the transaction of its change.")
     context = request_context.current()
     return AuditEvent.objects.create(
-        tenant_id=_tenant_of(row),
+        tenant_id=tenant_id,
         actor=context.actor or "system",
         api_key_id=context.api_key_id,
         address=context.address,
         request_id=context.request_id,
         action=action,
-        object_type=row._meta.model_name or "",
-        object_id=str(row.pk),
+        object_type=object_type,
+        object_id=object_id,
         changes=dict(changes or {}),
     )
+
+
+def record_reading(action: str, row: models.Model, names: Iterable[str]) -> AuditEvent:
+    """Write and commit the event of a secret's reading, such as ``credentials.read``; ``names`` tells which of them.
+
+    Call it before anything of the secret leaves, outside of any transaction: it raises `RuntimeError` in one, which
+    might still be rolled back.
+    """
+    with transaction.atomic(durable=True):
+        return record(action, row, {"read": sorted(names)})
 
 
 def changed_fields(row: models.Model, before: models.Model | None = None) -> dict[str, list[Any]]:
     """Return ``{"field": [before, after]}`` of the columns that differ, secrets as their fingerprints.
 
-    ``before`` is the row as it was loaded; without it, as it has just been made, all that is set counts as changed.
+    ``before`` is a copy of the row as it was loaded; without it, as the row has just been made, all that is set counts
+    as changed. Of a JSON column what differs in it is told: ``api_config.rate_limit.requests_per_hour``.
     """
     found = {}
     for field in row._meta.concrete_fields:
         if field.name in _UNTOLD or field.primary_key:
             continue
-        old = None if before is None else field.value_to_string(before) if _is_set(before, field) else None
-        new = field.value_to_string(row) if _is_set(row, field) else None
-        if old != new:
-            found[field.attname] = [old, new]
+        old, new = dict(_values(field, before)), dict(_values(field, row))
+        for path in dict.fromkeys((*old, *new)):
+            if old.get(path) != new.get(path):
+                found[path] = [old.get(path), new.get(path)]
     return found
 
 
-def _is_set(row: models.Model, field: Any) -> bool:
-    return getattr(row, field.attname) not in (None, "", [], {})
+def _values(field: Any, row: models.Model | None) -> Iterator[tuple[str, Any]]:
+    if row is not None and getattr(row, field.attname) not in (None, "", [], {}):
+        yield from _flat(field.attname, field.value_to_string(row))
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{path}.{name}", inner)
+    else:
+        yield path, value
 
 
 def _tenant_of(row: models.Model) -> str | None:

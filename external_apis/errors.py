@@ -2,18 +2,26 @@
 
 ApiManagerError
 ├── NotFound                     404  no such row, or none that the asker may see
+│   └── EndpointNotFound              no such address under /api/external
 ├── Forbidden                    403  the asker is known and may not
 ├── NotAuthenticated             401  the asker is not known
+│   ├── MissingAuthHeader
+│   ├── InvalidAuthScheme             another scheme than Bearer
+│   ├── InvalidApiKey                 mistyped, unknown, revoked or expired
+│   ├── TokenExpired                  a JWT that was good
+│   └── InvalidToken                  any other JWT that is not ours
 ├── Conflict                     409  the change collides with what is stored
 │   ├── CallInProgress                a call with this idempotency key is under way
 │   ├── CallInDoubt                   nobody knows what became of the call with this idempotency key
 │   └── AnswerNotKept                 the call with this idempotency key was made; its answer was too long to keep
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
-│   └── InvalidConfiguration     400  an api_config that its auth type's schema refuses
+│   ├── InvalidConfiguration     400  an api_config that its auth type's schema refuses
+│   └── FlowRefused              400  an attempt to connect that cannot go on; ``reason`` says why in one word
 ├── IdempotencyKeyReused         422  the key came with another request before
 ├── PayloadTooLarge              413  a body over the limit
 ├── ServiceUnavailable           503  our own database or Valkey is away (transient)
 │   └── TooManyCalls                  this process has enough calls under way
+├── ApiKeyNotConfigured          503  there is no key at all that could be sent
 ├── VaultError                   500  a sealed value and the keyring do not fit
 │   ├── UnknownKey                    sealed under a key id that the keyring does not hold
 │   ├── RetiredKey                    this process would write with a key that is retired
@@ -32,6 +40,8 @@ ApiManagerError
     ├── BadAnswer                     broken off, over the size limit, or not what it claims to be
     │   └── PaginationBroken          pages in a circle, without end, or without a list in them
     ├── GraphqlError                  errors in a GraphQL answer; holds them and the partial data
+    ├── GrantRefused                  a token endpoint said no; is_final when the grant is over
+    ├── TokenEndpointFailed           a token endpoint gave no usable answer (transient)
     └── UpstreamError                 an answer with an error status
         ├── UpstreamClientError       4xx
         │   ├── UpstreamUnauthorized  401
@@ -49,6 +59,7 @@ from typing import Any
 
 __all__ = [
     "AnswerNotKept",
+    "ApiKeyNotConfigured",
     "ApiManagerError",
     "BadAnswer",
     "CallError",
@@ -62,11 +73,18 @@ __all__ = [
     "ConnectionRevoked",
     "ConnectionUnusable",
     "EgressRefused",
+    "EndpointNotFound",
+    "FlowRefused",
     "Forbidden",
+    "GrantRefused",
     "GraphqlError",
     "IdempotencyKeyReused",
+    "InvalidApiKey",
+    "InvalidAuthScheme",
     "InvalidConfiguration",
     "InvalidInput",
+    "InvalidToken",
+    "MissingAuthHeader",
     "MissingCredential",
     "NotAuthenticated",
     "NotFound",
@@ -76,6 +94,8 @@ __all__ = [
     "RateLimited",
     "RetiredKey",
     "ServiceUnavailable",
+    "TokenEndpointFailed",
+    "TokenExpired",
     "TooManyCalls",
     "UnknownKey",
     "Unreadable",
@@ -106,6 +126,10 @@ class NotFound(ApiManagerError):
     status = 404
 
 
+class EndpointNotFound(NotFound):
+    code = "ENDPOINT_NOT_FOUND"
+
+
 class Forbidden(ApiManagerError):
     code = "FORBIDDEN"
     status = 403
@@ -114,6 +138,26 @@ class Forbidden(ApiManagerError):
 class NotAuthenticated(ApiManagerError):
     code = "NOT_AUTHENTICATED"
     status = 401
+
+
+class MissingAuthHeader(NotAuthenticated):
+    code = "MISSING_AUTH_HEADER"
+
+
+class InvalidAuthScheme(NotAuthenticated):
+    code = "INVALID_AUTH_SCHEME"
+
+
+class InvalidApiKey(NotAuthenticated):
+    code = "INVALID_API_KEY"
+
+
+class TokenExpired(NotAuthenticated):
+    code = "TOKEN_EXPIRED"
+
+
+class InvalidToken(NotAuthenticated):
+    code = "INVALID_TOKEN"
 
 
 class Conflict(ApiManagerError):
@@ -150,6 +194,16 @@ class InvalidConfiguration(InvalidInput):
     pass
 
 
+class FlowRefused(InvalidInput):
+    """``reason`` is for machines: unknown, foreign, used, expired, wrong_issuer, denied, unconfirmed, …"""
+
+    code = "OAUTH_FLOW_REFUSED"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message, details={"reason": reason})
+        self.reason = reason
+
+
 class PayloadTooLarge(ApiManagerError):
     code = "PAYLOAD_TOO_LARGE"
     status = 413
@@ -163,6 +217,11 @@ class ServiceUnavailable(ApiManagerError):
 
 class TooManyCalls(ServiceUnavailable):
     code = "TOO_MANY_CALLS"
+
+
+class ApiKeyNotConfigured(ApiManagerError):
+    code = "API_KEY_NOT_CONFIGURED"
+    status = 503
 
 
 class VaultError(ApiManagerError):
@@ -294,6 +353,44 @@ class GraphqlError(CallError):
         self.errors = list(errors)
         self.data = data
         self.retry_after_seconds = retry_after_seconds
+
+
+class GrantRefused(CallError):
+    """A definite no of a token endpoint, such as ``invalid_client``.
+
+    ``error`` is the provider's code; the message quotes its explanation, bounded and without secrets. ``is_final``
+    tells that the grant itself is over (``invalid_grant``), so that only a new consent helps.
+    """
+
+    code = "GRANT_REFUSED"
+
+    def __init__(self, message: str, *, error: str, is_final: bool = False) -> None:
+        super().__init__(message, details={"error": error, "is_final": is_final})
+        self.error = error
+        self.is_final = is_final
+
+
+class TokenEndpointFailed(CallError):
+    """A token endpoint could not be reached, or answered with nothing that can be used.
+
+    ``may_have_happened`` is True where the request was sent and no answer came: then a provider may have renewed the
+    grant. Any answer, a 5xx too, counts as one that did not. ``error`` is the provider's code where it gave one.
+    """
+
+    code = "TOKEN_ENDPOINT_FAILED"
+    is_transient = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        may_have_happened: bool = False,
+        retry_after_seconds: float | None = None,
+        error: str = "",
+    ) -> None:
+        super().__init__(message, may_have_happened=may_have_happened)
+        self.retry_after_seconds = retry_after_seconds
+        self.error = error
 
 
 class UpstreamError(CallError):

@@ -18,15 +18,19 @@ from external_apis.crypto import Keyring
 __all__ = ["check_settings", "fill_in_defaults"]
 
 _DEFAULTS: dict[str, Any] = {
-    "ADMIN_API_KEY": "",  # none: the management REST takes sessions alone
+    "ADMIN_API_JWT_TTL": 3600,
+    "ADMIN_API_KEY": "",  # none: sessions and stored keys alone
+    "ADMIN_API_RATE_LIMIT": 1000,
     "BACKUP_KEYS_FILE": "",  # no file of its own for each folder that a command is started in
     "EGRESS_ALLOW": (),
     "EGRESS_CA_FILE": "",
     "EGRESS_PROXY": "",
     "ENCRYPTION_KEYS": "",
     "ENCRYPTION_KEYS_FILE": "",
+    "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
     "REDIS_URL": "",
+    "TRUST_PROXY_HEADERS": False,
 }
 _APPS = ("external_apis", "connections")
 _REQUIRED = {

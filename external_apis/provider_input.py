@@ -14,6 +14,7 @@ from external_apis.tenancy import Scope
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
+Description = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
 Slug = Annotated[str, Field(max_length=100, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 RowId = Annotated[str, Field(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -31,6 +32,9 @@ class ProviderInput(BaseModel):
     category: Category
     provider: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """The slug unless given."""
+    description: Description = ""
+    metadata: dict[str, Any] = {}
+    """Whatever else is to be noted about it; nothing here reads it."""
     api_config: dict[str, Any]
     status: ProviderStatus = ProviderStatus.ACTIVE
     is_sandbox: bool = False
@@ -49,6 +53,9 @@ class ProviderChanges(BaseModel):
     slug: Slug = ""
     category: Category = Category.OTHER
     provider: Annotated[str, Field(min_length=1, max_length=100)] = ""
+    description: Description = ""
+    metadata: dict[str, Any] = {}
+    """Replaced as a whole."""
     api_config: dict[str, Any] = {}
     status: ProviderStatus = ProviderStatus.ACTIVE
     is_sandbox: bool = False

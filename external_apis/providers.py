@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -10,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from external_apis import api_config, catalogue
+from external_apis import api_config, audit, catalogue
 from external_apis.api_config import ApiConfig
 from external_apis.config_patch import FACTS_SUFFIX, merged, replaced_names, without_facts
 from external_apis.errors import Conflict, ConnectionInactive, NotFound
@@ -71,7 +72,8 @@ def find_by_id_or_slug(reference: str, scope: Scope = EVERYTHING) -> ExternalApi
 
     Raises `NotFound` and `Conflict`.
     """
-    return _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id, with_inactive=True)
+    found = _by_id(reference, scope)
+    return found or resolve(reference, tenant=scope.tenant_id, is_sandbox=scope.is_sandbox, with_inactive=True)
 
 
 def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApi:
@@ -89,10 +91,12 @@ def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> E
         slug=body.slug,
         category=body.category,
         provider=body.provider or body.slug,
+        description=body.description,
+        metadata=body.metadata,
         api_config=stored,
         secrets=secrets,
         status=body.status,
-        is_sandbox=body.is_sandbox,
+        is_sandbox=scope.sandbox_flag(body.is_sandbox if "is_sandbox" in body.model_fields_set else None),
         environment=body.environment,
         tenant=tenant,
         partner=_partner(body.partner_id, tenant),
@@ -101,38 +105,48 @@ def create_external_api(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> E
         if ExternalApi.objects.filter(pk=body.id).exists():
             raise Conflict(f"An external API with the id {body.id} exists already.")
         api.id = body.id
-    _save(api)
+    with transaction.atomic():
+        _save(api)
+        audit.record("provider.created", api, audit.changed_fields(api))
     return api
 
 
-def update_external_api(api: ExternalApi, data: Mapping[str, Any]) -> ExternalApi:
+def update_external_api(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApi:
     """Change a provider. ``api_config`` is merged into the stored one (RFC 7396: null removes).
 
     A secret that is not mentioned stays; what answers show in a secret's place (``key_encrypted``) may be sent back
     and changes nothing. Blocks of another auth type than the new one are dropped.
     """
     body = read_body(ProviderChanges, data)
+    if "is_sandbox" in body.model_fields_set:
+        scope.sandbox_flag(body.is_sandbox)
     with transaction.atomic():
         api = ExternalApi.objects.select_for_update(of=("self",)).get(pk=api.pk)
+        before = copy(api)
         for name in body.model_fields_set - {"api_config"}:
             setattr(api, name, getattr(body, name))
         # Nothing else touches the configuration, and an unreadable row can still be renamed or switched off.
         if body.model_fields_set & {"api_config", "environment"}:
             _reconfigure(api, body.api_config)
         _save(api)
+        audit.record("provider.updated", api, audit.changed_fields(api, before))
     return api
 
 
 def delete_external_api(api: ExternalApi) -> None:
     """Delete softly: the provider's connections cannot be used until it is restored."""
     api.deleted_at = timezone.now()
-    api.save(update_fields=["deleted_at"])
+    with transaction.atomic():
+        api.save(update_fields=["deleted_at"])
+        audit.record("provider.deleted", api)
 
 
 def restore_external_api(api: ExternalApi) -> None:
     """Undo a soft delete. Raises `Conflict` where another live provider has taken its place."""
     api.deleted_at = None
-    _save(api)
+    with transaction.atomic():
+        _save(api)
+        audit.record("provider.restored", api)
 
 
 def get_api_config(reference: str, scope: Scope = EVERYTHING) -> DecryptedApiConfig:
@@ -140,7 +154,7 @@ def get_api_config(reference: str, scope: Scope = EVERYTHING) -> DecryptedApiCon
 
     Raises `NotFound`, `Conflict`, `ConnectionInactive` for one of an inactive tenant, and `VaultError`.
     """
-    api = _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id)
+    api = _by_id(reference, scope) or resolve(reference, tenant=scope.tenant_id, is_sandbox=scope.is_sandbox)
     require_active(api.tenant)
     return open_config(api)
 

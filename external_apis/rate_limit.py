@@ -40,6 +40,7 @@ __all__ = [
     "LocalLimiter",
     "Turn",
     "Windows",
+    "charge",
     "decide",
     "outbound_limits",
     "own_limit",
@@ -178,6 +179,16 @@ def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
     return _decision(limits, [int(number) for number in answer])
 
 
+def charge(limit: Limit) -> Decision:
+    """Charge one unit to one limit: `decide` for the path of every request, which waits half a second at most.
+
+    Raises `ServiceUnavailable` without Valkey.
+    """
+    with valkey.translate_errors():
+        answer = _execute("decide", limit.key, 1, limit.emission_us, limit.burst)
+    return _decision([limit], answer)
+
+
 def take_slot(windows: Windows, turn: Turn, cost: int = 1) -> float:
     """Take ``cost`` slots of all windows and return 0, or none and return the seconds to wait, in one round trip.
 
@@ -268,14 +279,17 @@ def _decision(limits: Sequence[Limit], answer: list[int]) -> Decision:
 
 
 def _run(name: str, scope_key: str, argument: bytes | float) -> int:
+    return int(_execute(name, f"{valkey.PREFIX}slots:{scope_key}", argument))
+
+
+def _execute(name: str, key: str, *arguments: bytes | float) -> Any:
     """Run a script by its digest: redis-py's own object for a script takes as long again as the round trip."""
     digest, text = _SCRIPTS[name]
-    key = f"{valkey.PREFIX}slots:{scope_key}"
     execute: Any = valkey.quick_client().execute_command
     try:
-        return int(execute("EVALSHA", digest, 1, key, argument))
+        return execute("EVALSHA", digest, 1, key, *arguments)
     except redis.exceptions.NoScriptError:
-        return int(execute("EVAL", text, 1, key, argument))
+        return execute("EVAL", text, 1, key, *arguments)
 
 
 @lru_cache(maxsize=8)
@@ -375,5 +389,5 @@ return math.max(math.ceil(times[1] - now), 0)
 
 _SCRIPTS = {
     name: (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)  # Valkey's name for it
-    for name, text in (("take", _TAKE), ("pause", _PAUSE))
+    for name, text in (("decide", _LUA), ("take", _TAKE), ("pause", _PAUSE))
 }

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from external_apis.ids import new_id
@@ -53,6 +55,22 @@ def set_actor(actor: str, *, user_id: Any = None, api_key_id: str = "") -> None:
     _current.set(replace(_current.get(), actor=actor, user_id=user_id, api_key_id=api_key_id))
 
 
+def peer_address(request: HttpRequest) -> str | None:
+    """Return the IP address that a request came from; None where the server tells none.
+
+    With ``TRUST_PROXY_HEADERS`` it is the last one in ``X-Forwarded-For``: the proxy's own word, where those before it
+    are the client's. An IPv4 address that is mapped into IPv6 counts as itself.
+    """
+    given = request.META.get("REMOTE_ADDR") or ""
+    if settings.TRUST_PROXY_HEADERS and (forwarded := request.META.get("HTTP_X_FORWARDED_FOR")):
+        given = forwarded.rpartition(",")[2].strip()
+    try:
+        address = ip_address(given)
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
 class RequestContextMiddleware:
     """Gives every request an id (a well-formed incoming ``X-Request-Id`` is taken over) and returns it as a header."""
 
@@ -62,7 +80,7 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         incoming = request.headers.get("X-Request-Id", "")
         request_id = incoming if _REQUEST_ID.fullmatch(incoming) else new_id("req")
-        token = _current.set(RequestContext(request_id=request_id, address=request.META.get("REMOTE_ADDR") or None))
+        token = _current.set(RequestContext(request_id=request_id, address=peer_address(request)))
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 response = self.get_response(request)

@@ -51,6 +51,11 @@ _services = ExitStack()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment, then load settings: pytest-django takes over from there."""
+    if config.getoption("numprocesses", None):
+        # The processes that pytest-xdist starts run the tests, each with servers of its own.
+        if "TEST_DATABASE_URL" in os.environ:
+            raise pytest.UsageError("Servers of your own are for one process: make test ARGS='-n 0'.")
+        return
     for name in _OURS:
         os.environ.pop(name, None)
         os.environ.pop(f"{name}_FILE", None)
@@ -73,6 +78,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     _services.close()
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """Every worker of pytest-xdist has servers of its own, so its database needs no name of its own."""
+
+
 @pytest.fixture(autouse=True)
 def _no_connections_of_another_test() -> None:
     """Emptying the tables is no change that anybody announces."""
@@ -84,6 +94,14 @@ def _no_keys_of_another_test() -> None:
     """The rows of the data keys go with each test, and so do the opened ones, and keys that were read again."""
     data_keys().forget()
     keyring._source.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_api_keys_of_another_test() -> None:
+    from external_apis import key_lookup, key_use  # they need the settings, which are not loaded above
+
+    key_lookup.forget()
+    key_use.forget()
 
 
 def _let_owner_create_databases(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sandbox as data: for each static scheme a provider body in seed 000's shape, and a connection to it."""
+"""The sandbox as data: provider bodies in seed 000's shape, with a connection where one needs nobody's consent."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connections.sandbox import credentials
+from connections.sandbox.oauth.registry import SIGNIN_OAUTH1, SIGNIN_OAUTH2
 
 
 def providers(base_url: str) -> list[dict[str, Any]]:
-    """Provider bodies against the sandbox at the origin of ``base_url``; each has its ``connection`` beside it.
+    """A provider for each scheme of the sandbox at the origin of ``base_url``, its ``connection`` with a fixed secret.
 
     Every call makes new objects, so that a caller may change them.
     """
-    parts = urlsplit(base_url)
-    origin = f"{parts.scheme}://{parts.netloc}"
+    origin = _origin(base_url)
     return [
         _provider(origin, "bearer", "bearer", {}, {"access_token": credentials.BEARER_TOKEN}),
         _provider(
@@ -130,6 +130,68 @@ def providers(base_url: str) -> list[dict[str, Any]]:
         ),
         _provider(origin, "none", "none", {}, {}),
     ]
+
+
+def signin_providers(base_url: str) -> list[dict[str, Any]]:
+    """Providers whose tokens the sandbox's authorization server issues, and lets expire after a few minutes.
+
+    The two that ask for somebody's consent have no ``connection``: it is made by 'Connect'.
+    """
+    origin = _origin(base_url)
+    by_code, by_client, by_oauth1 = (
+        _provider(origin, scheme, auth_type, {auth_type: block}, {})
+        for scheme, auth_type, block in (
+            (
+                "oauth2",
+                "oauth2",
+                {
+                    "client_id": credentials.SIGNIN_CLIENT_ID,
+                    "client_secret": credentials.SIGNIN_CLIENT_SECRET,
+                    "authorization_url": f"{origin}/oauth/authorize",
+                    "token_url": f"{origin}/oauth/token",
+                    "revocation_url": f"{origin}/oauth/revoke",
+                    "device_authorization_url": f"{origin}/oauth/device_authorization",
+                    "issuer": origin,
+                    "iss_required": True,
+                    "scopes": ["read", "write"],
+                },
+            ),
+            (
+                "client-credentials",
+                "client_credentials",
+                {
+                    "client_id": credentials.CLIENT_CREDENTIALS_ID,
+                    "client_secret": credentials.CLIENT_CREDENTIALS_SECRET,
+                    "token_url": f"{origin}/oauth/token",
+                    "revocation_url": f"{origin}/oauth/revoke",
+                    "scopes": ["read"],
+                },
+            ),
+            (
+                "oauth1",
+                "oauth1",
+                {
+                    "consumer_key": credentials.SIGNIN_CONSUMER_KEY,
+                    "consumer_secret": credentials.SIGNIN_CONSUMER_SECRET,
+                    "request_token_url": f"{origin}/oauth1/request_token",
+                    "authorization_url": f"{origin}/oauth1/authorize",
+                    "access_token_url": f"{origin}/oauth1/access_token",
+                    "signature_method": "HMAC-SHA256",
+                },
+            ),
+        )
+    )
+    by_code |= {"name": "Sandbox sign-in (OAuth 2.0)", "slug": SIGNIN_OAUTH2}
+    by_client |= {"name": "Sandbox machine (client credentials)", "slug": "sandbox-machine"}
+    by_oauth1 |= {"name": "Sandbox sign-in (OAuth 1.0a)", "slug": SIGNIN_OAUTH1}
+    del by_code["connection"], by_oauth1["connection"]
+    by_client["connection"]["connection_name"] = "Sandbox machine"
+    return [by_code, by_client, by_oauth1]
+
+
+def _origin(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _provider(

@@ -15,7 +15,7 @@ from external_apis.config_patch import merged
 from external_apis.models import ExternalApi
 from external_apis.providers import create_external_api, update_external_api
 
-_COLUMNS = ("name", "slug", "category", "provider", "status", "environment", "is_sandbox")
+_COLUMNS = ("name", "slug", "category", "provider", "description", "status", "environment", "is_sandbox")
 _GROUPS = (COMMON, *auth_types())
 _BODY_NAMES = {"sales_channel_id": "tenant", "partner_id": "partner"}
 _LABELS = {

@@ -59,7 +59,8 @@ class ProviderAdmin(ServiceAdmin):
         return [] if obj is None else ["id", "tenant", "partner", "created", "updated"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        columns = ["name", "slug", "category", "provider", "status", "environment", "is_sandbox", "tenant", "partner"]
+        columns = ["name", "slug", "category", "provider", "description", "status", "environment", "is_sandbox"]
+        columns += ["tenant", "partner"]
         facts = [] if obj is None else ["id", "created", "updated"]
         if obj is not None and not self.is_own(request, obj):
             return [(None, {"fields": [*columns, "id"]}), ("Configuration", {"fields": ["shown_config"]})]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from external_apis.catalogue.entries import SeedResult, find, seed
+from external_apis.catalogue.entries import SeedResult, find, seed, shipped
 from external_apis.catalogue.presets import Preset, load, presets
 
-__all__ = ["Preset", "SeedResult", "find", "load", "presets", "seed"]
+__all__ = ["Preset", "SeedResult", "find", "load", "presets", "seed", "shipped"]

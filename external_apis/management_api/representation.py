@@ -53,6 +53,8 @@ class ProviderItems(RootModel[list[ProviderItem]]):
 class ProviderDetail(ProviderItem):
     """A provider with its configuration."""
 
+    description: str
+    metadata: dict[str, Any]
     api_config: dict[str, Any]
     """As stored; where a secret `name` is stored, `name_encrypted` holds its keyVersion, fingerprint and hint."""
 
@@ -72,7 +74,11 @@ def provider_detail(api: ExternalApi, connections_count: int, scope: Scope) -> d
 
     Hints and fingerprints are for those to whom the row belongs: of a global provider a tenant sees the definition.
     """
-    fields = _fields(api, connections_count) | {"api_config": api.api_config}
+    fields = _fields(api, connections_count) | {
+        "description": api.description,
+        "metadata": api.metadata,
+        "api_config": api.api_config,
+    }
     try:
         if scope.owns(api):
             fields["api_config"] = config_with_facts(api)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from external_apis.api_config import ApiConfig
 from external_apis.management_api.paging import TOTAL_HEADER, PageQuery
 from external_apis.provider_input import ProviderInput
+from external_apis.scopes import SCOPES
 
 
 class ErrorBody(BaseModel):
@@ -34,11 +35,17 @@ class NewProvider(ProviderInput):
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "external_apis.authentication.ApiKeyAuthentication"
-    name = "adminApiKey"
+    target_class = "external_apis.authentication.BearerAuthentication"
+    match_subclasses = True
+    name = "apiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "description": "The installation's `ADMIN_API_KEY`."}
+        scopes = "\n".join(f"- `{scope}`: {meaning}" for scope, meaning in SCOPES.items())
+        description = (
+            "The installation's `ADMIN_API_KEY`, a secret API key (`sk_live_`, `sk_test_`), or a JWT that was made "
+            f"from one. A key has scopes:\n\n{scopes}"
+        )
+        return {"type": "http", "scheme": "bearer", "description": description}
 
 
 class StaffSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

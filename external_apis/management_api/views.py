@@ -59,7 +59,7 @@ class ProviderPage(ManagementView):
 
     @writes("update_provider", ProviderChanges, ProviderDetail, "Change a provider; api_config is merged")
     def patch(self, request: Request, reference: str) -> Response:
-        return self._shown(providers.update_external_api(self._own(reference), self.body))
+        return self._shown(providers.update_external_api(self._own(reference), self.body, self.scope))
 
     @deletes("delete_provider", "Delete a provider; the admin can restore it")
     def delete(self, request: Request, reference: str) -> HttpResponse:

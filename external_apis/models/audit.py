@@ -14,12 +14,15 @@ from external_apis.models.tenants import Tenant
 class AuditEvent(models.Model):
     """Who did what to which object. ``changes`` holds ``{"field": [before, after]}``, of secrets keyed fingerprints.
 
-    Rows are only ever inserted. The id is ordered by time, so it is the order of the log.
+    Rows are only ever inserted, and outlive what they tell of: a tenant's foreign key is not enforced. The id is
+    ordered by time, so it is the order of the log.
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "evt"), editable=False)
     at = models.DateTimeField(default=timezone.now)
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, null=True, blank=True, related_name="+"
+    )
     actor = models.CharField(max_length=200)
     api_key_id = models.CharField(max_length=MAX_LENGTH, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)

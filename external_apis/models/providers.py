@@ -52,6 +52,13 @@ class ExternalApi(Announced, Authored, SecretBearing, Timestamped, SoftDeleted):
     slug = models.SlugField(max_length=100)
     category = models.CharField(max_length=20, choices=Category.choices, default=Category.OTHER)
     provider = models.CharField(max_length=100, help_text="Whose API it is: facebook and instagram are both of meta.")
+    description = models.TextField(blank=True, default="", db_default="")
+    metadata = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, output_field=models.JSONField()),
+        blank=True,
+        help_text="Whatever else others want to note about it; nothing here reads it.",
+    )
     api_config = models.JSONField(default=dict)
     status = models.CharField(max_length=10, choices=ProviderStatus.choices, default=ProviderStatus.ACTIVE)
     is_sandbox = models.BooleanField(default=False)

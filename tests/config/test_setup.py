@@ -15,7 +15,7 @@ from django.db import connection
 from pytest_django.fixtures import Settings
 
 from connections.models import ExternalApiConnection
-from connections.sandbox.definitions import providers
+from connections.sandbox.definitions import providers, signin_providers
 from connections.seeding import seed_sandbox
 from external_apis.models import CatalogueEntry, EncryptionKey, ExternalApi
 from external_apis.providers import create_external_api, delete_external_api, update_external_api
@@ -116,6 +116,18 @@ def test_the_sandbox_follows_its_port() -> None:
     assert ":9001" not in str(moved.api_config)
     assert moved.api_config["oauth2"]["token_url"].startswith("http://127.0.0.1:9101/")
     assert moved.secrets["oauth2.client_secret"]
+    signin = ExternalApi.objects.get(slug="sandbox-signin-oauth2").api_config["oauth2"]
+    assert signin["issuer"] == "http://127.0.0.1:9101"
+    assert ":9001" not in str(signin)
+
+
+@pytest.mark.django_db
+def test_what_needs_consent_waits_for_connect_and_the_machine_needs_none() -> None:
+    seed_sandbox("http://127.0.0.1:9001")
+    for slug in ("sandbox-signin-oauth2", "sandbox-signin-oauth1"):
+        assert not ExternalApi.objects.get(slug=slug).connections.exists()
+    machine = ExternalApiConnection.objects.get(external_api__slug="sandbox-machine")
+    assert "access_token" not in machine.credential.secrets
 
 
 @pytest.mark.django_db
@@ -123,7 +135,8 @@ def test_an_operators_own_row_under_a_sandbox_slug_is_left_alone() -> None:
     bodies = providers("http://127.0.0.1:9001")
     own = {name: value for name, value in bodies[0].items() if name != "connection"}
     api = create_external_api({**own, "name": "An operator's own"})
-    assert seed_sandbox("http://127.0.0.1:9101").created == len(bodies) - 1
+    others = len(bodies) - 1 + len(signin_providers("http://127.0.0.1:9101"))
+    assert seed_sandbox("http://127.0.0.1:9101").created == others
     api.refresh_from_db()
     assert ":9001" in api.api_config["base_url"]
     assert not api.connections.exists()

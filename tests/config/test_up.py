@@ -199,7 +199,7 @@ def test_a_busy_port_is_one_line_with_its_holder_and_a_way_out(installation: Ins
         status, output = installation.run("manage.py", "up")
     assert status
     line = output.strip().splitlines()[-1]
-    assert re.search(rf"Port {installation.port + offset} is taken by process {os.getpid()} \(.*pytest.*\)", line)
+    assert re.search(rf"Port {installation.port + offset} is taken by process {os.getpid()} \(.*python.*\)", line)
     assert re.search(r"make run PORT=\d+$", line)
     assert "Traceback" not in output
     installation.wait_until_gone(5)

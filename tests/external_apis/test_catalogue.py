@@ -22,6 +22,7 @@ from external_apis.models.catalogue import CatalogueEntry
 from external_apis.models.providers import Category, ExternalApi
 
 PRESETS = catalogue.presets()
+SHIPPED = catalogue.shipped()
 ENTRY = """
 [acme]
 name = "Acme"
@@ -199,10 +200,10 @@ def test_one_slug_in_two_categories_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_seeding_twice_changes_nothing() -> None:
-    assert catalogue.seed() == catalogue.SeedResult(created=len(PRESETS), updated=0, unchanged=0)
+    assert catalogue.seed() == catalogue.SeedResult(created=len(SHIPPED), updated=0, unchanged=0)
     before = list(CatalogueEntry.objects.values())
     with CaptureQueriesContext(connection) as queries:
-        assert catalogue.seed() == catalogue.SeedResult(created=0, updated=0, unchanged=len(PRESETS))
+        assert catalogue.seed() == catalogue.SeedResult(created=0, updated=0, unchanged=len(SHIPPED))
     assert len(queries) == 1
     assert list(CatalogueEntry.objects.values()) == before
 
@@ -215,7 +216,7 @@ def test_seeding_brings_an_older_release_up_to_date_and_keeps_operators_rows() -
     CatalogueEntry.objects.create(slug="own", name="Own", category="other", provider="us", api_config={"a": 1})
     before = CatalogueEntry.objects.get(slug="stripe")
 
-    assert catalogue.seed() == catalogue.SeedResult(created=1, updated=1, unchanged=len(PRESETS) - 2)
+    assert catalogue.seed() == catalogue.SeedResult(created=1, updated=1, unchanged=len(SHIPPED) - 2)
 
     stripe = CatalogueEntry.objects.get(slug="stripe")
     assert (stripe.name, stripe.api_config) == ("Stripe Payment Gateway", PRESETS["stripe"].api_config)
@@ -249,8 +250,8 @@ def test_the_command_prints_plain_lines_into_a_pipe() -> None:
     out = StringIO()
     call_command("seed_providers", stdout=out)
     lines = out.getvalue().splitlines()
-    assert lines[-1] == f"{len(PRESETS)} created, 0 updated, 0 unchanged"
-    assert sum(int(line.split("\t")[1]) for line in lines[:-1]) == len(PRESETS)
+    assert lines[-1] == f"{len(SHIPPED)} created, 0 updated, 0 unchanged"
+    assert sum(int(line.split("\t")[1]) for line in lines[:-1]) == len(SHIPPED)
 
 
 @pytest.mark.django_db
@@ -260,7 +261,7 @@ def test_the_command_draws_a_table_on_a_terminal() -> None:
     text = out.getvalue()
     assert "definitions" in text
     assert all(category in text for category in Category.values)
-    assert f"{len(PRESETS)} created" in text
+    assert f"{len(SHIPPED)} created" in text
 
 
 @pytest.mark.django_db
@@ -268,5 +269,5 @@ def test_the_command_prints_json() -> None:
     out = StringIO()
     call_command("seed_providers", "--json", stdout=out)
     report = json.loads(out.getvalue())
-    assert (report["created"], report["updated"], report["unchanged"]) == (len(PRESETS), 0, 0)
+    assert (report["created"], report["updated"], report["unchanged"]) == (len(SHIPPED), 0, 0)
     assert set(report["by_category"]) == set(Category.values)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwcrypto.jwk import JWK
+from jwt.utils import base64url_encode
 
 
 class Keys:
@@ -31,13 +34,19 @@ class Keys:
         if algorithm == "none":
             return jwt.encode(claims, "", algorithm="none", headers=headers)
         if algorithm == "HS256":
-            public = self.current["RS256"].public_key()
-            secret = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-            headers = {"kid": key_id("RS256", self.current["RS256"]), **headers}
-            return jwt.encode(claims, secret, algorithm="HS256", headers=headers)
+            return self._confused(claims, headers)
         chosen = {"current": self.current[algorithm], "retired": self.retired, "foreign": self.foreign}[key]
         named = self.current[algorithm] if key == "foreign" else chosen
         return jwt.encode(claims, chosen, algorithm=algorithm, headers={"kid": key_id(algorithm, named), **headers})
+
+    def _confused(self, claims: dict[str, Any], headers: dict[str, Any]) -> str:
+        """By hand, as no library would."""
+        public = self.current["RS256"].public_key()
+        encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        head = {"alg": "HS256", "typ": "JWT", "kid": key_id("RS256", self.current["RS256"]), **headers}
+        text = b".".join(base64url_encode(json.dumps(part).encode()) for part in (head, claims))
+        signature = hmac.digest(public.public_bytes(encoding, form), text, "sha256")
+        return b".".join((text, base64url_encode(signature))).decode()
 
     def other_jwks(self) -> list[dict[str, Any]]:
         """The public halves of the keys that the toolkit knows nothing of."""

@@ -116,6 +116,9 @@ def _programs() -> list[supervisor.Program]:
     programs = [_program("web", web.split()), _program("worker", worker.split()), _program("beat", beat)]
     if settings.SANDBOX:
         sandbox = f"connections.sandbox --port {settings.PORT + 1}"
+        # A browser may know us by any of these, and the sandbox sends nobody to an address that it was not told.
+        origins = {settings.PUBLIC_BASE_URL, *(f"http://{host}:{settings.PORT}" for host in (_HOST, "localhost"))}
+        sandbox += "".join(f" --callback-origin {origin}" for origin in sorted(origins))
         # Requests and tasks that are being finished may still call it.
         programs.append(_program("sandbox", sandbox.split(), stage=1, grace_seconds=5))
     return programs

@@ -50,6 +50,7 @@ class Client:
     redirect_uris: list[str] = field(default_factory=list)
     grants: list[str] = field(default_factory=lambda: list(GRANTS))
     scopes: list[str] = field(default_factory=lambda: ["read", "write"])
+    scope_parameter: str = "scope"
     granted_scopes: list[str] | None = None
     """What its user really grants; None grants whatever is asked for."""
     consent: str = "ask"
@@ -165,6 +166,7 @@ _CHECKS: dict[str, Check] = {
     "redirect_uris": _is_list,
     "grants": _some_of(*GRANTS),
     "scopes": _is_list,
+    "scope_parameter": _is_text,
     "granted_scopes": _or_none(_is_list),
     "consent": _is_text,
     "consent_description": _is_text,

@@ -78,7 +78,7 @@ def _read(client: Client, uri: str, asked: dict[str, str]) -> Consent:
         raise _Invalid("invalid_request", "A code_challenge is required")
     if challenge is not None and (method != "S256" or not _CHALLENGE.fullmatch(challenge)):
         raise _Invalid("invalid_request", "The code_challenge must be one of S256")
-    scopes = client.choose_scopes(asked.get("scope", ""))
+    scopes = client.choose_scopes(asked.get(client.scope_parameter, ""))
     if scopes is None:
         raise _Invalid("invalid_scope", "A scope is unknown here")
     return Consent(client, uri, scopes, asked["state"], challenge)

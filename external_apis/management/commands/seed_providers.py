@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from external_apis.catalogue import presets, seed
+from external_apis.catalogue import seed, shipped
 
 
 class Command(BaseCommand):
@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         result = seed()
-        counts = Counter(preset.category for preset in presets().values())
+        counts = Counter(preset.category for preset in shipped().values())
         summary = f"{result.created} created, {result.updated} updated, {result.unchanged} unchanged"
         if options["json"]:
             self.stdout.write(json.dumps({**asdict(result), "by_category": counts}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from connections.sandbox import credentials as c
 from connections.sandbox.authentication import CHECKS
-from connections.sandbox.definitions import providers
+from connections.sandbox.definitions import providers, signin_providers
 from external_apis import api_config
 from tests.connections.sandbox.conftest import Client
 
@@ -18,6 +20,12 @@ def test_one_for_each_scheme() -> None:
     assert sorted(d["slug"] for d in definitions) == sorted(f"sandbox-{scheme}" for scheme in CHECKS)
     assert len({d["name"] for d in definitions}) == len(definitions)
     assert all(d["environment"] == "development" and d["is_sandbox"] is True for d in definitions)
+
+
+@pytest.mark.parametrize("definition", signin_providers(ORIGIN), ids=lambda d: d["slug"])
+def test_each_sign_in_is_a_valid_configuration(definition: dict[str, Any]) -> None:
+    api_config.parse(definition["api_config"], environment="development")
+    assert ("connection" in definition) == (definition["api_config"]["auth_type"] == "client_credentials")
 
 
 @pytest.mark.parametrize("definition", providers(ORIGIN), ids=lambda d: d["slug"])

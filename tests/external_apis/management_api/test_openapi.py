@@ -66,9 +66,9 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_both_ways_to_authenticate_are_documented() -> None:
     schemes = _document()["components"]["securitySchemes"]
-    assert schemes["adminApiKey"]["scheme"] == "bearer"
+    assert schemes["apiKey"]["scheme"] == "bearer"
     assert schemes["staffSession"]["in"] == "cookie"
-    assert {"adminApiKey": []} in _document()["paths"][PROVIDERS]["get"]["security"]
+    assert {"apiKey": []} in _document()["paths"][PROVIDERS]["get"]["security"]
 
 
 @pytest.mark.parametrize("body", seed_bodies.ALL, ids=lambda body: body["slug"])

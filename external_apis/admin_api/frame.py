@@ -1,0 +1,147 @@
+"""The base of every view under ``/api/external``: who may ask, how often, with what, and in which envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+from django.db import models
+from pydantic import BaseModel
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from external_apis import envelope, request_context, throttling
+from external_apis.admin_api.operations import Operation, PageQuery, Query, operation_of, read_query
+from external_apis.admin_api.schema import ResourceSchema
+from external_apis.authentication import BearerAuthentication, KeyHolder
+from external_apis.bodies import check_length
+from external_apis.errors import ApiManagerError, EndpointNotFound, Forbidden, InvalidInput
+from external_apis.json_views import JsonView
+from external_apis.paging import recent_total, rows_between
+from external_apis.provider_input import read_body
+from external_apis.tenancy import EVERYTHING
+
+_Model = TypeVar("_Model", bound=models.Model)
+_NOT_A_METHOD = Operation("", "", None, BaseModel)
+
+
+class ResourceView(JsonView):
+    """Methods are declared by `operations`; what they return is made by `answer` and `page`."""
+
+    authentication_classes: Sequence[type[BaseAuthentication]] = (BearerAuthentication,)
+    permission_classes = ()
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]  # noqa: RUF012 (as the base class has it)
+    schema: ResourceSchema | None = ResourceSchema()
+
+    query: Query
+    quota: throttling.Quota
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let through who is known, has slots left and holds the scope, with a query that the method has."""
+        # There is one renderer: nothing is negotiated.
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        check_length(request)
+        self._admit(request)
+        scope = self.operation.scope
+        if scope is not None and not self.asker.has_scope(scope):
+            raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+        self.query = read_query(self.operation.query, request.query_params)
+
+    @property
+    def asker(self) -> KeyHolder:
+        """Whose key or token was sent."""
+        return cast("KeyHolder", self.request.user)
+
+    @cached_property
+    def operation(self) -> Operation:
+        """What the method of this request was declared as."""
+        handler = getattr(self, (self.request.method or "").lower(), None)
+        return operation_of(handler) or _NOT_A_METHOD
+
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """The body under the names that the services know, of what was sent alone. Raises `InvalidInput`."""
+        model = self.operation.body
+        if model is None:
+            raise TypeError(f"{self.operation.name} is declared without a body")
+        return read_body(model, self.body).model_dump(mode="json", exclude_unset=True)
+
+    def answer(self, data: Any, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+        """Return data in the envelope, with the status that the method was declared with."""
+        return Response(envelope.success(data), status=status or self.operation.status, headers=headers)
+
+    def page(
+        self,
+        rows: models.QuerySet[_Model],
+        show: Callable[[_Model], Any],
+        count: Callable[[models.QuerySet[_Model]], int] = recent_total,
+    ) -> Response:
+        """Return the page that the query asks for. The last page tells the total by itself, others ask ``count``."""
+        assert isinstance(self.query, PageQuery)  # noqa: S101 (tells the type checker)
+        page, per_page = self.query.page, self.query.per_page
+        first = (page - 1) * per_page
+        found = rows_between(rows, first, per_page)
+        end = first + len(found)
+        is_last = len(found) < per_page and (found or not first)
+        total = end if is_last else max(count(rows), end if found else 0)
+        return Response(envelope.success([show(row) for row in found], envelope.pagination(page, per_page, total)))
+
+    def require_operator(self) -> None:
+        """Raise `Forbidden` for somebody who is bound to a tenant."""
+        if self.scope.tenant_id != EVERYTHING.tenant_id:
+            raise Forbidden("Only operators of the whole installation may do this.")
+
+    def charge(self, quota: throttling.Quota) -> None:
+        """Go on while the quota allows it. Raises `RateLimited`."""
+        self.quota = quota
+        # `traffic` tells it in the headers of whatever the answer becomes.
+        self.request._request.quota = quota  # type: ignore[attr-defined]  # noqa: SLF001 (DRF has no public name)
+        quota.require()
+
+    def charge_address(self) -> None:
+        """Take one of the slots of the address of whom nothing else is known. Raises `RateLimited`."""
+        self.charge(throttling.charge_address(request_context.current().address))
+
+    def handle_exception(self, exc: Exception) -> Response:
+        # Services know our own names of the fields; those of a body that was refused here are the sender's already.
+        if isinstance(exc, InvalidInput) and "given" in vars(self):
+            exc = _in_camel_case(exc)
+        return super().handle_exception(exc)
+
+    def _admit(self, request: Request) -> None:
+        """Find out who asks and take one of their slots, or one of the address's where nobody is known."""
+        if self.operation.is_open:
+            self.charge_address()
+            return
+        try:
+            self.perform_authentication(request)
+        except ApiManagerError:
+            self.charge_address()
+            raise
+        self.charge(throttling.charge_key(self.asker))
+
+
+class UnknownEndpoint(ResourceView):
+    """Stands behind all routes of the prefix."""
+
+    authentication_classes = ()
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        self.charge_address()
+        raise EndpointNotFound("There is no such endpoint.")
+
+
+def _in_camel_case(error: InvalidInput) -> InvalidInput:
+    """Rename the first step of each field's path; what is inside of a field is stored data with keys of its own."""
+    message, errors = error.message, []
+    for item in error.details.get("errors", ()):
+        name, dot, inside = item["path"].partition(".")
+        shown = f"{envelope.camel_name(name)}{dot}{inside}"
+        message = message.replace(item["path"], shown)
+        errors.append({**item, "path": shown})
+    return type(error)(message, details={**error.details, "errors": errors} if errors else error.details)

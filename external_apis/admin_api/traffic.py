@@ -1,0 +1,52 @@
+"""What every answer under ``/api/external`` carries and leaves in the log, also where Django itself gives it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+from external_apis import request_context, throttling
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/api/external"
+
+
+class TrafficMiddleware:
+    """Adds the rate limit's headers, and writes a line: of reading at level debug, of changes and failures above it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path != PREFIX and not request.path.startswith(f"{PREFIX}/"):
+            return self.get_response(request)
+        began = time.perf_counter()
+        response = self.get_response(request)
+        quota: throttling.Quota | None = getattr(request, "quota", None)
+        if quota is None:  # refused before a view was reached
+            quota = throttling.charge_address(request_context.current().address)
+        for name, value in quota.headers.items():
+            response[name] = value
+        _write_line(request, response.status_code, time.perf_counter() - began)
+        return response
+
+
+def _write_line(request: HttpRequest, status: int, seconds: float) -> None:
+    level = logging.DEBUG if status < 400 and request.method in ("GET", "HEAD") else logging.INFO
+    if status >= 500:
+        level = logging.ERROR
+    if logging.getLogger(__name__).isEnabledFor(level):
+        # The path alone: people put secrets into queries.
+        line = f"[ExternalAPI] {request.method} {ascii(request.path)[1:-1]} {status}"
+        log.log(
+            level,
+            line,
+            status=status,
+            duration_ms=round(seconds * 1000, 1),
+            actor=request_context.current().actor,
+        )

@@ -1,0 +1,128 @@
+"""How many requests a caller of our own APIs may make: a smooth limit in Valkey, decided together by all processes.
+
+All of a limit may come at once; from then on one more is let in each 1/N of its time (GCRA, see `rate_limit`). While
+Valkey is away each process applies a quarter of each limit by itself, as calls out do: never unlimited, never all
+refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from math import ceil
+
+import structlog
+from django.conf import settings
+
+from external_apis.errors import RateLimited, ServiceUnavailable
+from external_apis.json_output import timestamp
+from external_apis.key_holder import KeyHolder
+from external_apis.rate_limit import Decision, Limit, LocalLimiter, charge, own_limit
+
+__all__ = ["Quota", "charge_address", "charge_key", "charge_tenant"]
+
+log = structlog.get_logger(__name__)
+
+HOUR, MINUTE = 3600, 60
+_ASK_AGAIN_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What is left to a caller. ``reset_at`` counts seconds since 1970: when the limit is full again, or, where the
+    request is refused, when the next one is let in; so is ``retry_after_seconds`` from now."""
+
+    is_allowed: bool
+    limit: int
+    remaining: int
+    reset_at: int
+    retry_after_seconds: float = 0.0
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The three headers of seed 001, and ``Retry-After`` for a request that is refused."""
+        headers = {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(self.reset_at),
+        }
+        return headers if self.is_allowed else {**headers, "Retry-After": str(max(1, ceil(self.retry_after_seconds)))}
+
+    def require(self) -> None:
+        """Raise `RateLimited`, in the seed's words, where the request is refused."""
+        if not self.is_allowed:
+            raise RateLimited(
+                "Rate limit exceeded. Please retry after the reset time.",
+                retry_after_seconds=self.retry_after_seconds,
+                details={"resetAt": timestamp(datetime.fromtimestamp(self.reset_at, UTC))},
+            )
+
+
+def charge_key(holder: KeyHolder) -> Quota:
+    """Charge one request to a key: to its own limit, or to ``ADMIN_API_RATE_LIMIT`` an hour."""
+    return _charge(f"key:{holder.key_id}", holder.rate_limit or settings.ADMIN_API_RATE_LIMIT, HOUR)
+
+
+def charge_address(address: str | None) -> Quota:
+    """Charge one request that nobody is known for to its address; all without an address share one limit."""
+    return _charge(f"address:{address}", settings.ADMIN_API_RATE_LIMIT, HOUR)
+
+
+def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:
+    """Charge one request to a tenant, or to whatever else ``name`` is unique for."""
+    return _charge(f"tenant:{name}", count, period_seconds)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _charge(scope_key: str, count: int, period_seconds: int) -> Quota:
+    limit = own_limit(scope_key, count, period_seconds)
+    decision = _meter().charge(limit)
+    wait = decision.reset_after_seconds if decision.allowed else decision.retry_after_seconds
+    return Quota(decision.allowed, count, decision.remaining, ceil(time.time() + wait), decision.retry_after_seconds)
+
+
+class _Meter:
+    """The limits as this process charges them: in Valkey, and by itself while that is away."""
+
+    def __init__(self) -> None:
+        self._local = LocalLimiter()
+        self._looking = threading.Lock()
+        self._away_until = 0.0  # 0 while Valkey is there
+
+    def charge(self, limit: Limit) -> Decision:
+        if self._is_there():
+            try:
+                decision = charge(limit)
+            except ServiceUnavailable:
+                self._note_absence()
+            else:
+                self._away_until = 0.0
+                return decision
+        return self._local.decide([limit])
+
+    def _is_there(self) -> bool:
+        """Tell whether to ask Valkey; while it is away one caller looks for all, every three seconds."""
+        if not self._away_until:
+            return True
+        with self._looking:
+            now = time.monotonic()
+            if now < self._away_until:
+                return False
+            self._away_until = now + _ASK_AGAIN_SECONDS
+            return True
+
+    def _note_absence(self) -> None:
+        if not self._away_until:
+            log.warning("Valkey is away; this process applies a share of each rate limit", share=LocalLimiter.SHARE)
+        self._away_until = time.monotonic() + _ASK_AGAIN_SECONDS
+
+
+@lru_cache(maxsize=1)
+def _meter() -> _Meter:
+    return _Meter()

@@ -1,0 +1,144 @@
+"""JWTs made from a key (seed 001): HS256 under ``JWT_SECRET``, for clients that would rather not send the key itself.
+
+``JWT_SECRET`` is one secret, or several as ``kid:secret`` separated by commas: the first one signs, all of them verify.
+A token says what its key may do, for whoever reads it; what it may do is asked of the key anew with each request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import jwt
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+
+from external_apis.errors import InvalidToken, TokenExpired
+from external_apis.ids import new_id
+from external_apis.key_holder import ADMIN_KEY_ID, KeyHolder
+
+__all__ = ["AUDIENCE", "ISSUER", "Issued", "decode_jwt", "is_like_jwt", "issue_jwt"]
+
+ISSUER = "external-api-manager"
+AUDIENCE = "external-apis"
+MAX_LENGTH = 8192
+"""A longer token is not looked at."""
+
+_ALGORITHM = "HS256"
+_ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):(.+)")
+_REQUIRED = ["aud", "exp", "iat", "iss", "jti", "sub"]
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A new token; ``expires_in`` counts seconds."""
+
+    token: str
+    expires_in: int
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"<Issued token, until {self.expires_at.isoformat()}>"
+
+
+def issue_jwt(holder: KeyHolder) -> Issued:
+    """Make a token with a key's rights, for ``ADMIN_API_JWT_TTL`` seconds or until the key is revoked.
+
+    Raises `ImproperlyConfigured` without a ``JWT_SECRET``.
+    """
+    ring = _ring(settings.JWT_SECRET)
+    kid, secret = ring.newest
+    now = timezone.now().replace(microsecond=0)
+    expires_at = now + timedelta(seconds=settings.ADMIN_API_JWT_TTL)
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": holder.key_id,
+        "jti": new_id("jwt"),
+        "iat": now,
+        "exp": expires_at,
+        "tenant_id": holder.tenant_id,
+        "scopes": sorted(holder.scopes),
+        "mode": holder.mode,
+    }
+    if holder.key_id == ADMIN_KEY_ID:
+        claims["key"] = _mark_of_admin_key(secret)
+    token = jwt.encode(claims, secret, algorithm=_ALGORITHM, headers={"kid": kid})
+    return Issued(token, settings.ADMIN_API_JWT_TTL, expires_at)
+
+
+def decode_jwt(token: str) -> dict[str, Any]:
+    """Return the claims of a token of ours; whether its key (``sub``) still lives is for the caller to ask.
+
+    Raises `TokenExpired`, and `InvalidToken` for any other algorithm, key id, audience, issuer or shape, and for one
+    that was made from an ``ADMIN_API_KEY`` that has been replaced since.
+    """
+    if len(token) > MAX_LENGTH:
+        raise InvalidToken("The token is too long.")
+    try:
+        header = jwt.get_unverified_header(token)
+        if "crit" in header:
+            raise InvalidToken("The token wants something understood that is not.")
+        secret = _ring(settings.JWT_SECRET).by_kid[str(header.get("kid"))]
+        claims: dict[str, Any] = jwt.decode(
+            token, secret, algorithms=[_ALGORITHM], audience=AUDIENCE, issuer=ISSUER, options={"require": _REQUIRED}
+        )
+    except jwt.ExpiredSignatureError:
+        raise TokenExpired("The token has expired. Request a new one with the API key.") from None
+    # The library lets some odd claims, such as an infinite time, through to Python's own errors.
+    except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
+        raise InvalidToken("The token is malformed or invalid.") from None
+    if claims["sub"] == ADMIN_KEY_ID and not _is_marked(claims, secret):
+        raise InvalidToken("The API key of this token has been replaced.")
+    return claims
+
+
+def is_like_jwt(token: str) -> bool:
+    """Whether this is three parts with dots between, as a JWT in its compact form is (RFC 7519)."""
+    return token.count(".") == 2
+
+
+@dataclass(frozen=True, repr=False)
+class _Ring:
+    newest: tuple[str, str]
+    by_kid: Mapping[str, str]
+
+
+@lru_cache(maxsize=4)
+def _ring(text: str) -> _Ring:
+    """Read ``JWT_SECRET``. Each secret is also known by the key id that it has when it stands there alone."""
+    if not text:
+        raise ImproperlyConfigured("JWT_SECRET is not set: no tokens can be issued.")
+    entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(",")]
+    named = {entry[1]: entry[2] for entry in entries if entry is not None}
+    if len(named) < len(entries):
+        # One secret, in which a comma or a colon is just a character.
+        named = {_derived_kid(text): text}
+    kid = next(iter(named))
+    return _Ring((kid, named[kid]), {_derived_kid(secret): secret for secret in named.values()} | named)
+
+
+def _derived_kid(secret: str) -> str:
+    return hmac.new(secret.encode(), b"external-apis kid", hashlib.sha256).hexdigest()[:12]
+
+
+def _mark_of_admin_key(secret: str) -> str:
+    """The installation's key has no row to be revoked in: a token is bound to the key itself."""
+    return hmac.new(secret.encode(), b"admin key " + settings.ADMIN_API_KEY.encode(), hashlib.sha256).hexdigest()[:24]
+
+
+def _is_marked(claims: Mapping[str, Any], secret: str) -> bool:
+    mark = claims.get("key")
+    return (
+        bool(settings.ADMIN_API_KEY)
+        and isinstance(mark, str)
+        and mark.isascii()
+        and hmac.compare_digest(mark, _mark_of_admin_key(secret))
+    )
