@@ -57,7 +57,9 @@ if SANDBOX:
 
 WEB_WORKERS = env.number("WEB_WORKERS", 1, low=1, high=256)
 # A thread waits while its upstream does, and holds no database connection meanwhile: more threads than connections.
-WEB_THREADS = env.number("WEB_THREADS", 16, low=1, high=1024)
+WEB_THREADS = env.number("WEB_THREADS", 96, low=1, high=1024)
+# How many of them may wait for one connection's provider; an eighth of them never waits for any.
+GATEWAY_CALLS_PER_CONNECTION = env.number("GATEWAY_CALLS_PER_CONNECTION", 64, low=1, high=1024)
 WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
 
 MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
@@ -216,6 +218,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "send-notices": {"task": "connections.send_notices", "schedule": 30.0, "options": {"expires": 30}},
     "prune-grant-events": {"task": "connections.prune_grant_events", "schedule": 86_400.0},
+    "purge-idempotent-calls": {"task": "connections.purge_idempotent_calls", "schedule": 3600.0},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

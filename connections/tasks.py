@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from connections import usage_rollup
+from connections import idempotent_calls, usage_rollup
 
 
 @shared_task(name="connections.roll_up_usage")
 def roll_up_usage() -> None:
     usage_rollup.roll_up()
+
+
+@shared_task(name="connections.purge_idempotent_calls")
+def purge_idempotent_calls() -> None:
+    idempotent_calls.purge()

@@ -20,10 +20,12 @@ from django.db import connection
 
 from connections import lookup, versions
 from connections.client import ApiClient, Target
+from connections.models import ExternalApiConnection
 from connections.opening import DecryptedConnection, check_usable, open_connection, target_of
 from external_apis import changes
+from external_apis.errors import NotFound
 
-__all__ = ["open_client"]
+__all__ = ["lend_client", "open_client"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class _Key(NamedTuple):
 class _Kept:
     connection: DecryptedConnection
     target: Target
+    client: ApiClient
     names: frozenset[str]
     versions: str
     until: float
@@ -118,21 +121,38 @@ def open_client(
 
     A transaction that has changed something itself is answered from the database, and nothing of it is kept.
     """
-    key = _Key(reference, environment, tenant, partner, user)
+    return ApiClient(_open(_Key(reference, environment, tenant, partner, user)).target)
+
+
+def lend_client(connection_id: str) -> tuple[ApiClient, ExternalApiConnection]:
+    """Return the client that all callers of a connection share, and its row, to check who may use it.
+
+    Raises as `open_client` does; a reference that is no id is not found.
+    """
+    if not connection_id.startswith("conn_") or "/" in connection_id:
+        raise NotFound("There is no such connection.")
+    kept = _open(_Key(connection_id, None, None, None, None))
+    return kept.client, kept.connection.row
+
+
+def _open(key: _Key) -> _Kept:
     if changes.is_pending():
-        return ApiClient(target_of(_load(key)))
+        return _keep(key, _load(key))
     kept = _shelf.find(key)
     if kept is None:
         # Listening comes before reading: news of what is read in between is not missed.
         is_listening, news_count = _shelf.watch.start(), _shelf.watch.news_count
-        opened = _load(key)
-        until = monotonic() + _AGE_SECONDS
-        kept = _Kept(opened, target_of(opened), _names(key, opened), versions.take(opened.row), until)
+        kept = _keep(key, _load(key))
         if is_listening:
             _shelf.keep(key, kept, news_count)
     else:
         check_usable(kept.connection.row)
-    return ApiClient(kept.target)
+    return kept
+
+
+def _keep(key: _Key, opened: DecryptedConnection) -> _Kept:
+    target, until = target_of(opened), monotonic() + _AGE_SECONDS
+    return _Kept(opened, target, ApiClient(target), _names(key, opened), versions.take(opened.row), until)
 
 
 def _load(key: _Key) -> DecryptedConnection:

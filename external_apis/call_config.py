@@ -126,7 +126,8 @@ class Proxy(Block):
     methods: list[Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"]] = []
     """GET includes HEAD."""
     paths: list[Annotated[str, Field(pattern=r"^/[^\s\\?#]*$", max_length=500)]] = []
-    """Paths below the base URL, such as /v1/charges or /reports/**: * stands for anything but a slash, ** for anything."""
+    """Paths below the base URL, such as /v1/charges or /reports/**; * stands for anything but a slash, ** for that
+    too."""
 
 
 class Webhook(Block):

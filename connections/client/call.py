@@ -21,16 +21,19 @@ class Passing:
     """What a call that passes somebody else's bodies through has come to.
 
     ``refused`` is the answer of the last attempt that was an error, its body unread; ``latency_seconds`` the time from
-    sending to the answer's head, of the last attempt.
+    sending to the answer's head, of the last attempt that had one. ``may_have_happened`` tells whether one of the
+    failed attempts may have done what was asked for.
     """
 
     refused: Answer | None = None
+    is_answered: bool = False
     latency_seconds: float = 0.0
+    may_have_happened: bool = False
 
 
 @dataclass(slots=True)
 class Call:
-    """``timeout`` is in seconds; ``deadline`` and ``stream_deadline``, that of a streamed body, on the client's clock."""
+    """``timeout`` is in seconds; ``deadline``, and that of a streamed body, on the client's clock."""
 
     request_id: str
     timeout: float
@@ -66,6 +69,8 @@ class Call:
         """Add what only the client knows to an error of the transport."""
         error.request_id, error.attempts = self.request_id, self.attempt
         error.may_have_happened = error.may_have_happened or self.hops > 0  # what redirects has had the request
+        if self.passing is not None and error.may_have_happened:
+            self.passing.may_have_happened = True
         error.details |= {
             "request_id": self.request_id,
             "attempts": self.attempt,

@@ -98,6 +98,11 @@ class ApiClient(Verbs, Passage):
         return self._composer.base_path
 
     @property
+    def idempotency_header(self) -> str | None:
+        """The header in which the provider takes idempotency keys, where it is configured with one."""
+        return self._policy.idempotency_header
+
+    @property
     def covers_body(self) -> bool:
         """Whether the signature covers the body, which then has to be in memory before it is sent."""
         return self._scheme.covers_body
@@ -328,6 +333,7 @@ class ApiClient(Verbs, Passage):
             is_raw=call.passing is not None,
         )
         if call.passing is not None:
+            call.passing.is_answered = True
             call.passing.latency_seconds = self._clock.monotonic() - started
             if answer.stream is not None and self._outcomes.read_bodies:
                 answer.body = preview(answer)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connections.client.call import Call, Passing
-from external_apis.errors import BadAnswer, UpstreamError
+from external_apis.errors import BadAnswer, UpstreamError, UpstreamRateLimited, UpstreamUnauthorized
 from external_apis.transport import MAX_STREAM_BYTES
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from connections.client.retry import Clock
     from external_apis.transport import Answer, StreamedBody, Upload
 
-__all__ = ["Passage", "PassedAnswer", "preview"]
+__all__ = ["Passage", "PassedAnswer", "Passing", "preview"]
 
 _PREVIEW_BYTES = 64 * 1024
 
@@ -29,7 +28,8 @@ _PREVIEW_BYTES = 64 * 1024
 class PassedAnswer:
     """An answer as it came: ``body`` is neither read nor unpacked, and whoever has it closes it.
 
-    ``latency_seconds`` is the time from sending the last attempt to the head of its answer.
+    ``latency_seconds`` is the time from sending the last attempt to the head of its answer; ``was_refused`` tells that
+    the provider has certainly done nothing: it was too busy, or did not know us.
     """
 
     status: int
@@ -37,6 +37,7 @@ class PassedAnswer:
     body: StreamedBody = field(repr=False)
     attempts: int
     latency_seconds: float
+    was_refused: bool = False
 
 
 class Passage:
@@ -55,35 +56,49 @@ class Passage:
         headers: Mapping[str, str],
         body: bytes | Upload | None = None,
         request_id: str,
-        body_seconds: float = 3600.0,
+        body_seconds: float,
+        passing: Passing | None = None,
     ) -> PassedAnswer:
         """Make one call with somebody else's request, and return the answer whatever its status.
 
         Limits, retries, refresh and redirects are those of any call, and the last attempt's answer is returned also
         where it is an error. A POST or PATCH is taken for repeatable only by the idempotency header that the provider
         is configured with. ``path`` and ``query`` are percent-encoded. The time-out bounds each attempt up to the head
-        of its answer, an upload's own time not counted; both bodies have ``body_seconds``.
+        of its answer, an upload's own time not counted; both bodies have ``body_seconds``. ``passing`` is told how far
+        the call came, for whoever has to know when it fails.
 
         Raises as `ApiClient.request` does, but `UpstreamError`.
         """
         request = self._composer.compose_passed(method, path, query, headers, body)
         now = self._clock.monotonic()
-        deadline = now + self._deadline_ms(self._timeout_ms) / 1000
-        call = self._begin(request, request_id, self._timeout_ms / 1000, deadline)
-        call.passing = passing = Passing()
+        call = self._begin(request, request_id, self._timeout_ms / 1000, now + self.deadline_seconds)
+        call.passing = passing = passing or Passing()
         call.stream_deadline, call.max_body_bytes = now + body_seconds, MAX_STREAM_BYTES
+        failure: UpstreamError | None = None
         try:
             answer = self._count(request, call)
-        except UpstreamError:
+        except UpstreamError as error:
             if passing.refused is None:
                 raise
-            answer = passing.refused
+            answer, failure = passing.refused, error
         except BaseException:
             call.let_go()
             raise
         if answer.stream is None:
             raise BadAnswer("The answer was read already.", may_have_happened=True)
-        return PassedAnswer(answer.status, answer.headers, answer.stream, call.attempt, passing.latency_seconds)
+        return PassedAnswer(
+            answer.status,
+            answer.headers,
+            answer.stream,
+            call.attempt,
+            passing.latency_seconds,
+            failure is not None and _was_refused(failure) and not passing.may_have_happened,
+        )
+
+    @property
+    def deadline_seconds(self) -> float:
+        """How long all attempts and waits of a call may take, up to the head of the answer."""
+        return self._deadline_ms(self._timeout_ms) / 1000
 
     def show(
         self, method: str, path: str, query: str, *, headers: Mapping[str, str], body: bytes | Upload | None
@@ -104,6 +119,10 @@ class Passage:
 
     def _show(self, request: Outgoing) -> str:
         raise NotImplementedError
+
+
+def _was_refused(error: UpstreamError) -> bool:
+    return isinstance(error, (UpstreamRateLimited, UpstreamUnauthorized)) or error.upstream_status == 503
 
 
 def preview(answer: Answer) -> bytes:

@@ -3,6 +3,7 @@
 from connections.models.connections import ConnectionStatus, ExternalApiConnection
 from connections.models.credentials import ExternalApiCredential
 from connections.models.grants import Grant, GrantEvent, GrantState
+from connections.models.idempotent_calls import IdempotentCall
 from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
 
@@ -14,6 +15,7 @@ __all__ = [
     "Grant",
     "GrantEvent",
     "GrantState",
+    "IdempotentCall",
     "OAuthFlow",
     "UsageBatch",
 ]

@@ -31,7 +31,7 @@ class TrafficMiddleware:
         if quota is None:  # refused before a view was reached
             quota = throttling.charge_address(request_context.current().address)
         for name, value in quota.headers.items():
-            response[name] = value
+            response.setdefault(name, value)  # the answer of a provider has its own
         _write_line(request, response.status_code, time.perf_counter() - began)
         return response
 

@@ -1,0 +1,64 @@
+"""Who calls through the gateway: a key or a JWT, wherever the provider's SDK is able to put one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from external_apis import request_context, throttling
+from external_apis.authentication import authenticate_token, bearer_token
+from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotFound
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from connections.models import ExternalApiConnection
+    from external_apis.authentication import KeyHolder
+
+__all__ = ["admit", "check_reach"]
+
+SCOPE = "proxy"
+
+
+def admit(request: HttpRequest) -> KeyHolder:
+    """Return who asks, with one of their slots taken.
+
+    The credential is a Bearer token, the password of Basic whatever the user name, or ``X-Api-Key``; the first one that
+    is there counts. Raises as `authenticate_token`, `Forbidden` without the scope ``proxy``, and `RateLimited`.
+    """
+    address = request_context.current().address
+    try:
+        holder = authenticate_token(_read_token(request), address)
+    except ApiManagerError:
+        _charge(request, throttling.charge_address(address))
+        raise
+    _charge(request, throttling.charge_key(holder))
+    if not holder.has_scope(SCOPE):
+        raise Forbidden(f"This needs the scope {SCOPE}.", details={"scope": SCOPE})
+    return holder
+
+
+def check_reach(holder: KeyHolder, row: ExternalApiConnection) -> None:
+    """Raise `NotFound`, as for a connection that never was, for one that the holder does not see."""
+    scope = holder.external_apis_scope
+    if not scope.owns(row) or scope.is_sandbox not in (None, row.external_api.is_sandbox):
+        raise NotFound(f"Connection {row.pk} not found")
+
+
+def _read_token(request: HttpRequest) -> str:
+    header = request.META.get("HTTP_AUTHORIZATION", "").strip()
+    if not header and (key := request.META.get("HTTP_X_API_KEY", "").strip()):
+        return str(key)
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "basic":
+        return bearer_token(header)
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode("latin-1").partition(":")[2]
+    except (binascii.Error, ValueError):
+        raise InvalidAuthScheme("The Basic credentials are not base64.") from None
+
+
+def _charge(request: HttpRequest, quota: throttling.Quota) -> None:
+    request.quota = quota  # type: ignore[attr-defined]  # told in the headers of whatever the answer becomes
+    quota.require()

@@ -1,0 +1,55 @@
+"""One request through the gateway, from its door to the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import HttpResponse
+
+from connections import warm
+from connections.gateway import once
+from connections.gateway.allowance import check_allowed
+from connections.gateway.answers import relay
+from connections.gateway.bodies import read_body
+from connections.gateway.bulkhead import bulkhead
+from connections.gateway.callers import admit, check_reach
+from connections.gateway.calls import GatewayCall
+from connections.gateway.headers import passed_request
+from connections.gateway.paths import read_route
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+__all__ = ["pass_on"]
+
+
+def pass_on(request: HttpRequest, connection_id: str, tail: str) -> HttpResponseBase:
+    """Send a request through a connection and return the answer as it was, whatever its status.
+
+    With ``?dry_run=curl`` it is shown instead. Raises what keeps it from being sent or answered: `NotAuthenticated`,
+    `Forbidden`, `NotFound`, `ConnectionUnusable`, `InvalidInput`, `RateLimited`, `TooManyCalls`, `EgressRefused`,
+    `CallError`, and what `once.send` raises.
+    """
+    holder = admit(request)
+    client, row = warm.lend_client(connection_id)
+    check_reach(holder, row)
+    method, rules = request.method or "", client.target.config.proxy
+    route = read_route(tail, request.META.get("QUERY_STRING", ""), client.base_path)
+    check_allowed(rules, method, route.path)
+    headers = passed_request(request.META, may_override_method=rules is None)
+    key = once.read_key(method, headers)
+    if key:
+        headers = once.mark(client, holder, key, headers)
+    body = read_body(request.META, must_be_whole=bool(key) or client.covers_body)
+    call = GatewayCall(client, method, route, headers, body)
+    if route.is_dry_run:
+        return HttpResponse(
+            call.show(), content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"}
+        )
+    berth = bulkhead().enter(row.pk)
+    try:
+        return once.send(call, holder, row, key, berth.leave) if key else relay(call.send(), berth.leave)
+    except BaseException:
+        berth.leave()
+        raise
