@@ -11,6 +11,7 @@ ApiManagerError
 │   ├── TokenExpired                  a JWT that was good
 │   └── InvalidToken                  any other JWT that is not ours
 ├── Conflict                     409  the change collides with what is stored
+├── LinkUnusable                 410  a connect link that was used, has expired, or is none
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
 │   ├── InvalidConfiguration     400  an api_config that its auth type's schema refuses
 │   └── FlowRefused              400  an attempt to connect that cannot go on; ``reason`` says why in one word
@@ -75,6 +76,7 @@ __all__ = [
     "InvalidConfiguration",
     "InvalidInput",
     "InvalidToken",
+    "LinkUnusable",
     "MissingAuthHeader",
     "MissingCredential",
     "NotAuthenticated",
@@ -153,6 +155,11 @@ class InvalidToken(NotAuthenticated):
 class Conflict(ApiManagerError):
     code = "CONFLICT"
     status = 409
+
+
+class LinkUnusable(ApiManagerError):
+    code = "CONNECT_LINK_UNUSABLE"
+    status = 410
 
 
 class InvalidInput(ApiManagerError):
