@@ -16,6 +16,8 @@ from environ.fileaware_mapping import FileAwareMapping
 from external_apis import trusted_issuers
 from external_apis.crypto import Keyring
 from external_apis.egress import Allowance
+from external_apis.errors import EgressRefused
+from external_apis.transport.origin import Origin
 
 _YES, _NO = frozenset(["1", "true", "yes", "on"]), frozenset(["0", "false", "no", "off"])
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -59,6 +61,18 @@ class Environment:
     def items(self, name: str, default: Sequence[str] = ()) -> list[str]:
         """Return what stands between the commas."""
         return [item.strip() for item in self.text(name).split(",") if item.strip()] or list(default)
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return the origins between the commas, each in the one form in which browsers write it."""
+        given = self.items(name)
+        for item in given:
+            try:
+                is_sound = str(Origin.of(item)) == item
+            except EgressRefused:
+                is_sound = False
+            if not is_sound:
+                raise ImproperlyConfigured(f"{name} lists origins such as https://app.example.com, without a path.")
+        return tuple(given)
 
     def log_level(self, name: str) -> str:
         level = self.text(name, "INFO").upper()
