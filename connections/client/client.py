@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from connections.client.target import Target
     from external_apis.transport import Transport
 
-__all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
+__all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient", "give_back_database_connections"]
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class ApiClient(Verbs):
             raise refuse("priority", "is neither interactive nor batch")
         if request.upload is not None and self._scheme.covers_body:
             raise refuse("data", f"is a file or an iterator, and {self.target.config.auth_type} signs the whole body")
-        _give_back_database_connections()
+        give_back_database_connections()
         request_id = new_id("req")
         request.headers["X-Request-Id"] = request_id
         self._policy.mark(request)
@@ -372,7 +372,7 @@ def _checked_ms(name: str, value: Any) -> int:
     return max(1, int(value))
 
 
-def _give_back_database_connections() -> None:
+def give_back_database_connections() -> None:
     """Leave this thread's database connections to others while the upstream is waited for; open transactions stay."""
     for database in databases.all(initialized_only=True):
         if database.connection is not None and not database.in_atomic_block and database.autocommit:
