@@ -16,8 +16,11 @@ from environ.fileaware_mapping import FileAwareMapping
 from external_apis import trusted_issuers
 from external_apis.crypto import Keyring
 from external_apis.egress import Allowance
+from external_apis.errors import EgressRefused
+from external_apis.transport.origin import Origin
 
 _YES, _NO = frozenset(["1", "true", "yes", "on"]), frozenset(["0", "false", "no", "off"])
+_MAIL_PORTS = {"smtp": 25, "smtps": 587, "smtp+tls": 587, "smtp+ssl": 465}
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -59,6 +62,18 @@ class Environment:
     def items(self, name: str, default: Sequence[str] = ()) -> list[str]:
         """Return what stands between the commas."""
         return [item.strip() for item in self.text(name).split(",") if item.strip()] or list(default)
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return the origins between the commas, each in the one form in which browsers write it."""
+        given = self.items(name)
+        for item in given:
+            try:
+                is_sound = str(Origin.of(item)) == item
+            except EgressRefused:
+                is_sound = False
+            if not is_sound:
+                raise ImproperlyConfigured(f"{name} lists origins such as https://app.example.com, without a path.")
+        return tuple(given)
 
     def log_level(self, name: str) -> str:
         level = self.text(name, "INFO").upper()
@@ -104,6 +119,22 @@ class Environment:
         if url and (parts is None or parts.scheme not in ("http", "https")):
             raise ImproperlyConfigured(f"{name} names an HTTP proxy: http://host:3128")
         return url
+
+    def email(self, name: str) -> dict[str, Any]:
+        """Return Django's settings of a mail server; unset, mails are dropped."""
+        url = self.text(name, "dummymail://")
+        try:
+            scheme = url.partition("://")[0]
+            config: dict[str, Any] = (
+                self._env.email_url_config(url) if scheme in (*_MAIL_PORTS, "consolemail", "dummymail") else {}
+            )
+            is_sound = bool(config) and (not scheme.startswith("smtp") or bool(config["EMAIL_HOST"]))
+        except (ValueError, ImproperlyConfigured):
+            is_sound = False
+        if not is_sound:
+            raise ImproperlyConfigured(f"{name} names a mail server: smtp+tls://user:password@mail.example.com:587")
+        config["EMAIL_PORT"] = config["EMAIL_PORT"] or _MAIL_PORTS.get(scheme, 25)
+        return {key: value for key, value in config.items() if key.startswith("EMAIL_") and key != "EMAIL_FILE_PATH"}
 
     def encryption_keys(self, name: str) -> str:
         text = self.required(name)

@@ -49,6 +49,9 @@ EGRESS_CA_FILE = env.ca_file("EGRESS_CA_FILE")
 SERVICE_API_RATE_LIMIT = env.number("SERVICE_API_RATE_LIMIT", 100, low=1, high=1_000_000)
 SERVICE_API_ISSUERS = env.trusted_issuers("SERVICE_API_ISSUERS", f"{PUBLIC_BASE_URL}/exsvc")
 
+# Where connect links may send users back to, and which pages may embed them.
+CONNECT_ALLOWED_ORIGINS = env.origins("CONNECT_ALLOWED_ORIGINS")
+
 # The strict fake provider of connections/sandbox; `manage.py up` starts it one port above the web's.
 SANDBOX = env.flag("SANDBOX", default=EMBEDDED)
 SANDBOX_URL = env.http_url("SANDBOX_URL", f"http://127.0.0.1:{PORT + 1}")
@@ -211,6 +214,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
+    "roll-up-key-uses": {"task": "external_apis.roll_up_key_uses", "schedule": 10.0, "options": {"expires": 10}},
+    "tell-of-old-keys": {"task": "external_apis.tell_of_old_keys", "schedule": 3600.0, "options": {"expires": 3600}},
     "refresh-due-tokens": {
         "task": "connections.refresh_due_tokens",
         "schedule": env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600),

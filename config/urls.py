@@ -17,6 +17,7 @@ urlpatterns = [
     path("", include("external_apis.management_api.urls")),
     path("api/external/", include("external_apis.admin_api.urls")),
     path("", include("connections.api.urls")),
+    path("", include("connections.service_api.urls")),
     path("", include("connections.gateway.urls")),
     re_path(r"^api/external(?:/.*)?$", UnknownEndpoint.as_view()),
     # The admin below would answer an unknown path of the API with its log-in page.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from django.core.wsgi import get_wsgi_application
+from django.db import connection
 
 from config import lifeline, postgres, sealed_under
 
@@ -14,3 +15,9 @@ os.environ.setdefault("DATABASE_STATEMENT_MS", postgres.SERVING_STATEMENT_MS)
 lifeline.watch_parent()
 application = get_wsgi_application()
 sealed_under.end_with_foreign_keys()
+
+# Only now is there a registry of apps.
+from connections.oauth.recovery import recover_at_start  # noqa: E402
+
+recover_at_start()
+connection.close()

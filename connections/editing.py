@@ -15,6 +15,7 @@ from connections import lookup
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
+from connections.oauth import grants
 from external_apis import audit
 from external_apis.api_config import url_values
 from external_apis.errors import Conflict, InvalidInput, NotFound
@@ -24,8 +25,10 @@ from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
 
 _SLUG_ATTEMPTS = 10
+_TOKEN_NAMES = {"access_token", "refresh_token", "expires_at"}
 # The connection says so itself.
 _NOT_A_CREDENTIAL = {"connection_id", "tenant_id"}
+_NO_FACTS: Mapping[str, Any] = {"token_type": "", "expires_at": None, "scopes": []}
 
 
 def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
@@ -34,39 +37,24 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
     Raises `InvalidInput` with field paths, also of URL variables that ``provider_data`` lacks; `NotFound` for rows it
     refers to, `Conflict` for a slug in use.
     """
-    body = read_body(ConnectionInput, data)
-    refuse_given_id(body.id, scope)
-    config = open_config(api).api_config
-    credentials = read_credentials(body.credentials, config)
-    url_values(config, body.provider_data)
-    tenant = _tenant_for(api, body.sales_channel_id, scope)
-    connection = ExternalApiConnection(
-        external_api=api,
-        connection_name=body.connection_name,
-        tenant=tenant,
-        partner=_partner_for(api, body.partner_id, tenant),
-        user=_account(body.user_id, scope),
-        owner=_account(body.owner_id, scope),
-        note=body.note,
-        rotate_by=body.rotate_by,
-        provider_data=body.provider_data,
-    )
-    if body.id:
-        if ExternalApiConnection.objects.filter(pk=body.id).exists():
-            raise Conflict(f"A connection with the id {body.id} exists already.")
-        connection.id = body.id
+    connection, credentials = _draft(api, read_body(ConnectionInput, data), scope)
     with transaction.atomic():
-        if body.slug:
-            connection.slug = body.slug
+        if connection.slug:
             _save(connection)
         else:
             _save_under_a_free_slug(connection)
-        credential = ExternalApiCredential(connection=connection, tenant=tenant)
+        credential = ExternalApiCredential(connection=connection, tenant=connection.tenant)
         _apply(credential, credentials)
         credential.save()
+        grants.begin_anew(connection)
         facts = audit.changed_fields(connection) | _credential_changes(credential)
         audit.record("connection.created", connection, facts)
     return connection
+
+
+def check_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYTHING) -> ExternalApiConnection:
+    """Return what `create_connection` would store, with nothing stored; raises as it does but for a slug in use."""
+    return _draft(api, read_body(ConnectionInput, data), scope)[0]
 
 
 def update_connection(
@@ -76,11 +64,7 @@ def update_connection(
     body = read_body(ConnectionChanges, data)
     given = body.model_fields_set
     with transaction.atomic():
-        connection = (
-            ExternalApiConnection.objects.select_for_update(of=("self",))
-            .select_related("external_api", "credential")
-            .get(pk=connection.pk)
-        )
+        connection = _locked(connection)
         before, credential_changes = copy(connection), {}
         for name in given & {"connection_name", "slug", "provider_data", "note", "rotate_by", "status"}:
             setattr(connection, name, getattr(body, name))
@@ -91,9 +75,7 @@ def update_connection(
         if "provider_data" in given:
             url_values(config, body.provider_data)
         if "credentials" in given:
-            credential = getattr(connection, "credential", None) or ExternalApiCredential(
-                connection=connection, tenant_id=connection.tenant_id
-            )
+            credential = _credential_of(connection)
             credential_before = copy(credential)
             _apply(credential, read_credentials(body.credentials, config))
             credential.save()
@@ -103,7 +85,32 @@ def update_connection(
                 connection.status = ConnectionStatus.ACTIVE
                 connection.error_message = None
         _save(connection)
+        if "status" in given or _TOKEN_NAMES & body.credentials.keys():
+            grants.begin_anew(connection)
         facts = audit.changed_fields(connection, before) | credential_changes
+        audit.record("connection.updated", connection, facts)
+    return connection
+
+
+def replace_credentials(connection: ExternalApiConnection, data: Mapping[str, Any]) -> ExternalApiConnection:
+    """Store credentials in place of all that a connection had; with them it is active, whatever it was.
+
+    Raises `InvalidInput` with field paths.
+    """
+    with transaction.atomic():
+        connection = _locked(connection)
+        given = read_credentials(data, open_config(connection.external_api).api_config)
+        credential = _credential_of(connection)
+        before, credential_before = copy(connection), copy(credential)
+        credential.secrets = {name: value for name, value in given.secrets.items() if value is not None}
+        for name, value in {**_NO_FACTS, **given.facts}.items():
+            setattr(credential, name, value)
+        credential.save()
+        connection.authenticated_at = timezone.now()
+        connection.status, connection.error_message = ConnectionStatus.ACTIVE, None
+        _save(connection)
+        grants.begin_anew(connection)
+        facts = audit.changed_fields(connection, before) | _credential_changes(credential, credential_before)
         audit.record("connection.updated", connection, facts)
     return connection
 
@@ -121,7 +128,18 @@ def restore_connection(connection: ExternalApiConnection) -> None:
     connection.deleted_at = None
     with transaction.atomic():
         _save(connection)
+        grants.begin_anew(connection)
         audit.record("connection.restored", connection)
+
+
+def _locked(connection: ExternalApiConnection) -> ExternalApiConnection:
+    rows = ExternalApiConnection.objects.select_for_update(of=("self",))
+    return rows.select_related("external_api", "credential").get(pk=connection.pk)
+
+
+def _credential_of(connection: ExternalApiConnection) -> ExternalApiCredential:
+    credential: ExternalApiCredential | None = getattr(connection, "credential", None)
+    return credential or ExternalApiCredential(connection=connection, tenant_id=connection.tenant_id)
 
 
 def _credential_changes(
@@ -130,6 +148,31 @@ def _credential_changes(
     """What of the credential differs, secrets as their fingerprints, for the event of its connection."""
     changes = audit.changed_fields(credential, before)
     return {f"credentials.{name}": values for name, values in changes.items() if name not in _NOT_A_CREDENTIAL}
+
+
+def _draft(api: ExternalApi, body: ConnectionInput, scope: Scope) -> tuple[ExternalApiConnection, CredentialInput]:
+    refuse_given_id(body.id, scope)
+    config = open_config(api).api_config
+    credentials = read_credentials(body.credentials, config)
+    url_values(config, body.provider_data)
+    tenant = _tenant_for(api, body.sales_channel_id, scope)
+    connection = ExternalApiConnection(
+        external_api=api,
+        connection_name=body.connection_name,
+        slug=body.slug or "",
+        tenant=tenant,
+        partner=_partner_for(api, body.partner_id, tenant),
+        user=_account(body.user_id, scope),
+        owner=_account(body.owner_id, scope),
+        note=body.note,
+        rotate_by=body.rotate_by,
+        provider_data=body.provider_data,
+    )
+    if body.id:
+        if ExternalApiConnection.objects.filter(pk=body.id).exists():
+            raise Conflict(f"A connection with the id {body.id} exists already.")
+        connection.id = body.id
+    return connection, credentials
 
 
 def _apply(credential: ExternalApiCredential, given: CredentialInput) -> None:

@@ -12,8 +12,12 @@ from connections.client import Target
 from connections.models import ConnectionStatus, ExternalApiConnection
 from external_apis.crypto import Secrets
 from external_apis.errors import ConnectionExpired, ConnectionInactive, ConnectionRevoked, MissingCredential
-from external_apis.models import ProviderStatus
+from external_apis.models import ExternalApi, ProviderStatus
 from external_apis.providers import open_config, require_active
+
+DEFAULT_MARGIN_SECONDS = 300
+# The secret without which no token is renewed: the connection's own, or one that all of the provider's share.
+_RENEWS = {"oauth2": "refresh_token", "client_credentials": "client_id", "jwt_bearer": "private_key"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def check_usable(row: ExternalApiConnection) -> None:
         raise MissingCredential("The connection has no stored credentials.")
     expires_at = credential.expires_at
     has_expired = row.status == ConnectionStatus.EXPIRED or (expires_at is not None and expires_at < timezone.now())
-    if has_expired and not _can_be_renewed(row):
+    if has_expired and not can_be_renewed(row):
         raise ConnectionExpired("Connection has expired. Please re-authenticate.")
 
 
@@ -96,5 +100,15 @@ def target_of(connection: DecryptedConnection) -> Target:
     )
 
 
-def _can_be_renewed(row: ExternalApiConnection) -> bool:
-    return "refresh_token" in row.credential.secrets or row.external_api.auth_type == "client_credentials"
+def can_be_renewed(row: ExternalApiConnection) -> bool:
+    """Tell whether there is something to get another access token with. Raises `VaultError` where nothing opens."""
+    api = row.external_api
+    own = _RENEWS.get(api.auth_type)
+    return own is not None and (own in row.credential.secrets or f"{api.auth_type}.{own}" in api.fingerprints)
+
+
+def refresh_margin_seconds(api: ExternalApi) -> float:
+    """Return how long before its end a provider's access token is renewed."""
+    block = api.api_config.get(api.auth_type)
+    seconds = block.get("refresh_margin_seconds", DEFAULT_MARGIN_SECONDS) if isinstance(block, dict) else None
+    return float(DEFAULT_MARGIN_SECONDS if seconds is None else seconds)

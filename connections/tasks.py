@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from celery import shared_task
+from celery.signals import worker_ready
+from django.db import connection
 
 from connections import idempotent_calls, usage_rollup
+from connections.oauth import events, notices
+from connections.oauth.recovery import recover_at_start
+from connections.oauth.sweep import sweep
 
 
 @shared_task(name="connections.roll_up_usage")
@@ -15,3 +20,24 @@ def roll_up_usage() -> None:
 @shared_task(name="connections.purge_idempotent_calls")
 def purge_idempotent_calls() -> None:
     idempotent_calls.purge()
+
+
+@shared_task(name="connections.refresh_due_tokens")
+def refresh_due_tokens() -> None:
+    sweep()
+
+
+@shared_task(name="connections.send_notices")
+def send_notices() -> None:
+    notices.send_notices()
+
+
+@shared_task(name="connections.prune_grant_events")
+def prune_grant_events() -> None:
+    events.prune()
+
+
+@worker_ready.connect
+def _apply_what_a_crash_left(**_: object) -> None:
+    recover_at_start()
+    connection.close()

@@ -12,6 +12,8 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from django.db import connection
+
 from external_apis import json_input
 from external_apis.egress import Policy
 from external_apis.errors import BadAnswer, InvalidInput
@@ -84,6 +86,7 @@ def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = Origin.of(url)
     headers = {"Accept": "application/json"}
+    _give_back_connection()
     answer = shared_transport(policy).send(
         origin, "GET", target, headers, None, deadline=deadline, max_body_bytes=_MAX_BYTES
     )
@@ -128,6 +131,12 @@ def oauth2_config(metadata: Metadata) -> dict[str, Any]:
             block[name] = url
     base_url = str(Origin.of(metadata.text("userinfo_endpoint") or metadata.issuer))
     return {"base_url": base_url, "auth_type": "oauth2", "oauth2": block}
+
+
+def _give_back_connection() -> None:
+    """A request that waits for a stranger holds no database connection; within a transaction it has to."""
+    if connection.connection is not None and not connection.in_atomic_block:
+        connection.close()
 
 
 def _issuer_of(url: str) -> str:

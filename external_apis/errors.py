@@ -14,6 +14,7 @@ ApiManagerError
 │   ├── CallInProgress                a call with this idempotency key is under way
 │   ├── CallInDoubt                   nobody knows what became of the call with this idempotency key
 │   └── AnswerNotKept                 the call with this idempotency key was made; its answer was too long to keep
+├── LinkUnusable                 410  a connect link that was used, has expired, or is none
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
 │   ├── InvalidConfiguration     400  an api_config that its auth type's schema refuses
 │   └── FlowRefused              400  an attempt to connect that cannot go on; ``reason`` says why in one word
@@ -84,6 +85,7 @@ __all__ = [
     "InvalidConfiguration",
     "InvalidInput",
     "InvalidToken",
+    "LinkUnusable",
     "MissingAuthHeader",
     "MissingCredential",
     "NotAuthenticated",
@@ -181,6 +183,11 @@ class AnswerNotKept(Conflict):
 class IdempotencyKeyReused(ApiManagerError):
     code = "IDEMPOTENCY_KEY_REUSED"
     status = 422
+
+
+class LinkUnusable(ApiManagerError):
+    code = "CONNECT_LINK_UNUSABLE"
+    status = 410
 
 
 class InvalidInput(ApiManagerError):

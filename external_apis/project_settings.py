@@ -27,9 +27,14 @@ _DEFAULTS: dict[str, Any] = {
     "EGRESS_PROXY": "",
     "ENCRYPTION_KEYS": "",
     "ENCRYPTION_KEYS_FILE": "",
+    "FAULT_POINT": "",
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
+    "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
     "REDIS_URL": "",
+    "SERVICE_API_ISSUERS": (),
+    "SERVICE_API_RATE_LIMIT": 100,
+    "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer
     "TRUST_PROXY_HEADERS": False,
 }
 _APPS = ("external_apis", "connections")

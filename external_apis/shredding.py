@@ -10,14 +10,14 @@ from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from external_apis import changes, request_context
 from external_apis.backup import key_file
 from external_apis.data_keys import DataKeys, data_keys
 from external_apis.errors import Conflict
-from external_apis.models import DataKey, Tenant
+from external_apis.models import ApiKey, DataKey, Tenant
 from external_apis.rotation import Column, columns, reseal
 
 __all__ = ["Shredded", "shred"]
@@ -39,7 +39,9 @@ class Shredded:
 
 
 def shred(tenant: Tenant) -> Shredded:
-    """Destroy the data keys of a tenant, here and in ``BACKUP_KEYS_FILE``; repeat it when it was broken off.
+    """Destroy the data keys of a tenant, here and in ``BACKUP_KEYS_FILE``, and end its API keys.
+
+    Repeat it when it was broken off.
 
     Running processes forget an opened key within `data_keys.OPENING_SECONDS`. Raises `Conflict`, having destroyed
     nothing, while rows of the tenant are being changed, and `InvalidInput` where the file is not found or cannot be
@@ -55,6 +57,7 @@ def shred(tenant: Tenant) -> Shredded:
             key.wrapped = None
             key.shredded_at = timezone.now()
             key.save(update_fields=["wrapped", "shredded_at"])
+        _end_api_keys(tenant)
         for column in own:
             changes.announce(map(str, _rows(column, tenant).values_list("pk", flat=True)))
         has_key_file = key_file.refresh()
@@ -84,6 +87,13 @@ def _forget_hints(column: Column, tenant: Tenant) -> int:
     rows = _rows(column, tenant)
     names = {field.name for field in column.model._meta.concrete_fields}
     return rows.update(secret_hints={}) if "secret_hints" in names else rows.count()
+
+
+def _end_api_keys(tenant: Tenant) -> None:
+    """Nobody calls us any more in the name of a tenant whose secrets are gone."""
+    now = timezone.now()
+    living = ApiKey.objects.filter(Q(revoked_at=None) | Q(revoked_at__gt=now), tenant=tenant)
+    living.update(revoked_at=now, revoked_by=request_context.current().actor, updated_at=now)
 
 
 def _rows(column: Column, tenant: Tenant) -> QuerySet[Any]:

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from connections.editing import create_connection
 from connections.models import ExternalApiConnection, ExternalApiCredential
+from external_apis import keys
 from external_apis.models import Account, ExternalApi, Partner, Tenant
 from external_apis.providers import create_external_api
 
@@ -72,6 +73,14 @@ def make_connection(api: ExternalApi | None = None, **fields: Any) -> ExternalAp
     fields.setdefault("connection_name", f"Connection {next(_numbers)}")
     fields.setdefault("credentials", {"access_token": f"token-of-the-tests-{next(_numbers):06d}"})
     return create_connection(api or make_provider(), fields)
+
+
+def make_key(**fields: Any) -> keys.Created:
+    """A stored secret live key of the whole installation that may do everything, with its token."""
+    if (tenant := fields.pop("tenant", None)) is not None:
+        fields["tenant_id"] = tenant.pk
+    defaults = {"title": f"Key {next(_numbers)}", "type": "secret", "scopes": ["*"]}
+    return keys.create({**defaults, **fields})
 
 
 def make_many_connections(api: ExternalApi, count: int, tenant: Tenant | None = None) -> None:

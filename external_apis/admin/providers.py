@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
 
 from external_apis import catalogue
 from external_apis.admin.config_fields import COMMON, auth_types, config_fields
 from external_apis.admin.pages import DeletedFilter, ServiceAdmin
 from external_apis.admin.provider_form import ProviderForm, auth_label
+from external_apis.adoption import find_preset
+from external_apis.errors import ApiManagerError, NotFound
 from external_apis.models import ExternalApi
 from external_apis.providers import delete_external_api, restore_external_api
 from external_apis.tenancy import Scope
@@ -45,6 +48,12 @@ class ProviderAdmin(ServiceAdmin):
     search_help_text = "Name, slug or id"
     ordering: ClassVar = ["slug", "id"]
     autocomplete_fields: ClassVar = ["tenant", "partner"]
+    actions_list: ClassVar = ["add_from_catalogue"]
+
+    @action(description="Add from catalogue", url_path="add-from-catalogue", icon="menu_book", permissions=["add"])  # type: ignore[untyped-decorator]
+    def add_from_catalogue(self, request: HttpRequest) -> HttpResponse:
+        """Leads to the catalogue, where a search and one click fill the form."""
+        return HttpResponseRedirect(reverse("admin:external_apis_catalogueentry_changelist"))
 
     def delete_row(self, row: ExternalApi) -> None:
         delete_external_api(row)
@@ -90,8 +99,17 @@ class ProviderAdmin(ServiceAdmin):
         ]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """A definition of the catalogue (``?preset=stripe``) fills the form."""
-        preset = catalogue.find(request.GET.get("preset", "")[:100])
+        """A definition of the catalogue (``?preset=stripe``) fills the form; discovery completes those that need it."""
+        slug = request.GET.get("preset", "")[:100]
+        try:
+            preset = find_preset(slug) if slug else None
+        except NotFound:
+            preset = None
+        except ApiManagerError as error:
+            self.message_user(
+                request, f"The catalogue knows only where {slug} tells of itself: {error.message}", messages.WARNING
+            )
+            preset = catalogue.find(slug)
         if preset is None:
             return {}
         names = ("slug", "name", "category", "provider", "api_config")

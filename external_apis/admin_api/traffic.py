@@ -1,4 +1,4 @@
-"""What every answer under ``/api/external`` carries and leaves in the log, also where Django itself gives it."""
+"""What every answer of the limited APIs carries and leaves in the log, also where Django itself gives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from external_apis import request_context, throttling
 
 log = structlog.get_logger(__name__)
 
-PREFIX = "/api/external"
+LINES = {"/api/external": "[ExternalAPI]", "/exsvc": "[ServiceAPI]"}
+"""The limited prefixes, and how their log lines begin."""
 
 
 class TrafficMiddleware:
@@ -23,7 +24,8 @@ class TrafficMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path != PREFIX and not request.path.startswith(f"{PREFIX}/"):
+        mark = next((LINES[prefix] for prefix in LINES if f"{request.path}/".startswith(f"{prefix}/")), None)
+        if mark is None:
             return self.get_response(request)
         began = time.perf_counter()
         response = self.get_response(request)
@@ -32,17 +34,17 @@ class TrafficMiddleware:
             quota = throttling.charge_address(request_context.current().address)
         for name, value in quota.headers.items():
             response.setdefault(name, value)  # the answer of a provider has its own
-        _write_line(request, response.status_code, time.perf_counter() - began)
+        _write_line(mark, request, response.status_code, time.perf_counter() - began)
         return response
 
 
-def _write_line(request: HttpRequest, status: int, seconds: float) -> None:
+def _write_line(mark: str, request: HttpRequest, status: int, seconds: float) -> None:
     level = logging.DEBUG if status < 400 and request.method in ("GET", "HEAD") else logging.INFO
     if status >= 500:
         level = logging.ERROR
     if logging.getLogger(__name__).isEnabledFor(level):
         # The path alone: people put secrets into queries.
-        line = f"[ExternalAPI] {request.method} {ascii(request.path)[1:-1]} {status}"
+        line = f"{mark} {request.method} {ascii(request.path)[1:-1]} {status}"
         log.log(
             level,
             line,

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import social_core.backends
+from requests.auth import AuthBase
 from social_core.backends.oauth import BaseOAuth1, OAuthAuth
 from social_core.backends.open_id_connect import OpenIdConnectAuth
 from social_core.strategy import BaseStrategy
@@ -208,8 +209,10 @@ def _dialect(backend: Any, block: Mapping[str, Any]) -> dict[str, Any]:
     extra = {name: value for name, value in token.items() if name not in _FLOW_PARAMS}
     if "client_id" not in authorize or "code" not in token or (extra and "client_id" not in token):
         raise InvalidConfiguration("its requests name the client or the code otherwise than OAuth 2.0 does")
-    has_header = _asked(backend.auth_complete_credentials) or "Authorization" in (_asked(backend.auth_headers) or ())
-    is_basic = has_header or "client_id" not in token
+    # What the discovery document will tell, a backend asks for here, and is caught.
+    credentials, headers = _asked(backend.auth_complete_credentials), _asked(backend.auth_headers)
+    has_header = isinstance(headers, dict) and "Authorization" in headers
+    is_basic = has_header or isinstance(credentials, tuple | AuthBase) or "client_id" not in token
     found = {
         # A plus is how a form spells the space.
         "scope_separator": backend.SCOPE_SEPARATOR.replace("+", " "),

@@ -1,0 +1,182 @@
+"""Stores how leases ended: a fixed number of queries however many there are, and nothing for a lease that was lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection as database
+from django.db import transaction
+from django.utils import timezone
+
+from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant
+from connections.oauth import events
+from connections.oauth.settlement import Settlement
+from connections.oauth.tokens import Tokens
+from external_apis import audit, changes, request_context
+from external_apis.models.secret_bearing import secrets_field
+
+__all__ = ["commit", "put_tokens"]
+
+_GRANTS = f"""
+UPDATE {Grant._meta.db_table} AS row
+SET state = new.state, due_at = new.due_at, failures = new.failures, rotates = new.rotates,
+    renewed_at = new.renewed_at, incident = new.incident, leased_until = NULL, lease_holder = ''
+FROM unnest(
+    %s::text[], %s::bigint[], %s::text[], %s::timestamptz[], %s::int[], %s::bool[], %s::timestamptz[], %s::text[]
+) AS new (id, fence, state, due_at, failures, rotates, renewed_at, incident)
+WHERE row.connection_id = new.id AND row.fence = new.fence AND row.leased_until IS NOT NULL
+RETURNING row.connection_id
+"""  # noqa: S608 (our own table's name)
+
+_CREDENTIALS = f"""
+UPDATE {ExternalApiCredential._meta.db_table} AS row
+SET secrets = new.secrets, secret_fingerprints = new.fingerprints::jsonb, secret_hints = new.hints::jsonb,
+    token_type = new.token_type, expires_at = new.expires_at, scopes = new.scopes::jsonb, updated_at = new.updated_at
+FROM unnest(
+    %s::text[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::timestamptz[]
+) AS new (id, secrets, fingerprints, hints, token_type, expires_at, scopes, updated_at)
+WHERE row.connection_id = new.id
+"""  # noqa: S608
+
+
+def commit(settlements: Sequence[Settlement], cause: str) -> frozenset[str]:
+    """Store settlements in one transaction; return the connections whose lease still stood, the others are left alone.
+
+    Raises Django's database errors: then nothing was stored.
+    """
+    with transaction.atomic():
+        held = _store_grants(settlements)
+        mine = [item for item in settlements if item.lease.connection_id in held]
+        renewed = {item.lease.connection_id: item.tokens for item in mine if item.tokens is not None}
+        credentials = _store_tokens(renewed)
+        _store_connections(mine)
+        events.store(
+            [
+                events.build(
+                    item.lease.connection_id,
+                    item.lease.tenant_id,
+                    item.kind,
+                    cause=cause,
+                    outcome=item.outcome,
+                    message=item.message,
+                    mail_due=item.mail_due,
+                )
+                for item in mine
+                if item.kind
+            ]
+        )
+        _keep_history(credentials)
+        changes.announce(renewed.keys() | {item.lease.connection_id for item in mine if item.status is not None})
+    return held
+
+
+def put_tokens(credential: ExternalApiCredential, tokens: Tokens) -> None:
+    """Put new tokens into a credential that is not saved yet. What the answer does not name stays as it was."""
+    credential.secrets = credential.secrets.merged(tokens.credentials())
+    credential.token_type = tokens.token_type or credential.token_type
+    credential.expires_at = tokens.expires_at
+    if tokens.scopes is not None:
+        credential.scopes = list(tokens.scopes)
+
+
+def _store_grants(settlements: Sequence[Settlement]) -> frozenset[str]:
+    rows = [
+        (
+            item.lease.connection_id,
+            item.lease.fence,
+            str(item.state),
+            item.due_at,
+            item.failures,
+            item.rotates,
+            item.renewed_at,
+            item.incident,
+        )
+        for item in settlements
+    ]
+    with database.cursor() as cursor:
+        cursor.execute(_GRANTS, _columns(rows))
+        return frozenset(name for (name,) in cursor.fetchall())
+
+
+def _store_tokens(renewed: dict[str, Tokens]) -> list[ExternalApiCredential]:
+    """Read again under a lock: somebody may have changed another secret of the row while the provider was asked."""
+    if not renewed:
+        return []
+    field = secrets_field(ExternalApiCredential)
+    locked = ExternalApiCredential.objects.select_for_update().filter(pk__in=renewed).order_by("pk")
+    credentials, rows, now = list(locked), [], timezone.now()
+    for tenant_id, owner in {credential.tenant_id: credential for credential in credentials}.items():
+        if tenant_id is not None:
+            field.hold_writing_key(owner)
+    for credential in credentials:
+        put_tokens(credential, renewed[credential.pk])
+        credential.updated_at = now
+        credential.describe_secrets()
+        rows.append(
+            (
+                credential.pk,
+                bytes(field.pre_save(credential, add=False)),
+                json.dumps(credential.secret_fingerprints),
+                json.dumps(credential.secret_hints),
+                credential.token_type,
+                credential.expires_at,
+                json.dumps(credential.scopes),
+                now,
+            )
+        )
+    if rows:
+        with database.cursor() as cursor:
+            cursor.execute(_CREDENTIALS, _columns(rows))
+    return credentials
+
+
+def _store_connections(settlements: Sequence[Settlement]) -> None:
+    """Store what changes about connections themselves, which is seldom: a status, and facts that came with tokens."""
+    changed = {
+        item.lease.connection_id: item
+        for item in settlements
+        if item.status is not None or (item.tokens is not None and item.tokens.provider_data)
+    }
+    if not changed:
+        return
+    rows = ExternalApiConnection.objects.select_for_update().filter(pk__in=changed, deleted_at=None).order_by("pk")
+    touched = []
+    for row in rows:
+        item = changed[row.pk]
+        before = (row.status, row.provider_data)
+        if item.tokens is not None and item.tokens.provider_data:
+            row.provider_data = {**row.provider_data, **item.tokens.provider_data}
+        if item.status is not None and row.status != ConnectionStatus.REVOKED:
+            row.error_message = item.error_message
+            if row.status != item.status:
+                facts = {"status": [row.status, str(item.status)]}
+                row.status = item.status
+                audit.record(f"connection.{_VERBS[ConnectionStatus(item.status)]}", row, facts)
+        if before != (row.status, row.provider_data):
+            touched.append(row)
+        row.updated_at = timezone.now()
+    ExternalApiConnection.objects.bulk_update(rows, ["status", "error_message", "provider_data", "updated_at"])
+    ExternalApiConnection.history.bulk_history_create(touched, update=True, custom_historical_attrs=_context())
+
+
+def _keep_history(credentials: list[ExternalApiCredential]) -> None:
+    if credentials:
+        ExternalApiCredential.history.bulk_history_create(credentials, update=True, custom_historical_attrs=_context())
+
+
+def _context() -> dict[str, Any]:
+    context = request_context.current()
+    return {"actor": context.actor, "request_id": context.request_id, "address": context.address}
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+_VERBS = {
+    ConnectionStatus.ACTIVE: "restored",
+    ConnectionStatus.EXPIRED: "expired",
+    ConnectionStatus.ERROR: "failed",
+}

@@ -1,0 +1,97 @@
+"""What happened to grants: one row for each thing, a signal for those that matter to people, and an end to old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.db import connection as database
+from django.db import transaction
+from django.utils import timezone
+
+from connections.models import ExternalApiConnection, GrantEvent
+from connections.signals import grant_changed
+from external_apis import request_context
+
+__all__ = ["INCIDENTS", "build", "prune", "record", "store"]
+
+INCIDENTS = frozenset({"expiring_soon", "expired", "revoked", "in_doubt", "needs_reauthorization"})
+"""The kinds that somebody has to know of: each is signalled, and mailed to the connection's owner once."""
+
+_SIGNALLED = INCIDENTS | {"restored"}
+_ROUTINE = ("refreshed", "refresh_failed")
+_MAX_MESSAGE = 1_000
+
+
+def record(
+    connection: ExternalApiConnection, kind: str, *, cause: str, outcome: str, message: str = "", mail_due: bool = False
+) -> GrantEvent:
+    """Write one event about a connection's grant, and signal it after the commit where its kind matters to people.
+
+    ``cause`` is what led to it (``schedule``, ``use``, ``unauthorized``, ``manual``, ``callback``, ``recovery``, …),
+    ``outcome`` is ``succeeded``, ``failed`` or ``pending``. The message holds no secret.
+    """
+    event = build(
+        connection.pk, connection.tenant_id, kind, cause=cause, outcome=outcome, message=message, mail_due=mail_due
+    )
+    store([event])
+    return event
+
+
+def build(
+    connection_id: str,
+    tenant_id: str | None,
+    kind: str,
+    *,
+    cause: str,
+    outcome: str,
+    message: str = "",
+    mail_due: bool = False,
+) -> GrantEvent:
+    """Return an event with today's actor and request, not stored yet."""
+    context = request_context.current()
+    return GrantEvent(
+        connection_id=connection_id,
+        tenant_id=tenant_id,
+        kind=kind,
+        cause=cause,
+        outcome=outcome,
+        message=message.replace("\0", "")[:_MAX_MESSAGE],
+        actor=context.actor or "system",
+        request_id=context.request_id,
+        mail_due=mail_due,
+    )
+
+
+def store(events: Sequence[GrantEvent]) -> None:
+    """Insert events in one query, and signal after the commit those that matter to people."""
+    if not events:
+        return
+    GrantEvent.objects.bulk_create(events)
+    for event in events:
+        if event.kind in _SIGNALLED:
+            transaction.on_commit(partial(_signal, event.pk, event.connection_id, event.kind))
+
+
+def prune(kept: timedelta = timedelta(days=30), batch_size: int = 5_000) -> int:
+    """Delete renewals and failed attempts older than ``kept``, batch by batch; what mattered to people stays."""
+    return sum(_prune_batch(_ROUTINE, timezone.now() - kept, batch_size))
+
+
+def _prune_batch(kinds: Collection[str], before: datetime, batch_size: int) -> Sequence[int]:
+    table = database.ops.quote_name(GrantEvent._meta.db_table)
+    statement = (
+        f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} "  # noqa: S608 (our own table's name)
+        "WHERE kind = ANY(%s) AND at < %s ORDER BY id LIMIT %s)"
+    )
+    counts: list[int] = []
+    while not counts or counts[-1] == batch_size:
+        with database.cursor() as cursor:
+            cursor.execute(statement, [list(kinds), before, batch_size])
+            counts.append(cursor.rowcount)
+    return counts
+
+
+def _signal(event_id: str, connection_id: str, kind: str) -> None:
+    grant_changed.send_robust(GrantEvent, event_id=event_id, connection_id=connection_id, kind=kind)

@@ -1,0 +1,105 @@
+"""The base of every view under ``/exsvc``: who may ask, how often, and with what."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, TypeVar
+
+from django.conf import settings
+from pydantic import BaseModel
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+
+from connections.service_api.authentication import ServiceAuthentication
+from connections.service_api.schema import ServiceSchema
+from external_apis import request_context, throttling
+from external_apis.admin_api.operations import Decorator, Operation, Query, operation_of, read_query
+from external_apis.bodies import check_length
+from external_apis.errors import ApiManagerError, Forbidden, NotFound
+from external_apis.json_views import JsonView
+from external_apis.throttling import Quota
+
+_Method = TypeVar("_Method")
+
+INSTALLATION = "installation"
+"""Shares the limit of a tenant among all who are bound to none."""
+
+_NOT_A_METHOD = Operation("", "", None, BaseModel)
+
+
+class ServiceView(JsonView):
+    """Methods are declared by `serves`."""
+
+    authentication_classes = (ServiceAuthentication,)
+    permission_classes = ()
+    metadata_class = None  # there is nothing to tell that the OpenAPI document does not
+    schema = ServiceSchema()
+
+    query: Query
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let through who is known, has slots left and holds the scope, with a query that the method has."""
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        self._admit(request)
+        check_length(request)
+        scope = self.operation.scope
+        if scope is not None and not request.user.has_scope(scope):
+            raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+        self.query = read_query(self.operation.query, request.query_params)
+
+    @cached_property
+    def operation(self) -> Operation:
+        """What the method of this request was declared as."""
+        handler = getattr(self, (self.request.method or "").lower(), None)
+        return operation_of(handler) or _NOT_A_METHOD
+
+    def _admit(self, request: Request) -> None:
+        """Find out who asks and take one of the tenant's slots, or one of the address's where nobody is known."""
+        try:
+            self.perform_authentication(request)
+        except ApiManagerError:
+            take_slot_of_address(request)
+            raise
+        name = self.scope.tenant_id or INSTALLATION
+        _take(request, throttling.charge_tenant(f"exsvc:{name}", settings.SERVICE_API_RATE_LIMIT))
+
+
+class UnknownService(ServiceView):
+    """Stands behind all routes of the prefix."""
+
+    authentication_classes = ()
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        take_slot_of_address(request)
+        raise NotFound("There is nothing at this address.")
+
+
+def serves(  # noqa: PLR0917
+    name: str,
+    scope: str | None,
+    summary: str,
+    answer: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    query: type[Query] = Query,
+    status: int = 200,
+) -> Decorator:
+    """Declare a method: it works by this and is documented by it. ``scope`` None means any valid token."""
+
+    def declare(method: Any) -> Any:
+        method.operation = Operation(name, summary, scope, answer, query, body, status)
+        return method
+
+    return declare
+
+
+def take_slot_of_address(request: Request) -> None:
+    """Raise `RateLimited` where the address that nobody else is known of has none left."""
+    _take(request, throttling.charge_address(request_context.current().address))
+
+
+def _take(request: Request, quota: Quota) -> None:
+    # Told in the headers of whatever the answer becomes.
+    request._request.quota = quota  # type: ignore[attr-defined]  # noqa: SLF001 (DRF has no public name for it)
+    quota.require()
