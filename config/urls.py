@@ -18,7 +18,6 @@ urlpatterns = [
     path("api/external/", include("external_apis.admin_api.urls")),
     path("", include("connections.api.urls")),
     path("", include("connections.service_api.urls")),
-    path("", include("connections.gateway.urls")),
     re_path(r"^api/external(?:/.*)?$", UnknownEndpoint.as_view()),
     # The admin below would answer an unknown path of the API with its log-in page.
     re_path(r"^admin/external-apis(?:/.*)?$", error_answers.unknown_route),

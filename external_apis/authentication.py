@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 from django.conf import settings
@@ -10,7 +12,7 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.request import Request
 
-from external_apis import key_use, request_context
+from external_apis import key_lookup, key_use, request_context
 from external_apis.errors import (
     ApiKeyNotConfigured,
     ApiManagerError,
@@ -23,13 +25,14 @@ from external_apis.errors import (
 )
 from external_apis.key_format import is_like_key
 from external_apis.key_holder import ADMIN, ADMIN_KEY_ID, KeyHolder
-from external_apis.key_lookup import StoredKey, find_by_id, find_by_token, is_configured
+from external_apis.key_lookup import StoredKey, is_configured
 from external_apis.models import KeyType
 from external_apis.tokens import decode_jwt, is_like_jwt
 
 __all__ = [
     "BearerAuthentication",
     "BearerOrSessionAuthentication",
+    "KeyFinder",
     "KeyHolder",
     "StaffSessionAuthentication",
     "authenticate_token",
@@ -39,16 +42,25 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 
-def authenticate_token(token: str, address: str | None, type_: str = KeyType.SECRET) -> KeyHolder:
+class KeyFinder(Protocol):
+    """Where stored keys are looked up: `key_lookup`, or `kept_keys` where a second's delay is worth a query."""
+
+    find_by_id: Callable[[str], StoredKey | None]
+    find_by_token: Callable[[str], StoredKey | None]
+
+
+def authenticate_token(
+    token: str, address: str | None, type_: str = KeyType.SECRET, finder: KeyFinder = key_lookup
+) -> KeyHolder:
     """Return who holds ``ADMIN_API_KEY``, a stored key of this type, or one of our JWTs; at most one query.
 
-    ``address`` is the peer's. Names the holder as the actor of the request. Nothing is kept from one request to the
-    next, so a revoked key is dead at once, with the tokens made from it.
+    ``address`` is the peer's. Names the holder as the actor of the request. Unless another ``finder`` is given nothing
+    is kept from one request to the next: a revoked key is dead at once, with the tokens made from it.
     Raises `InvalidApiKey`, `InvalidToken`, `TokenExpired`, `Forbidden` for a key of the other type and for an address
     that the key's networks do not hold, and `ApiKeyNotConfigured`.
     """
     try:
-        holder = _holder_of(token, address, type_)
+        holder = _holder_of(token, address, type_, finder)
     except NotAuthenticated as error:
         key_use.note_failure(address, error)
         raise _or_not_configured(error) from None
@@ -95,15 +107,15 @@ class StaffSessionAuthentication(SessionAuthentication):
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _holder_of(token: str, address: str | None, type_: str) -> KeyHolder:
+def _holder_of(token: str, address: str | None, type_: str, finder: KeyFinder) -> KeyHolder:
     if _is_admin_key(token) and type_ == KeyType.SECRET:
         return ADMIN
     if is_like_jwt(token) and not is_like_key(token):
         claims = decode_jwt(token)
         if claims["sub"] == ADMIN_KEY_ID:
             return ADMIN
-        return _admit(find_by_id(claims["sub"]), address, type_, InvalidToken)
-    return _admit(find_by_token(token), address, type_, InvalidApiKey)
+        return _admit(finder.find_by_id(claims["sub"]), address, type_, InvalidToken)
+    return _admit(finder.find_by_token(token), address, type_, InvalidApiKey)
 
 
 def _is_admin_key(token: str) -> bool:

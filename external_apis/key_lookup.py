@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -19,7 +20,7 @@ from external_apis.key_format import is_well_formed, public_part
 from external_apis.key_holder import KeyHolder
 from external_apis.models import Account, ApiKey, DigestSecret, Tenant
 
-__all__ = ["StoredKey", "find_by_id", "find_by_token", "forget", "is_configured"]
+__all__ = ["StoredKey", "find_by_id", "find_by_token", "find_many", "forget", "is_configured"]
 
 _NO_DIGEST = bytes(32)
 _REMEMBERED_SECONDS = 60.0
@@ -89,6 +90,13 @@ def find_by_id(key_id: str) -> StoredKey | None:
     return StoredKey(*row[:-2]) if row is not None and row[0] is not None else None
 
 
+def find_many(key_ids: Collection[str]) -> dict[str, StoredKey]:
+    """Return those of the keys that there are, by id, in one query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_statement("id", is_many=True), [list(key_ids), SECRET_ID])
+        return {row[0]: StoredKey(*row[:-2]) for row in cursor.fetchall() if row[0] is not None}
+
+
 def is_configured() -> bool:
     """Whether there is any key at all that could be sent: ``ADMIN_API_KEY``, or one in the database.
 
@@ -125,15 +133,15 @@ def _fetch(column: str, value: str) -> tuple[Any, ...] | None:
     return row
 
 
-@lru_cache(maxsize=2)
-def _statement(column: str) -> str:
+@lru_cache(maxsize=3)
+def _statement(column: str, *, is_many: bool = False) -> str:
     # By hand: the ORM takes three times as long as the query. The left joins give a row for an unknown key as well.
     user = get_user_model()
     return f"""
 SELECT k.id, k.title, k.type, k.mode, k.tenant_id, k.scopes, k.allowed_networks, k.rate_limit, k.expires_at,
   k.revoked_at, coalesce(t.is_active, true), {_user_is_active(user)}, k.digest, d.secrets
 FROM {_table(DigestSecret)} d
-LEFT JOIN {_table(ApiKey)} k ON k.{column} = %s
+LEFT JOIN {_table(ApiKey)} k ON k.{column} = {"ANY(%s)" if is_many else "%s"}
 LEFT JOIN {_table(Tenant)} t ON t.id = k.tenant_id
 LEFT JOIN {_table(Account)} a ON a.id = k.owner_id
 LEFT JOIN {_table(user)} u ON u.{_column(user, "pk")} = a.user_id

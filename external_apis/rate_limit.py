@@ -179,13 +179,13 @@ def decide(limits: Sequence[Limit], cost: int = 1) -> Decision:
     return _decision(limits, [int(number) for number in answer])
 
 
-def charge(limit: Limit) -> Decision:
-    """Charge one unit to one limit: `decide` for the path of every request, which waits half a second at most.
+def charge(limit: Limit, cost: int = 1) -> Decision:
+    """Charge one limit: `decide` for the path of every request, which waits half a second at most.
 
     Raises `ServiceUnavailable` without Valkey.
     """
     with valkey.translate_errors():
-        answer = _execute("decide", limit.key, 1, limit.emission_us, limit.burst)
+        answer = _execute("decide", limit.key, cost, limit.emission_us, limit.burst)
     return _decision([limit], answer)
 
 

@@ -62,9 +62,9 @@ class Quota:
             )
 
 
-def charge_key(holder: KeyHolder) -> Quota:
-    """Charge one request to a key: to its own limit, or to ``ADMIN_API_RATE_LIMIT`` an hour."""
-    return _charge(f"key:{holder.key_id}", holder.rate_limit or settings.ADMIN_API_RATE_LIMIT, HOUR)
+def charge_key(holder: KeyHolder, requests: int = 1) -> Quota:
+    """Charge a request, or several at once, to a key: to its own limit, or to ``ADMIN_API_RATE_LIMIT`` an hour."""
+    return _charge(f"key:{holder.key_id}", holder.rate_limit or settings.ADMIN_API_RATE_LIMIT, HOUR, requests)
 
 
 def charge_address(address: str | None) -> Quota:
@@ -80,9 +80,9 @@ def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _charge(scope_key: str, count: int, period_seconds: int) -> Quota:
+def _charge(scope_key: str, count: int, period_seconds: int, requests: int = 1) -> Quota:
     limit = own_limit(scope_key, count, period_seconds)
-    decision = _meter().charge(limit)
+    decision = _meter().charge(limit, requests)
     wait = decision.reset_after_seconds if decision.allowed else decision.retry_after_seconds
     return Quota(decision.allowed, count, decision.remaining, ceil(time.time() + wait), decision.retry_after_seconds)
 
@@ -95,16 +95,16 @@ class _Meter:
         self._looking = threading.Lock()
         self._away_until = 0.0  # 0 while Valkey is there
 
-    def charge(self, limit: Limit) -> Decision:
+    def charge(self, limit: Limit, requests: int) -> Decision:
         if self._is_there():
             try:
-                decision = charge(limit)
+                decision = charge(limit, requests)
             except ServiceUnavailable:
                 self._note_absence()
             else:
                 self._away_until = 0.0
                 return decision
-        return self._local.decide([limit])
+        return self._local.decide([limit], requests)
 
     def _is_there(self) -> bool:
         """Tell whether to ask Valkey; while it is away one caller looks for all, every three seconds."""

@@ -268,14 +268,14 @@ class ApiClient(Verbs, Passage):
     def _attempt(self, request: Outgoing, call: Call) -> Answer:
         """Send the request and whatever its answers redirect to; raises `UpstreamError` for an error status."""
         hop, is_at_home, left = request, True, call.timeout
-        secrets = self.target.secrets()
+        sent: list[tuple[Outgoing, Outgoing]] = []
         for call.hops in range(MAX_REDIRECTS + 1):
             # Credentials belong to the provider's origin. Whoever sends us abroad and back gets no signed request.
             is_at_home = is_at_home and hop.origin == self._origin
             if is_at_home:
                 self._wait_for_slot(call)
             signed = self._sign(hop, call, is_signed=is_at_home)
-            secrets |= added_by_signing(hop, signed)
+            sent.append((hop, signed))
             # Neither the waits for slots nor Valkey's answers to them count for the time-out.
             started = self._clock.monotonic()
             answer = self._send(hop, signed, call, min(started + left, call.deadline))
@@ -295,6 +295,7 @@ class ApiClient(Verbs, Passage):
                 )
             if not 300 <= answer.status < 400:
                 return answer
+            secrets = self.target.secrets().union(*(added_by_signing(*pair) for pair in sent))
             following = next_request(hop, answer, secrets)
             if following is None or (call.passing is not None and not following.can_be_sent):
                 return answer

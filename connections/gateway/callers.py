@@ -6,7 +6,8 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from external_apis import request_context, throttling
+from connections.gateway import credit
+from external_apis import kept_keys, request_context, throttling
 from external_apis.authentication import authenticate_token, bearer_token
 from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotFound
 
@@ -29,11 +30,11 @@ def admit(request: HttpRequest) -> KeyHolder:
     """
     address = request_context.current().address
     try:
-        holder = authenticate_token(_read_token(request), address)
+        holder = authenticate_token(_read_token(request), address, finder=kept_keys)
     except ApiManagerError:
         _charge(request, throttling.charge_address(address))
         raise
-    _charge(request, throttling.charge_key(holder))
+    _charge(request, credit.charge(holder))
     if not holder.has_scope(SCOPE):
         raise Forbidden(f"This needs the scope {SCOPE}.", details={"scope": SCOPE})
     return holder

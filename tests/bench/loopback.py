@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 BODY = b'{"id": "bal_1", "object": "balance", "available": [{"amount": 1250, "currency": "usd"}]}'
+if len(sys.argv) > 1:  # its length in bytes
+    BODY = BODY.ljust(int(sys.argv[1]))
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: loopback\r\nX-Request-Id: 0123456789\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)

@@ -1,0 +1,65 @@
+"""What a call through the gateway costs, in units of a bare Django view that passes it on with a session of requests."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.factories import make_connection, make_key, make_provider
+from tests.web import Web, resident_bytes, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CLIENTS, SECONDS, ROUNDS = 8, 2.0, 5
+LIMITS = {
+    "requests_per_second": 100_000,
+    "requests_per_minute": 5_000_000,
+    "requests_per_hour": 100_000_000,
+    "requests_per_day": 1_000_000_000,
+}
+_MOST_BYTES = 200 * 1024 * 1024
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    command = [sys.executable, str(Path(__file__).with_name("loopback.py")), "1024"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        server.terminate()
+
+
+def requests_a_second(web: Web, path: str, token: str) -> float:
+    command = [sys.executable, str(Path(__file__).with_name("load.py")), str(web.port), path, f"Bearer {token}"]
+    command += [str(CLIENTS), str(SECONDS)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout)
+
+
+def test_the_gateway_serves_as_much_as_a_bare_view(
+    upstream: str, tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = make_provider(api_config={"base_url": f"{upstream}/v1", "rate_limit": LIMITS}, environment="development")
+    row = make_connection(api)
+    key = make_key(scopes=["proxy"], rate_limit=10_000_000)
+    rates: dict[str, list[float]] = {"bare": [], "ours": []}
+    bare_view = {"application": "tests.bench.bare_view:application", "BENCH_UPSTREAM": f"{upstream}/v1"}
+    with serve(tmp_path) as ours, serve(tmp_path, **bare_view) as bare:
+        for _ in range(ROUNDS):
+            rates["bare"].append(requests_a_second(bare, "/proxy/balance", "x"))
+            rates["ours"].append(requests_a_second(ours, f"/api/external/proxy/{row.pk}/balance", key.token))
+        memory = resident_bytes(ours.worker_pid)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    ratio = medians["ours"] / medians["bare"]
+    with capsys.disabled():
+        print(
+            f"\nThe gateway / a bare view with requests, {CLIENTS} clients: {ratio:.2f} times the requests "
+            f"({medians['ours']:.0f} and {medians['bare']:.0f} a second), {memory / 2**20:.0f} MiB"
+        )
+    assert memory < _MOST_BYTES
+    assert ratio >= 1.0
