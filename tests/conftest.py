@@ -45,7 +45,7 @@ _OURS = [
     "SERVICE_API_RATE_LIMIT",
     "SERVICE_API_ISSUERS",
 ]
-pytest_plugins = ["tests.oidc_provider", "tests.sandbox"]
+pytest_plugins = ["tests.oidc_provider", "tests.sandbox", "tests.web"]
 _services = ExitStack()
 
 

@@ -1,4 +1,4 @@
-"""granian before the product's own application, on the tests' database and Valkey: for what only a real server shows."""
+"""granian before the product's application, on the tests' database and Valkey: for what only a real server shows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Web:
     def worker_pid(self) -> int:
         """The process that answers; granian's own only looks after it."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return max((int(child) for child in children), key=lambda pid: resident_bytes(pid))
+        return max((int(child) for child in children), key=resident_bytes)
 
     def connect(self, timeout: float = 15) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -57,7 +57,7 @@ def passed_answer(headers: HTTPHeaderDict, *, has_body: bool = True) -> dict[str
     """
     named = _listed(headers.get("Connection", ""))
     found = {}
-    for name, value in headers.items():
+    for name, value in headers.itermerged():
         lower = name.lower()
         if lower == "content-length":
             if has_body and "transfer-encoding" not in headers:

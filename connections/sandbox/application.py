@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from connections.sandbox import account, breakage, forms, graphql, inspection, misbehaviour, pagination
 from connections.sandbox.answers import Refusal, Reply, answer_json
 from connections.sandbox.authentication import CHECKS
+from connections.sandbox.dialects import openai, slack, stripe, twilio
 from connections.sandbox.oauth import consent, control, device, oauth1_provider, tenure, token_endpoint
 from connections.sandbox.redaction import show_headers, show_target
 from connections.sandbox.request import Request
@@ -25,9 +26,13 @@ MODULES: tuple[Iterable[Route], ...] = (
     inspection.ROUTES,
     misbehaviour.ROUTES,
     oauth1_provider.ROUTES,
+    openai.ROUTES,
     pagination.ROUTES,
+    slack.ROUTES,
+    stripe.ROUTES,
     tenure.ROUTES,
     token_endpoint.ROUTES,
+    twilio.ROUTES,
 )
 
 

@@ -1,0 +1,49 @@
+"""Slack's Web API (docs.slack.dev/apis/web-api): every answer is a 200, and ``ok`` tells what it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from connections.sandbox.answers import Reply, answer_json
+from connections.sandbox.request import Request, parse_pairs
+from connections.sandbox.routing import POST, Route
+from connections.sandbox.state import State
+
+
+def call_method(request: Request, _state: State) -> Reply:
+    method = _METHODS.get(request.arguments["method"])
+    if method is None:
+        return answer_json({"ok": False, "error": "unknown_method"})
+    try:
+        return answer_json(method(_read(request)))
+    except ValueError:
+        return answer_json({"ok": False, "error": "invalid_json"})
+
+
+def _post_message(given: Mapping[str, Any]) -> dict[str, Any]:
+    if given.get("channel") != "C0000000001":
+        return {"ok": False, "error": "channel_not_found"}
+    if not given.get("text"):
+        return {"ok": False, "error": "no_text"}
+    stamp = "1768903200.000100"
+    return {"ok": True, "channel": given["channel"], "ts": stamp, "message": {"text": given["text"], "ts": stamp}}
+
+
+def _test(_given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ok": True, "team": "Sandbox", "user": "sandbox", "team_id": "T0000000001", "user_id": "U0000000001"}
+
+
+def _read(request: Request) -> Mapping[str, Any]:
+    if request.content_type == "application/json":
+        given = json.loads(request.body or b"{}")
+        if not isinstance(given, dict):
+            raise ValueError("not an object")
+        return given
+    return dict(parse_pairs(request.body.decode("ascii", "replace")))
+
+
+_METHODS = {"auth.test": _test, "chat.postMessage": _post_message}
+
+ROUTES = (Route("/slack/api/{method}", call_method, POST, "Slack's auth.test and chat.postMessage"),)
