@@ -6,12 +6,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.http import UnreadablePostError
 
 from external_apis.errors import CallError, InvalidInput, PayloadTooLarge
 from external_apis.transport import StreamedBody, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from django.http import HttpRequest
 
 __all__ = ["Relay", "read_body"]
 
@@ -21,25 +24,23 @@ _SHORT_BYTES = 256 * 1024
 _LISTEN_SECONDS = 1.0
 
 
-def read_body(environ: Mapping[str, Any], *, must_be_whole: bool) -> bytes | Upload | None:
+def read_body(request: HttpRequest, *, must_be_whole: bool) -> bytes | Upload | None:
     """Return the request's body, whole where it is short, or to be read as it is sent.
 
-    Read from the server itself, because Django knows no body without a length. Raises `PayloadTooLarge` for one that
+    One in chunks is read from the server itself, because Django knows no body without a length. Raises `PayloadTooLarge` for one that
     has to be in memory and is longer than ``MAX_BODY_BYTES``, and `InvalidInput` for one that ends early.
     """
-    source, length = environ["wsgi.input"], _announced(environ)
+    length = _announced(request.META)
     if length == 0:
         return None
     limit = settings.MAX_BODY_BYTES if must_be_whole else _SHORT_BYTES
     if length is not None:
         if length <= limit:
-            body: bytes = source.read(length)
-            if len(body) < length:
-                raise InvalidInput("The body ended before its announced length.")
-            return body
+            return _read_whole(request, length)
         if must_be_whole:
             raise _too_long()
-        return Upload(source, length)
+        return Upload(request, length)
+    source = request.META["wsgi.input"]
     beginning = source.read(limit + 1)
     if len(beginning) <= limit:
         return bytes(beginning)
@@ -105,6 +106,16 @@ def _announced(environ: Mapping[str, Any]) -> int | None:
             raise InvalidInput("Content-Length is not a number.")
         return int(length)
     return None if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() else 0
+
+
+def _read_whole(request: HttpRequest, length: int) -> bytes:
+    try:
+        body: bytes = request.read(length)
+    except UnreadablePostError:
+        body = b""
+    if len(body) < length:
+        raise InvalidInput("The body ended before its announced length.")
+    return body
 
 
 def _pieces(source: Any) -> Iterator[bytes]:

@@ -41,7 +41,7 @@ def pass_on(request: HttpRequest, connection_id: str, tail: str) -> HttpResponse
     key = once.read_key(method, headers)
     if key:
         headers = once.mark(client, holder, key, headers)
-    body = read_body(request.META, must_be_whole=bool(key) or client.covers_body)
+    body = read_body(request, must_be_whole=bool(key) or client.covers_body)
     call = GatewayCall(client, method, route, headers, body)
     if route.is_dry_run:
         return HttpResponse(
