@@ -16,23 +16,30 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from connections.client.passage import PassedAnswer
+    from external_apis.transport import StreamedBody
 
 __all__ = ["headers_of", "is_event_stream", "relay", "respond", "stream"]
 
 _Response = TypeVar("_Response", bound="HttpResponseBase")
 
 _SHORT_BYTES = 64 * 1024
+_PAUSE_SECONDS = 0.2
 _LAST_STATUS = 599
 
 
 def relay(passed: PassedAnswer, on_end: Callable[[], None]) -> HttpResponseBase:
-    """Return the answer, a short one whole; ``on_end`` is called once when its body has come or nobody wants it."""
+    """Return the answer, a short one whole; ``on_end`` is called once when its body has come or nobody wants it.
+
+    One of unknown length is waited for as long as it comes without a pause, because only an answer with a length can be
+    told from one that was cut short. Raises as reading does.
+    """
     headers = headers_of(passed)
-    announced = passed.body.announced_bytes
-    if announced is None or announced > _SHORT_BYTES:
-        return stream(passed, headers, lambda _is_whole: on_end())
-    with passed.body:
-        content = passed.body.read(-1)
+    content, is_whole = b"", False
+    if (passed.body.announced_bytes or 0) <= _SHORT_BYTES and not is_event_stream(passed):
+        content, is_whole = _gather(passed.body)
+    if not is_whole:
+        return stream(passed, headers, lambda _is_whole: on_end(), beginning=content)
+    passed.body.close()
     on_end()
     return respond(passed.status, headers, content)
 
@@ -62,13 +69,25 @@ def stream(
     on_piece: Callable[[bytes], None] | None = None,
 ) -> StreamingHttpResponse:
     """Return an answer whose body is passed on as it comes, after the ``beginning`` that was read of it already."""
-    body = Relay(passed.body, on_end, beginning=beginning, on_piece=on_piece)
+    has_own_end = "Content-Length" in headers or is_event_stream(passed)
+    body = Relay(passed.body, on_end, beginning=beginning, on_piece=on_piece, has_own_end=has_own_end)
     return _dress(StreamingHttpResponse(body, status=passed.status), headers)
 
 
 def is_event_stream(passed: PassedAnswer) -> bool:
     """Tell whether the body comes in events that somebody waits for."""
     return (passed.headers.get("Content-Type") or "").lower().startswith("text/event-stream")
+
+
+def _gather(body: StreamedBody) -> tuple[bytes, bool]:
+    """Return the beginning of a body, and whether that is all of it."""
+    content = bytearray()
+    while len(content) <= _SHORT_BYTES and body.wait(_PAUSE_SECONDS):
+        piece = body.read(_SHORT_BYTES)
+        if not piece:
+            return bytes(content), True
+        content += piece
+    return bytes(content), False
 
 
 def _dress(response: _Response, headers: Mapping[str, str]) -> _Response:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import chain
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from django.conf import settings
 from django.http import UnreadablePostError
 
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Relay", "read_body"]
 
+log = structlog.get_logger(__name__)
+
 _PIECE_BYTES = 64 * 1024
 _SHORT_BYTES = 256 * 1024
 """A body up to here is read before the call, which may then be tried again."""
 _LISTEN_SECONDS = 1.0
+_MOURNING_SECONDS = 60.0
 
 
 def read_body(request: HttpRequest, *, must_be_whole: bool) -> bytes | Upload | None:
@@ -54,6 +59,10 @@ class Relay:
 
     The server tries to send the empty one, which shows it whether the client is still there. It closes this in any
     case, and that ends the call upstream. ``on_end`` is told whether the whole body came, once.
+
+    The server ends an answer without a length properly even where this raises. So unless the body has an end of its own
+    that a reader would miss, what was cut short is not ended for a minute: a reader's time-out is better than half a
+    body that looks whole.
     """
 
     def __init__(
@@ -63,9 +72,11 @@ class Relay:
         *,
         beginning: bytes = b"",
         on_piece: Callable[[bytes], None] | None = None,
+        has_own_end: bool = True,
     ) -> None:
         self._body, self._on_end, self._on_piece = body, on_end, on_piece
         self._beginning, self._has_ended = beginning, False
+        self._has_own_end, self._cut_at = has_own_end, 0.0
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -74,13 +85,19 @@ class Relay:
         if self._beginning:
             piece, self._beginning = self._beginning, b""
             return piece
+        if self._cut_at:
+            return self._mourn()
         if not self._body.wait(_LISTEN_SECONDS):
             return b""
         try:
             piece = self._body.read(_PIECE_BYTES)
-        except CallError:
+        except CallError as error:
+            log.warning("a provider's answer was cut short", code=error.code)
             self._end(is_whole=False)
-            raise
+            if self._has_own_end:
+                raise
+            self._cut_at = monotonic()
+            return b""
         if not piece:
             self._end(is_whole=True)
             raise StopIteration
@@ -91,6 +108,12 @@ class Relay:
     def close(self) -> None:
         self._body.close()
         self._end(is_whole=False)
+
+    def _mourn(self) -> bytes:
+        if monotonic() - self._cut_at > _MOURNING_SECONDS:
+            raise StopIteration
+        sleep(_LISTEN_SECONDS)
+        return b""
 
     def _end(self, *, is_whole: bool) -> None:
         if not self._has_ended:

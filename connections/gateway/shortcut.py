@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from django.http import HttpResponse
+
 from connections.gateway.views import proxy
 
 if TYPE_CHECKING:
@@ -26,4 +28,9 @@ class ShortcutMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         match = PATH.fullmatch(request.path_info)
-        return self.get_response(request) if match is None else proxy(request, **match.groupdict())
+        if match is None:
+            return self.get_response(request)
+        response = proxy(request, **match.groupdict())
+        if request.method != "HEAD" and response.status_code not in (204, 304) and isinstance(response, HttpResponse):
+            response.setdefault("Content-Length", str(len(response.content)))
+        return response
