@@ -32,8 +32,9 @@ _MOURNING_SECONDS = 60.0
 def read_body(request: HttpRequest, *, must_be_whole: bool) -> bytes | Upload | None:
     """Return the request's body, whole where it is short, or to be read as it is sent.
 
-    One in chunks is read from the server itself, because Django knows no body without a length. Raises `PayloadTooLarge` for one that
-    has to be in memory and is longer than ``MAX_BODY_BYTES``, and `InvalidInput` for one that ends early.
+    One in chunks is read from the server itself, because Django knows no body without a length. Raises
+    `PayloadTooLarge` for one that has to be in memory and is longer than ``MAX_BODY_BYTES``, and `InvalidInput` for one
+    that ends early.
     """
     length = _announced(request.META)
     if length == 0:

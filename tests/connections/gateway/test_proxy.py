@@ -22,7 +22,7 @@ from tests.rest import RestClient, signed_in
 from tests.sandbox import Sandbox
 from tests.sockets import answering, serve
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def basic(user: str, password: str) -> str:
@@ -81,6 +81,7 @@ def test_the_scope_is_needed(connect: Connect) -> None:
     assert error_code(answer) == (403, "FORBIDDEN")
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_revoked_key_is_dead_within_a_second(connect: Connect, sandbox: Sandbox) -> None:
     from time import monotonic, sleep
 
@@ -145,6 +146,7 @@ def test_a_key_has_its_rate(connect: Connect) -> None:
     assert int(answers[3].headers["Retry-After"]) > 0
 
 
+@pytest.mark.django_db(transaction=True)
 def test_slots_bought_ahead_never_exceed_the_rate(connect: Connect) -> None:
     key = make_key(scopes=["proxy"], rate_limit=300)
     client = RestClient(headers={"Authorization": f"Bearer {key.token}"})
@@ -233,9 +235,7 @@ def test_what_a_provider_does_not_allow_is_not_sent(connect: Connect, caller: Re
     assert sandbox.total() == before + 1
 
 
-def test_a_dry_run_shows_the_command_and_sends_nothing(
-    connect: Connect, caller: RestClient, sandbox: Sandbox
-) -> None:
+def test_a_dry_run_shows_the_command_and_sends_nothing(connect: Connect, caller: RestClient, sandbox: Sandbox) -> None:
     before = sandbox.total()
     answer = caller.send("post", proxied(connect(), "/echo?a=1&dry_run=curl"), {"name": "Ada", "password": "hunter2"})
     command = answer.content.decode()
@@ -336,7 +336,7 @@ def test_a_provider_that_breaks_off_is_told_from_one_that_answers(connect: Conne
 def test_a_long_answer_is_streamed(connect: Connect, caller: RestClient) -> None:
     body = bytes(range(256)) * 1000
     with serve(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))) as port:
-        answer = caller.get(proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x"))
+        answer: Any = caller.get(proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x"))
         assert answer.streaming
         assert b"".join(answer.streaming_content) == body
 
@@ -344,6 +344,7 @@ def test_a_long_answer_is_streamed(connect: Connect, caller: RestClient) -> None
 # --- and otherwise ---
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_known_caller_of_a_known_connection_costs_no_query(connect: Connect, caller: RestClient) -> None:
     path = proxied(connect(), "/me")
     caller.get(path)
@@ -363,6 +364,7 @@ def test_too_many_calls_at_once_are_refused(connect: Connect, caller: RestClient
     assert caller.get(proxied(row, "/me")).status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)
 def test_every_way_out_gives_its_place_back(connect: Connect, caller: RestClient) -> None:
     row = connect(retry_config={"max_retries": 0})
     for path in ("/me", "/status/500", "/disconnect", "/items/page?total=5000&limit=5000"):

@@ -286,17 +286,16 @@ def test_one_key_is_one_call_also_when_its_process_is_killed(
 ) -> None:
     name = f"killed-{uuid4().hex}"
     path = proxied(connect(), f"/slow?seconds=3&key={name}")
-    with serve_web(tmp_path, threads=4) as doomed:
-        with socket.create_connection(("127.0.0.1", doomed.port)) as client:
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: {name}\r\n"
-            client.sendall(f"{head}Content-Length: 0\r\n\r\n".encode())
-            deadline = time.monotonic() + 10
-            while sandbox.count(name) == 0:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            answer, body = ask(web, "POST", path, token, b"", **{"Idempotency-Key": name})
-            assert (answer.status, b"IDEMPOTENCY_CALL_IN_PROGRESS" in body) == (409, True)
-            os.kill(doomed.worker_pid, signal.SIGKILL)
+    with serve_web(tmp_path, threads=4) as doomed, socket.create_connection(("127.0.0.1", doomed.port)) as client:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: {name}\r\n"
+        client.sendall(f"{head}Content-Length: 0\r\n\r\n".encode())
+        deadline = time.monotonic() + 10
+        while sandbox.count(name) == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        answer, body = ask(web, "POST", path, token, b"", **{"Idempotency-Key": name})
+        assert (answer.status, b"IDEMPOTENCY_CALL_IN_PROGRESS" in body) == (409, True)
+        os.kill(doomed.worker_pid, signal.SIGKILL)
     answer, body = ask(web, "POST", path, token, b"", **{"Idempotency-Key": name})
     assert (answer.status, b"IDEMPOTENCY_CALL_IN_PROGRESS" in body) == (409, True)
     IdempotentCall.objects.update(leased_until=timezone.now())  # two and a half minutes later
