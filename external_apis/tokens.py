@@ -54,6 +54,8 @@ def issue_jwt(holder: KeyHolder) -> Issued:
     Raises `ImproperlyConfigured` without a ``JWT_SECRET``.
     """
     ring = _ring(settings.JWT_SECRET)
+    if ring.newest is None:
+        raise ImproperlyConfigured("JWT_SECRET is not set: no tokens can be issued.")
     kid, secret = ring.newest
     now = timezone.now().replace(microsecond=0)
     expires_at = now + timedelta(seconds=settings.ADMIN_API_JWT_TTL)
@@ -107,7 +109,7 @@ def is_like_jwt(token: str) -> bool:
 
 @dataclass(frozen=True, repr=False)
 class _Ring:
-    newest: tuple[str, str]
+    newest: tuple[str, str] | None
     by_kid: Mapping[str, str]
 
 
@@ -115,7 +117,7 @@ class _Ring:
 def _ring(text: str) -> _Ring:
     """Read ``JWT_SECRET``. Each secret is also known by the key id that it has when it stands there alone."""
     if not text:
-        raise ImproperlyConfigured("JWT_SECRET is not set: no tokens can be issued.")
+        return _Ring(None, {})
     entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(",")]
     named = {entry[1]: entry[2] for entry in entries if entry is not None}
     if len(named) < len(entries):
