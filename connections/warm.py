@@ -13,14 +13,19 @@ import os
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import NamedTuple
 
 from django.db import connection
+from django.utils import timezone
 
 from connections import lookup, versions
 from connections.client import ApiClient, Target
-from connections.opening import DecryptedConnection, check_usable, open_connection, target_of
+from connections.models import ExternalApiConnection
+from connections.oauth.clients import make_client
+from connections.oauth.refresh import ensure_fresh, fresh_until, has_to_be_fresh
+from connections.opening import DecryptedConnection, can_be_renewed, check_usable, open_connection, target_of
 from external_apis import changes
 
 __all__ = ["open_client"]
@@ -48,6 +53,8 @@ class _Kept:
     names: frozenset[str]
     versions: str
     until: float
+    fresh_until: datetime | None
+    """When its token is to be looked at again."""
 
 
 class _Shelf:
@@ -120,26 +127,45 @@ def open_client(
     """
     key = _Key(reference, environment, tenant, partner, user)
     if changes.is_pending():
-        return ApiClient(target_of(_load(key)))
+        opened, _ = _load(key)
+        return make_client(opened, target_of(opened))
     kept = _shelf.find(key)
-    if kept is None:
+    if kept is None or (kept.fresh_until is not None and kept.fresh_until <= timezone.now()):
         # Listening comes before reading: news of what is read in between is not missed.
-        is_listening, news_count = _shelf.watch.start(), _shelf.watch.news_count
-        opened = _load(key)
+        is_listening = _shelf.watch.start()
+        opened, news_count = _load(key)
         until = monotonic() + _AGE_SECONDS
-        kept = _Kept(opened, target_of(opened), _names(key, opened), versions.take(opened.row), until)
+        kept = _Kept(
+            opened, target_of(opened), _names(key, opened), versions.take(opened.row), until, _look_again_at(opened.row)
+        )
         if is_listening:
             _shelf.keep(key, kept, news_count)
     else:
         check_usable(kept.connection.row)
-    return ApiClient(kept.target)
+    return make_client(kept.connection, kept.target)
 
 
-def _load(key: _Key) -> DecryptedConnection:
+def _load(key: _Key) -> tuple[DecryptedConnection, int]:
+    """Load a connection and have its token renewed where that is due; tell how much news there had been before."""
+    news_count = _shelf.watch.news_count
+    row = _find(key)
+    check_usable(row)
+    if ensure_fresh(row) is not row:
+        news_count = _shelf.watch.news_count
+        row = _find(key)
+    return open_connection(row), news_count
+
+
+def _find(key: _Key) -> ExternalApiConnection:
     reference, environment, tenant, partner, user = key
-    return open_connection(
-        lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
-    )
+    return lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+
+
+def _look_again_at(row: ExternalApiConnection) -> datetime | None:
+    """When a kept token enters its margin; where it is used inside of it, because nobody renews it now, its end."""
+    if not can_be_renewed(row):
+        return None
+    return row.credential.expires_at if has_to_be_fresh(row) else fresh_until(row)
 
 
 def _names(key: _Key, opened: DecryptedConnection) -> frozenset[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from connections.models import ExternalApiConnection, ExternalApiCredential
+from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
 from connections.services import TestOutcome
 from external_apis.config_patch import FACTS_SUFFIX
 from external_apis.errors import VaultError
 from external_apis.json_output import Timestamp, timestamp
-from external_apis.management_api.representation import RowError, row_error
+from external_apis.provider_output import RowError, row_error
 
 
 class ConnectionItem(BaseModel):
@@ -49,8 +49,25 @@ class ConnectionItems(RootModel[list[ConnectionItem]]):
     """A page of connections."""
 
 
+class GrantFacts(BaseModel):
+    """How a connection's tokens are renewed."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    state: str
+    """`good`, `in_doubt`, `needs_reauthorization` or `ended`."""
+    next_attempt_at: Timestamp | None
+    """When it is renewed, tried again or looked at next; null means never."""
+    renewed_at: Timestamp | None
+    failures: int
+    """Failed attempts in a row."""
+
+
 class ConnectionDetail(ConnectionItem):
     """A connection with facts about its credentials."""
+
+    grant: GrantFacts | None
+    """Null where nothing is renewed."""
 
     credentials: dict[str, Any]
     """`token_type`, `expires_at`, `scopes`; where `name` is stored, `name_encrypted` holds facts about it."""
@@ -90,6 +107,7 @@ def connection_detail(row: ExternalApiConnection) -> dict[str, Any]:
     credential = _credential(row)
     fields = _fields(row, credential) | {
         "credentials": {},
+        "grant": _grant_facts(row),
         "provider_data": row.provider_data,
         "note": row.note,
         "created_by": row.created_by,
@@ -123,6 +141,15 @@ _MISSING = RowError(code="MISSING_CREDENTIAL", message="The connection has no st
 def _credential(row: ExternalApiConnection) -> ExternalApiCredential | None:
     credential: ExternalApiCredential | None = getattr(row, "credential", None)
     return credential
+
+
+def _grant_facts(row: ExternalApiConnection) -> GrantFacts | None:
+    grant: Grant | None = getattr(row, "grant", None)
+    if grant is None:
+        return None
+    return GrantFacts(
+        state=grant.state, next_attempt_at=grant.due_at, renewed_at=grant.renewed_at, failures=grant.failures
+    )
 
 
 def _plain_facts(credential: ExternalApiCredential) -> dict[str, Any]:

@@ -97,6 +97,15 @@ class ConnectionTest(ConnectionView):
         return Response(test_result(outcome))
 
 
+class ConnectionRefresh(ConnectionView):
+    permission_actions = {"POST": "change"}  # noqa: RUF012
+
+    @writes("refresh_connection", None, ConnectionDetail, "Renew the access token now, whether or not it is due")
+    def post(self, request: Request, reference: str, connection_reference: str) -> Response:
+        row = self.find(reference, connection_reference)
+        return Response(connection_detail(services.refresh_token(row.pk, scope=self.scope)))
+
+
 def _filtered(rows: QuerySet[ExternalApiConnection], filters: dict[str, Any]) -> QuerySet[ExternalApiConnection]:
     search = filters.pop("search", "")
     if search:

@@ -18,7 +18,7 @@ from connections import lookup
 from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import grants
-from connections.oauth.due import is_inside_margin
+from connections.oauth.due import margin_begin
 from connections.oauth.flights import Flights
 from connections.oauth.leases import claim, is_over
 from connections.oauth.recovery import recover
@@ -35,7 +35,7 @@ from external_apis.errors import (
 )
 from external_apis.tenancy import EVERYTHING, Scope
 
-__all__ = ["ensure_fresh", "has_to_be_fresh", "refresh_token", "replace_token"]
+__all__ = ["ensure_fresh", "fresh_until", "has_to_be_fresh", "refresh_token", "replace_token"]
 
 _WAIT_SECONDS = 75.0
 """Longer than a lease: by then it has ended, one way or another."""
@@ -71,11 +71,17 @@ def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None) -> 
     """Tell whether a loaded connection's access token is missing, marked expired, or inside its margin. No query."""
     if row.external_api.auth_type not in grants.AUTH_TYPES or not can_be_renewed(row):
         return False
-    credential = row.credential
-    if "access_token" not in credential.secrets or row.status == ConnectionStatus.EXPIRED:
+    if "access_token" not in row.credential.secrets or row.status == ConnectionStatus.EXPIRED:
         return True
+    from_then_on = fresh_until(row)
+    return from_then_on is not None and (now or timezone.now()) >= from_then_on
+
+
+def fresh_until(row: ExternalApiConnection) -> datetime | None:
+    """Return when a renewable connection's access token enters its margin; None for one without end."""
+    credential = row.credential
     margin_seconds = refresh_margin_seconds(row.external_api)
-    return is_inside_margin(credential.expires_at, credential.updated_at, now or timezone.now(), margin_seconds)
+    return credential.expires_at and margin_begin(credential.expires_at, credential.updated_at, margin_seconds)
 
 
 def ensure_fresh(row: ExternalApiConnection, *, cause: str = "use") -> ExternalApiConnection:
