@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("", include("external_apis.management_api.urls")),
     path("api/external/", include("external_apis.admin_api.urls")),
+    path("api/external/", include("connections.api.external_urls")),
     path("", include("connections.api.urls")),
     path("", include("connections.service_api.urls")),
     re_path(r"^api/external(?:/.*)?$", UnknownEndpoint.as_view()),
