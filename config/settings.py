@@ -68,8 +68,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # Answers of token endpoints, sealed, until they are in the database: on a disk that outlives the process.
 SPOOL_DIR = env.folder("SPOOL_DIR", str(VAR_DIR / "spool"))
-# For tests of an embedded installation alone: where a renewal is killed or held up (connections.oauth.faults).
-FAULT_POINT = env.text("FAULT_POINT") if EMBEDDED and env.flag("ALLOW_FAULTS", default=False) else ""
+# For tests alone: the file that names the point at which a renewal dies or waits (connections.oauth.faults).
+FAULT_FILE = env.text("FAULT_FILE") if env.flag("TESTING_FAULTS", default=False) else ""
 
 # Without a server nobody is written to.
 vars().update(env.email("EMAIL_URL"))

@@ -27,7 +27,7 @@ _DEFAULTS: dict[str, Any] = {
     "EGRESS_PROXY": "",
     "ENCRYPTION_KEYS": "",
     "ENCRYPTION_KEYS_FILE": "",
-    "FAULT_POINT": "",
+    "FAULT_FILE": "",
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
