@@ -167,7 +167,8 @@ class ApiKeyVerification(ApiKeyView):
 
 def _shown(key: ApiKey, now: datetime) -> dict[str, Any]:
     facts = {name: getattr(key, name) for name in ApiKeyItem.model_fields if name != "status"}
-    item = ApiKeyItem.model_construct(**facts, status=keys.status_of(key, now))
+    facts |= {"type": KeyType(key.type), "mode": KeyMode(key.mode), "status": keys.status_of(key, now)}
+    item = ApiKeyItem.model_construct(**facts)
     return item.model_dump(mode="json", by_alias=True)
 
 
