@@ -10,7 +10,7 @@ from django.db import transaction
 
 from connections.client import Target
 from connections.connect_links.asking import questions, read_answers
-from connections.connect_links.invitations import claim
+from connections.connect_links.fulfilment import fulfil
 from connections.credentials import read_credentials
 from connections.editing import create_connection, update_connection
 from connections.models import ConnectLink, ExternalApiConnection
@@ -18,7 +18,6 @@ from connections.oauth import grants
 from connections.oauth.protocol import SELF_SUFFICIENT_AUTH_TYPES, renew
 from connections.oauth.tokens import Tokens
 from connections.probe import probe
-from external_apis import audit
 from external_apis.api_config import ApiConfig
 from external_apis.crypto import Secrets
 from external_apis.errors import CallError, EgressRefused, InvalidInput
@@ -46,13 +45,10 @@ def accept_keys(link: ConnectLink, posted: Mapping[str, str]) -> ExternalApiConn
     tokens = _fetch_token(answer)
     _check(link, answer, tokens)
     with transaction.atomic():
-        claim(link)
         connection = _store(link, answer)
         if tokens is not None:
             grants.store_tokens(connection, tokens, cause="connect_link")
-        link.made_connection = connection
-        link.save(update_fields=["made_connection"])
-        audit.record("connect_link.used", link, {"connection_id": connection.pk})
+        fulfil(link, connection)
     return connection
 
 

@@ -29,14 +29,15 @@ __all__ = [
     "LONGEST_SECONDS",
     "ConnectLinkInput",
     "State",
-    "claim",
     "create_link",
     "done_url",
     "find_link",
+    "link_path",
     "link_url",
     "note_failure",
     "open_done",
     "open_link",
+    "require_pending",
     "state_of",
 ]
 
@@ -122,7 +123,12 @@ def find_link(api: ExternalApi, link_id: str, scope: Scope = EVERYTHING) -> Conn
 
 def link_url(link: ConnectLink) -> str:
     """Return the address that is given away: whoever has it can use it once."""
-    return f"{settings.PUBLIC_BASE_URL}{reverse('connect', args=[_links.sign(link.pk)])}"
+    return f"{settings.PUBLIC_BASE_URL}{link_path(link)}"
+
+
+def link_path(link: ConnectLink) -> str:
+    """Return the same within this site, for a browser that has it already."""
+    return reverse("connect", args=[_links.sign(link.pk)])
 
 
 def done_url(link: ConnectLink) -> str:
@@ -133,8 +139,7 @@ def done_url(link: ConnectLink) -> str:
 def open_link(token: str) -> ConnectLink:
     """Return the link of a token that may still be used. Raises `LinkUnusable`, which says why it may not."""
     link = _opened(_links, token)
-    if (state := state_of(link)) != "pending":
-        raise LinkUnusable(_PROBLEMS[state])
+    require_pending(link)
     if link.external_api.is_deleted or (link.connection is not None and link.connection.is_deleted):
         raise LinkUnusable("What this link is for does not exist any more.")
     return link
@@ -151,14 +156,10 @@ def state_of(link: ConnectLink, now: datetime | None = None) -> State:
     return "expired" if link.expires_at <= (now or timezone.now()) else "pending"
 
 
-def claim(link: ConnectLink) -> None:
-    """Use a link up; call it first in the transaction of what it is used for. Raises `LinkUnusable` for the second."""
-    now = timezone.now()
-    if not ConnectLink.objects.filter(pk=link.pk, used_at=None, expires_at__gt=now).update(used_at=now, error=""):
-        link.refresh_from_db()
-        state = state_of(link)
-        raise LinkUnusable(_PROBLEMS["connected" if state == "pending" else state])
-    link.used_at = now
+def require_pending(link: ConnectLink) -> None:
+    """Raise `LinkUnusable` for a link that was used or has expired."""
+    if (state := state_of(link)) != "pending":
+        raise LinkUnusable(_PROBLEMS[state])
 
 
 def note_failure(link: ConnectLink, message: str) -> None:
