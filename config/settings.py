@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
 
 from config import logs, postgres, runtime
 from config.environment import Environment
@@ -76,9 +79,25 @@ vars().update(env.email("EMAIL_URL"))
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"external-api-manager@{_public.hostname}")
 EMAIL_TIMEOUT = 15
 
+# Staff sign-in: by password, and at an OpenID Connect provider.
+PASSWORD_LOGIN = env.flag("PASSWORD_LOGIN", default=True)
+OIDC_ISSUER = env.issuer("OIDC_ISSUER")
+OIDC_CLIENT_ID = env.required("OIDC_CLIENT_ID") if OIDC_ISSUER else ""
+OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET")
+OIDC_EXTRA_SCOPES = env.items("OIDC_EXTRA_SCOPES")
+OIDC_STAFF_CLAIM = env.text("OIDC_STAFF_CLAIM")
+OIDC_STAFF_VALUE = env.text("OIDC_STAFF_VALUE", "true")
+OIDC_SUPERUSER_VALUE = env.text("OIDC_SUPERUSER_VALUE")
+OIDC_TENANT_CLAIM = env.text("OIDC_TENANT_CLAIM")
+OIDC_GROUPS_CLAIM = env.text("OIDC_GROUPS_CLAIM")
+OIDC_TRUST_EMAIL = env.flag("OIDC_TRUST_EMAIL", default=False)
+if not PASSWORD_LOGIN and not OIDC_ISSUER:
+    raise ImproperlyConfigured("PASSWORD_LOGIN=false needs OIDC_ISSUER: nobody could sign in.")
+
 # --- Django -------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "config",  # its commands go before those of the same name
     "unfold",
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
@@ -93,8 +112,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "config",
+    "axes",
+    "social_django",
     "external_apis",
+    "external_apis.sign_on",
     "connections",
 ]
 
@@ -112,6 +133,7 @@ MIDDLEWARE = [
     "external_apis.request_context.ActorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -162,7 +184,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-AUTHENTICATION_BACKENDS = ["external_apis.user_backend.UserBackend"]
+# The first one only counts attempts; sign-on makes its sessions for the second one too.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "external_apis.user_backend.UserBackend"]
 CSRF_FAILURE_VIEW = "external_apis.error_answers.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -223,6 +246,22 @@ CELERY_BEAT_SCHEDULE = {
     "prune-grant-events": {"task": "connections.prune_grant_events", "schedule": 86_400.0},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
+
+# --- attempts to log in -------------------------------------------------------------------------------------------
+
+# Five wrong passwords for one name from one address, over all processes: neither does an attacker lock the name out
+# elsewhere, nor others out behind the same proxy. The database counts, so that `manage.py axes_reset` can forget.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "external_apis.request_context.peer_address"
+AXES_LOCKOUT_TEMPLATE = "locked_out.html"
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has them
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "password", "csrfmiddlewaretoken"]
 
 # --- libraries ----------------------------------------------------------------------------------------------------
 

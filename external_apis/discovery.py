@@ -19,7 +19,7 @@ from external_apis.egress import Policy
 from external_apis.errors import BadAnswer, InvalidInput
 from external_apis.transport import Origin, shared_transport
 
-__all__ = ["Metadata", "discover", "fetch_document", "oauth2_config"]
+__all__ = ["Metadata", "discover", "fetch_document", "give_back_connection", "oauth2_config"]
 
 _WELL_KNOWN = "/.well-known/"
 _OPENID = "/.well-known/openid-configuration"
@@ -86,7 +86,7 @@ def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = Origin.of(url)
     headers = {"Accept": "application/json"}
-    _give_back_connection()
+    give_back_connection()
     answer = shared_transport(policy).send(
         origin, "GET", target, headers, None, deadline=deadline, max_body_bytes=_MAX_BYTES
     )
@@ -99,6 +99,12 @@ def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -
     if not isinstance(document, dict):
         raise BadAnswer(f"{origin} answered no JSON object.")
     return document
+
+
+def give_back_connection() -> None:
+    """A request that waits for a stranger holds no database connection; within a transaction it has to."""
+    if connection.connection is not None and not connection.in_atomic_block:
+        connection.close()
 
 
 def oauth2_config(metadata: Metadata) -> dict[str, Any]:
@@ -131,12 +137,6 @@ def oauth2_config(metadata: Metadata) -> dict[str, Any]:
             block[name] = url
     base_url = str(Origin.of(metadata.text("userinfo_endpoint") or metadata.issuer))
     return {"base_url": base_url, "auth_type": "oauth2", "oauth2": block}
-
-
-def _give_back_connection() -> None:
-    """A request that waits for a stranger holds no database connection; within a transaction it has to."""
-    if connection.connection is not None and not connection.in_atomic_block:
-        connection.close()
 
 
 def _issuer_of(url: str) -> str:
