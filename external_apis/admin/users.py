@@ -17,10 +17,11 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from external_apis.admin.auditing import AuditedAdmin, recording_password
 from external_apis.tenancy import EVERYTHING, scope_of
 
 
-class _OperatorsOnly(ModelAdmin):
+class _OperatorsOnly(AuditedAdmin, ModelAdmin):
     """Who may edit users may make themselves a superuser: never somebody bound to a tenant."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -46,7 +47,7 @@ def _is_operator(request: HttpRequest) -> bool:
 class UserAdmin(_OperatorsOnly, DjangoUserAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = recording_password(AdminPasswordChangeForm)
 
 
 class GroupAdmin(_OperatorsOnly, DjangoGroupAdmin):

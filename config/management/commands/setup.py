@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 
 from config import first_login
 from connections.seeding import seed_sandbox
-from external_apis import catalogue, request_context
+from external_apis import audit, catalogue, request_context
 from external_apis.key_registry import register_writing_key
 
 FIRST_USER = "admin"
@@ -46,6 +46,9 @@ class Command(BaseCommand):
         name_field = get_user_model().USERNAME_FIELD
         try:
             with transaction.atomic():
-                users.create_superuser(**{name_field: FIRST_USER, "email": "", "password": settings.ADMIN_PASSWORD})
+                user = users.create_superuser(
+                    **{name_field: FIRST_USER, "email": "", "password": settings.ADMIN_PASSWORD}
+                )
+                audit.record("user.created", user, audit.changed_fields(user))
         except IntegrityError:
             self.stdout.write(f"A user {FIRST_USER!r} who is no superuser exists: run manage.py createsuperuser.")
