@@ -98,7 +98,6 @@ if not PASSWORD_LOGIN and not OIDC_ISSUER:
 
 INSTALLED_APPS = [
     "config",  # its commands go before those of the same name
-    "config",  # its commands go before those of the same name
     "unfold",
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
