@@ -8,7 +8,6 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from external_apis import error_answers
 from external_apis.admin.own_password import change_own_password
-from external_apis.admin.own_password import change_own_password
 from external_apis.admin_api.frame import UnknownEndpoint
 from external_apis.health import healthz
 
@@ -26,7 +25,6 @@ urlpatterns = [
     re_path(r"^admin/external-apis(?:/.*)?$", error_answers.unknown_route),
     path("admin/password_change/", admin.site.admin_view(change_own_password)),
     path("admin/", include("external_apis.sign_on.urls")),
-    path("admin/password_change/", admin.site.admin_view(change_own_password)),
     path("admin/", admin.site.urls),
 ]
 
