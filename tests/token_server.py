@@ -26,7 +26,7 @@ class TokenServer:
         self.used: set[str] = set()
         self.revoked: set[str] = set()
         self.delay: Callable[[], None] = lambda: None
-        self.answers: list[bytes | None | Callable[[socket.socket], None]] = []
+        self.answers: list[bytes | Callable[[socket.socket], None] | None] = []
         self._lock = threading.Lock()
 
     @property
