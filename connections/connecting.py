@@ -120,8 +120,7 @@ def collect(flow: OAuthFlow, bound_to: Collection[str], *, scope: Scope = EVERYT
     parameters = flows.parked(flow)
     if parameters is not None:
         return finish_flow(flow, parameters, bound_to, scope=scope)
-    if flow.expires_at <= timezone.now():
-        raise FlowRefused("This attempt to connect has expired. Please begin again.", reason="expired")
+    flows.require_open(flow)
     return None
 
 

@@ -18,6 +18,7 @@ from connections import lookup, services
 from connections.api import representation
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.models import ConnectionStatus, ExternalApiConnection
+from connections.oauth.revocation import revoke
 from external_apis import providers
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, Deleted, PageQuery, deletes, lists, reads, writes
@@ -31,6 +32,11 @@ class ConnectionSummary(representation.ConnectionItem):
 
 class ConnectionFacts(representation.ConnectionDetail):
     model_config = ConfigDict(alias_generator=to_camel)
+
+
+class RevokedFacts(ConnectionFacts):
+    message: str
+    """Whether the provider was told, and what it said."""
 
 
 class ConnectionBody(ConnectionInput):
@@ -79,7 +85,8 @@ class ConnectionList(ResourceView):
         rows = lookup.in_scope(self.scope).filter(**filters)
         if search:
             rows = rows.filter(Q(connection_name__icontains=search) | Q(slug__icontains=search))
-        return self.page(rows.select_related("credential"), lambda row: camel_keys(representation.connection_item(row)))
+        rows = rows.select_related("credential", "grant", "external_api")
+        return self.page(rows, lambda row: camel_keys(representation.connection_item(row)))
 
     @writes(
         "create_admin_connection",
@@ -117,6 +124,15 @@ class ConnectionRefresh(ResourceView):
         return self.answer(_shown(services.refresh_token(connection_id, scope=self.scope)))
 
 
+class ConnectionRevoke(ResourceView):
+    @writes(
+        "revoke_admin_connection", "connections:write", None, RevokedFacts, "Tell the provider, and remove the tokens"
+    )
+    def post(self, request: Request, connection_id: str) -> Response:
+        done = revoke(lookup.find(connection_id, self.scope))
+        return self.answer({**_shown(done.connection), "message": done.message})
+
+
 class ConnectionTest(ResourceView):
     @writes(
         "test_admin_connection",
@@ -138,5 +154,6 @@ routes = [
     path("connections", ConnectionList.as_view()),
     path("connections/<str:connection_id>", ConnectionPage.as_view()),
     path("connections/<str:connection_id>/refresh", ConnectionRefresh.as_view()),
+    path("connections/<str:connection_id>/revoke", ConnectionRevoke.as_view()),
     path("connections/<str:connection_id>/test", ConnectionTest.as_view()),
 ]

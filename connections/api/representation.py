@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from connections.oauth.scopes import scope_facts
 from connections.services import TestOutcome
 from external_apis.config_patch import FACTS_SUFFIX
 from external_apis.errors import VaultError
@@ -41,6 +42,8 @@ class ConnectionItem(BaseModel):
     authenticated_at: Timestamp
     created_at: Timestamp
     updated_at: Timestamp
+    needs_reconsent: bool
+    """Whether the provider now asks for more scopes than were granted."""
     error: RowError | None = None
     """Present only where the credentials cannot be opened."""
 
@@ -68,7 +71,10 @@ class ConnectionDetail(ConnectionItem):
 
     grant: GrantFacts | None
     """Null where nothing is renewed."""
-
+    scopes_requested: list[str]
+    """Those that were asked for when it was authorised; the granted ones are `credentials.scopes`."""
+    scopes_missing: list[str]
+    """Those asked for, then or now, that were not granted."""
     credentials: dict[str, Any]
     """`token_type`, `expires_at`, `scopes`; where `name` is stored, `name_encrypted` holds facts about it."""
     provider_data: dict[str, Any]
@@ -104,10 +110,12 @@ def connection_item(row: ExternalApiConnection) -> dict[str, Any]:
 
 def connection_detail(row: ExternalApiConnection) -> dict[str, Any]:
     """Describe one connection and find out whether its credentials open."""
-    credential = _credential(row)
+    credential, scopes = _credential(row), scope_facts(row)
     fields = _fields(row, credential) | {
         "credentials": {},
         "grant": _grant_facts(row),
+        "scopes_requested": list(scopes.requested),
+        "scopes_missing": list(scopes.missing),
         "provider_data": row.provider_data,
         "note": row.note,
         "created_by": row.created_by,
@@ -180,6 +188,7 @@ def _fields(row: ExternalApiConnection, credential: ExternalApiCredential | None
         "calls_count": row.calls_count,
         "errors_count": row.errors_count,
         "authenticated_at": row.authenticated_at,
+        "needs_reconsent": scope_facts(row).needs_reconsent,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }

@@ -45,7 +45,7 @@ class ConnectionList(ManagementView):
         query = read_body(ConnectionQuery, request.query_params.dict())
         api = providers.find_by_id_or_slug(reference, self.scope)
         rows = _filtered(self.scope.own(lookup.of_provider(api)), query.filters())
-        page = page_of(rows.select_related("credential"), query)
+        page = page_of(rows.select_related("credential", "grant", "external_api"), query)
         return Response([connection_item(row) for row in page], headers=total_header(rows, query, page))
 
     @writes("create_connection", ConnectionInput, ConnectionDetail, "Create a connection", 201)

@@ -46,6 +46,7 @@ __all__ = [
     "origin_of",
     "park",
     "parked",
+    "require_open",
 ]
 
 FLOW_SECONDS = 600
@@ -128,9 +129,16 @@ def claim(flow: OAuthFlow) -> None:
     """Use the attempt up; only the first of several callers gets through. Raises `FlowRefused`."""
     rows = OAuthFlow.objects.filter(pk=flow.pk, used_at=None, expires_at__gt=timezone.now())
     if not rows.update(used_at=timezone.now()):
-        if OAuthFlow.objects.filter(pk=flow.pk, used_at=None).exists():
-            raise FlowRefused("This attempt to connect has expired. Please begin again.", reason="expired")
-        raise FlowRefused("This attempt to connect was finished before. Please begin again.", reason="used")
+        require_open(OAuthFlow.objects.get(pk=flow.pk))
+        raise _used()
+
+
+def require_open(flow: OAuthFlow) -> None:
+    """Raise `FlowRefused` for an attempt that was used up, or whose time has run out."""
+    if flow.used_at is not None:
+        raise _used()
+    if flow.expires_at <= timezone.now():
+        raise FlowRefused("This attempt to connect has expired. Please begin again.", reason="expired")
 
 
 def exchange(flow: OAuthFlow, parameters: Mapping[str, str]) -> tuple[Tokens, Kept]:
@@ -173,10 +181,9 @@ def park(flow: OAuthFlow, parameters: Mapping[str, str]) -> None:
     """Keep the provider's answer, sealed, until whoever began the attempt comes for it. Raises `FlowRefused`."""
     with transaction.atomic():
         row = OAuthFlow.objects.select_for_update().get(pk=flow.pk)
-        if row.used_at is not None or parked(row) is not None:
-            raise FlowRefused("This attempt to connect was finished before. Please begin again.", reason="used")
-        if row.expires_at <= timezone.now():
-            raise FlowRefused("This attempt to connect has expired. Please begin again.", reason="expired")
+        require_open(row)
+        if parked(row) is not None:
+            raise _used()
         answer = {name: parameters[name] for name in (*_CALLBACK_NAMES, "state") if name in parameters}
         row.secrets = row.secrets.merged({"answer": json.dumps(answer)})
         row.save(update_fields=["secrets"])
@@ -261,6 +268,10 @@ def _check_issuer(block: OAuth2, variables: Mapping[str, str], given: str | None
         is_right = _origin(given) == _origin(fill_url(block.authorization_url, variables))
     if not is_right:
         raise FlowRefused("The answer came from another issuer than the provider's (iss).", reason="wrong_issuer")
+
+
+def _used() -> FlowRefused:
+    return FlowRefused("This attempt to connect was finished before. Please begin again.", reason="used")
 
 
 def _origin(url: str) -> tuple[str, str]:
