@@ -70,7 +70,7 @@ def discover(url: str, policy: Policy | None = None) -> Metadata:
     issuer = url.rstrip("/")
     openid, oauth = issuer + _OPENID, urlunsplit(parts._replace(path=_OAUTH + parts.path.rstrip("/")))
     try:
-        return _checked(openid, issuer, fetch_document(openid, deadline=deadline, policy=policy))
+        document = fetch_document(openid, deadline=deadline, policy=policy)
     except BadAnswer as error:
         if error.may_have_happened:
             raise
@@ -78,6 +78,7 @@ def discover(url: str, policy: Policy | None = None) -> Metadata:
             return _checked(oauth, issuer, fetch_document(oauth, deadline=deadline, policy=policy))
         except BadAnswer:
             raise error from None
+    return _checked(openid, issuer, document)
 
 
 def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class StaffProvider(OpenIdConnectAuth[Any]):
     name = "oidc"
     DEFAULT_USE_PKCE = True
     # Nothing in which our knowing the key would let us, or anybody, sign.
-    JWT_ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]  # noqa: RUF012 (social-core's)
+    JWT_ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384"]  # noqa: RUF012 (social-core's)
 
     @cached_property
     def metadata(self) -> Metadata:
