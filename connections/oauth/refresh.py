@@ -20,7 +20,7 @@ from connections.models import ConnectionStatus, ExternalApiConnection, Grant, G
 from connections.oauth import grants
 from connections.oauth.due import margin_begin
 from connections.oauth.flights import Flights
-from connections.oauth.leases import claim, is_over
+from connections.oauth.leases import claim, is_over, release
 from connections.oauth.recovery import recover
 from connections.oauth.settlement import Settlement
 from connections.oauth.turns import run, take
@@ -141,8 +141,10 @@ def _lead(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool) -
         if grant.leased_until is not None and grant.leased_until < timezone.now():
             recover()
         leases = take(lambda: [lease] if (lease := claim(connection_id)) else [], cause)
-        if leases:
+        if leases and leases[0].renewed_at == grant.renewed_at:
             return _finish(connection_id, run(leases, cause))
+        # Somebody else was quicker, and is perhaps through already.
+        release(leases)
         _wait_for_turn(connection_id, until)
         row, grant = _load(connection_id)
         if grant.renewed_at != renewed_at:
