@@ -10,14 +10,14 @@ from external_apis import valkey
 
 __all__ = ["LIVES_SECONDS", "note", "seconds_since"]
 
-LIVES_SECONDS = {"worker": 20, "beat": 45}
+LIVES_SECONDS: dict[str, float] = {"worker": 20, "beat": 45}
 """How long a sign counts: a worker gives one every 2 s, the scheduler with each task that it sends, every 10 s."""
 
 
 def note(kind: str) -> None:
     """Give a sign of life; without Valkey there is nobody to see it."""
     with suppress(redis.RedisError):
-        valkey.quick_client().set(_key(kind), b"1", px=LIVES_SECONDS[kind] * 1000)
+        valkey.quick_client().set(_key(kind), b"1", px=round(LIVES_SECONDS[kind] * 1000))
 
 
 def seconds_since(kind: str) -> float | None:

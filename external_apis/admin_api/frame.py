@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from external_apis import envelope, request_context, throttling
-from external_apis.admin_api.operations import Operation, PageQuery, Query, operation_of, read_query
+from external_apis.admin_api.operations import CamelModel, Operation, PageQuery, Query, operation_of, read_query
 from external_apis.admin_api.schema import ResourceSchema
 from external_apis.authentication import BearerAuthentication, KeyHolder
 from external_apis.bodies import check_length
@@ -49,6 +49,8 @@ class ResourceView(JsonView):
         if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
         self.query = read_query(self.operation.query, request.query_params)
+        if self.operation.body is None and int(request.META.get("CONTENT_LENGTH") or 0):
+            read_body(CamelModel, self.body)  # there is nothing that could stand in it
 
     @property
     def asker(self) -> KeyHolder:
