@@ -17,11 +17,11 @@ from connections.connect_links.asking import is_by_consent, questions
 from connections.connect_links.consent import begin
 from connections.connect_links.fulfilment import landing_url
 from connections.connect_links.invitations import note_failure, open_done, open_link
-from connections.connect_links.reports import headers, report_of, return_url
+from connections.connect_links.reports import OPENER_POLICY, headers, opener_policy, report_of, return_url
 from connections.models import ConnectLink
 from external_apis import request_context
 from external_apis.error_answers import respond
-from external_apis.errors import ApiManagerError, InvalidInput, LinkUnusable
+from external_apis.errors import ApiManagerError, CallError, InvalidInput, LinkUnusable
 from external_apis.providers import open_config
 from external_apis.throttling import MINUTE, charge_tenant
 
@@ -52,19 +52,11 @@ class ConnectPage(HostedPage):
         request_context.set_actor(f"link:{link.pk}")
         posted = request.POST.dict()
         try:
-            if is_by_consent(open_config(link.external_api).api_config):
-                browser = browsers.value_of(request)
-                browsers.require_proof(browser, token, posted.get("proof", ""))
-                return HttpResponseRedirect(
-                    begin(link, posted, browser, origin=f"{request.scheme}://{request.get_host()}")
-                )
-            accept_keys(link, posted)
-        except LinkUnusable:
-            raise
-        except InvalidInput as error:
+            where = _act(request, token, link, posted)
+        except (InvalidInput, CallError) as error:
             note_failure(link, error.message)
-            return _ask(request, token, link, error.message, status=400)
-        return HttpResponseRedirect(landing_url(link))
+            return _ask(request, token, link, error.message, status=error.status)
+        return HttpResponseRedirect(where, headers={OPENER_POLICY: opener_policy(link)})
 
 
 class DonePage(HostedPage):
@@ -72,6 +64,16 @@ class DonePage(HostedPage):
         link = open_done(token)
         context = {"api": link.external_api, "return_url": return_url(link), "report": report_of(link)}
         return _page("done", context, link)
+
+
+def _act(request: HttpRequest, token: str, link: ConnectLink, posted: dict[str, str]) -> str:
+    """Begin what asks for consent, or take the keys; return where the browser goes."""
+    if not is_by_consent(open_config(link.external_api).api_config):
+        accept_keys(link, posted)
+        return landing_url(link)
+    browser = browsers.value_of(request)
+    browsers.require_proof(browser, token, posted.get("proof", ""))
+    return begin(link, posted, browser, origin=f"{request.scheme}://{request.get_host()}")
 
 
 def _ask(request: HttpRequest, token: str, link: ConnectLink, problem: str = "", status: int = 200) -> HttpResponse:

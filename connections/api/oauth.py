@@ -21,6 +21,7 @@ from connections.api.representation import ConnectionDetail, connection_detail
 from connections.api.views import ConnectionView
 from connections.connect_links.fulfilment import fulfil, landing_url
 from connections.connect_links.invitations import note_failure
+from connections.connect_links.reports import OPENER_POLICY, opener_policy
 from connections.models import ExternalApiConnection, OAuthFlow
 from connections.oauth import flows
 from connections.oauth.revocation import revoke
@@ -87,10 +88,10 @@ class Callback(View):
             flow = connecting.find_flow(parameters)
             _check_route(request, flow, reference, is_program=holder is not None)
             if elsewhere := _other_door(request, flow):
-                return _answered(HttpResponseRedirect(elsewhere))
-            return _answered(self._finish(request, flow, parameters, holder))
+                return _answered(HttpResponseRedirect(elsewhere), flow)
+            return _answered(self._finish(request, flow, parameters, holder), flow)
         except ApiManagerError as error:
-            return _answered(_failed(request, flow, error))
+            return _answered(_failed(request, flow, error), flow)
 
     def _finish(
         self, request: HttpRequest, flow: OAuthFlow, parameters: dict[str, str], holder: KeyHolder | None
@@ -183,7 +184,10 @@ def _page(
     return render(request, "connections/connect/oauth.html", context, status=status)
 
 
-def _answered(response: HttpResponse) -> HttpResponse:
+def _answered(response: HttpResponse, flow: OAuthFlow | None) -> HttpResponse:
     for name, value in _HEADERS.items():
         response.headers[name] = value
+    if flow is not None and flow.link is not None:
+        # On the way to the link's own page: no redirect may cut off the window that opened it.
+        response.headers[OPENER_POLICY] = opener_policy(flow.link)
     return response

@@ -8,7 +8,9 @@ from connections.connect_links.invitations import state_of
 from connections.connect_links.origins import allowed_origin, is_allowed, with_parameters
 from connections.models import ConnectLink
 
-__all__ = ["Report", "headers", "report_of", "return_url"]
+__all__ = ["OPENER_POLICY", "Report", "headers", "opener_policy", "report_of", "return_url"]
+
+OPENER_POLICY = "Cross-Origin-Opener-Policy"
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,18 @@ def headers(link: ConnectLink | None) -> dict[str, str]:
     return {
         "Cache-Control": "no-store",
         "Content-Security-Policy": "; ".join(policy),
-        # Whoever opened the window has to stay reachable for the message; without an origin nobody has.
-        "Cross-Origin-Opener-Policy": "unsafe-none" if origin else "same-origin",
+        **({OPENER_POLICY: opener_policy(link)} if link is not None else {}),
         "Referrer-Policy": "no-referrer",
         "X-Robots-Tag": "noindex",
     }
+
+
+def opener_policy(link: ConnectLink) -> str:
+    """Return the policy of all answers on a link's way, redirects too.
+
+    Whoever opened the window has to stay reachable for the message; where nobody is told, nobody has to.
+    """
+    return "unsafe-none" if is_allowed(link.origin) else "same-origin"
 
 
 def _status(link: ConnectLink) -> str:
