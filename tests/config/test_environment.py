@@ -94,7 +94,11 @@ def test_what_is_fine_is_read() -> None:
 
 def test_a_mail_server_is_read_and_none_means_none() -> None:
     read = Environment({"M": "smtp+tls://user:p%40ss@mail.example.com", "N": "smtp://127.0.0.1:2525"}).email
-    assert (read("M")["EMAIL_HOST_PASSWORD"], read("M")["EMAIL_PORT"], read("M")["EMAIL_USE_TLS"]) == ("p@ss", 587, True)
+    assert (read("M")["EMAIL_HOST_PASSWORD"], read("M")["EMAIL_PORT"], read("M")["EMAIL_USE_TLS"]) == (
+        "p@ss",
+        587,
+        True,
+    )
     assert (read("N")["EMAIL_HOST"], read("N")["EMAIL_PORT"]) == ("127.0.0.1", 2525)
     assert read("NONE")["EMAIL_BACKEND"].endswith("dummy.EmailBackend")
 

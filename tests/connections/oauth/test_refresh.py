@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -50,6 +51,16 @@ def server(settings: Any, tmp_path: Any) -> Iterator[TokenServer]:
 
 def make_due(row: ExternalApiConnection) -> None:
     Grant.objects.filter(pk=row.pk).update(due_at=timezone.now())
+
+
+def meanwhile(row: ExternalApiConnection, changes: dict[str, Any]) -> Callable[[], None]:
+    """Change the connection while the provider is asked, in the thread of the token endpoint."""
+
+    def change() -> None:
+        services.update_connection(row, changes)
+        database.close()
+
+    return change
 
 
 def expire(row: ExternalApiConnection) -> None:
@@ -229,10 +240,7 @@ def test_a_lease_that_ran_out_is_a_doubt(server: TokenServer) -> None:
 def test_a_holder_that_was_overtaken_stores_nothing(server: TokenServer) -> None:
     """What somebody pastes while the provider is asked stays."""
     row = make_granted(server)
-    server.delay = lambda: (
-        services.update_connection(row, {"credentials": {"access_token": "at-pasted", "refresh_token": "rt-familyX-0"}})
-        and None
-    )
+    server.delay = meanwhile(row, {"credentials": {"access_token": "at-pasted", "refresh_token": "rt-familyX-0"}})
     renewed = refresh.refresh_token(row.pk)
     assert secrets_of(row) == {"access_token": "at-pasted", "refresh_token": "rt-familyX-0"}
     assert renewed.credential.secrets["access_token"] == "at-pasted"
@@ -240,9 +248,7 @@ def test_a_holder_that_was_overtaken_stores_nothing(server: TokenServer) -> None
 
 def test_another_secret_that_is_changed_meanwhile_stays_changed(server: TokenServer) -> None:
     row = make_granted(server, credentials={"additional_data": {"region": "eu"}})
-    server.delay = lambda: (
-        services.update_connection(row, {"credentials": {"additional_data": {"region": "us"}}}) and None
-    )
+    server.delay = meanwhile(row, {"credentials": {"additional_data": {"region": "us"}}})
     refresh.refresh_token(row.pk)
     after = secrets_of(row)
     assert json.loads(after["additional_data"]) == {"region": "us"}
@@ -251,7 +257,7 @@ def test_another_secret_that_is_changed_meanwhile_stays_changed(server: TokenSer
 
 def test_a_connection_revoked_meanwhile_stays_revoked(server: TokenServer) -> None:
     row = make_granted(server)
-    server.delay = lambda: services.update_connection(row, {"status": "revoked"}) and None
+    server.delay = meanwhile(row, {"status": "revoked"})
     with pytest.raises(ConnectionRevoked):
         refresh.refresh_token(row.pk)
     assert stored(row).status == ConnectionStatus.REVOKED
@@ -340,7 +346,8 @@ def test_queries_of_a_batch_do_not_grow_with_it(server: TokenServer) -> None:
 
     api = make_granted(server).external_api
     sweep()
-    assert count(2) == count(12)
+    few = count(2)
+    assert few - 3 <= count(12) <= few + 3  # a data key is looked at again every second
 
 
 # --- on use -----------------------------------------------------------------------------------------------------------
@@ -481,3 +488,32 @@ def test_the_rest_route_renews_and_shows_the_grant(server: TokenServer) -> None:
     facts = with_key().get(address).json()["grant"]
     assert facts["failures"] == 1
     assert facts["next_attempt_at"] > facts["renewed_at"]
+
+
+# --- rows of before ---------------------------------------------------------------------------------------------------
+
+
+def test_connections_of_before_get_a_grant(server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    migration = import_module("connections.migrations.0004_grants_of_existing_connections")
+    monkeypatch.setattr(migration, "_BATCH", 2)
+    rows = [make_granted(server, expires_in=7200) for _ in range(5)]
+    ExternalApiConnection.objects.filter(pk=rows[0].pk).update(status=ConnectionStatus.EXPIRED)
+    other = make_connection()
+    Grant.objects.all().delete()
+    with database.schema_editor() as editor:
+        migration.make_grants(None, editor)
+        migration.make_grants(None, editor)
+    assert set(Grant.objects.values_list("pk", flat=True)) == {row.pk for row in rows}
+    assert not Grant.objects.filter(pk=other.pk).exists()
+    assert (grant_of(rows[0]).state, grant_of(rows[0]).due_at) == (GrantState.ENDED, None)
+    due_at = grant_of(rows[1]).due_at
+    assert due_at == stored(rows[1]).credential.expires_at - timedelta(minutes=5)
+    make_due(rows[1])
+    assert sweep().renewed == 1
+
+
+def test_a_row_without_grant_gets_one_when_it_is_renewed(server: TokenServer) -> None:
+    row = make_granted(server)
+    Grant.objects.all().delete()
+    refresh.refresh_token(row.pk)
+    assert grant_of(row).rotates is True
