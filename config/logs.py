@@ -57,6 +57,7 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "urllib3": {"level": "WARNING"},
+            "axes": {"level": "WARNING"},
             # Two lines for each run of a task that runs every few seconds.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
