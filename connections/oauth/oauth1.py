@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+import jwt
 import requests
 from requests_oauthlib import OAuth1 as OAuth1Signer
 from social_core.backends.oauth import BaseOAuth1
@@ -106,7 +107,7 @@ class ProviderOAuth1(BaseOAuth1[Any]):
             signer.client.callback_uri = None
         try:
             prepared = requests.Request("POST", url, data=options.get("params") or {}, auth=signer).prepare()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, jwt.PyJWTError):
             message = "The consumer_private_key is no RSA key in PEM."
             raise MissingCredential(message, details={"credential": "consumer_private_key"}) from None
         headers = {
