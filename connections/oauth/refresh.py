@@ -26,6 +26,7 @@ from connections.oauth.settlement import Settlement
 from connections.oauth.turns import run, take
 from connections.opening import can_be_renewed, refresh_margin_seconds
 from external_apis.errors import (
+    ApiManagerError,
     ConnectionExpired,
     ConnectionRevoked,
     InvalidInput,
@@ -95,12 +96,9 @@ def ensure_fresh(row: ExternalApiConnection, *, cause: str = "use") -> ExternalA
     lives = "access_token" in row.credential.secrets and not _has_ended(row)
     try:
         return _renewed(row.pk, cause, lambda now, _: not has_to_be_fresh(now))
-    except (TokenEndpointFailed, ServiceUnavailable, NotFound, TimeoutError):
-        if lives:
-            return row
-        raise
-    except ConnectionExpired:
-        if lives and row.status != ConnectionStatus.EXPIRED:
+    except ApiManagerError as error:
+        has_ended = isinstance(error, ConnectionRevoked) or row.status == ConnectionStatus.EXPIRED
+        if lives and not has_ended:
             return row
         raise
 
@@ -120,9 +118,12 @@ def _renewed(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool
         return _lead(connection_id, cause, is_good, is_forced=is_forced)
 
     def join() -> ExternalApiConnection:
-        row, grant = _flights.join(connection_id, work, _WAIT_SECONDS)
-        # A flight that was joined may have been content with what this caller is not.
-        return row if is_good(row, grant) else _flights.join(connection_id, work, _WAIT_SECONDS)[0]
+        try:
+            row, grant = _flights.join(connection_id, work, _WAIT_SECONDS)
+            # A flight that was joined may have been content with what this caller is not.
+            return row if is_good(row, grant) else _flights.join(connection_id, work, _WAIT_SECONDS)[0]
+        except TimeoutError:
+            raise ServiceUnavailable("Another thread renews the token and takes too long.") from None
 
     if database.in_atomic_block:
         # New tokens may not go with somebody's transaction, nor may it hold the lease's row: they get one of their own.

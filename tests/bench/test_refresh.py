@@ -95,7 +95,13 @@ def test_due_ones_among_a_million_are_found_by_index(capsys: pytest.CaptureFixtu
             [ROWS],
         )
         cursor.execute("ANALYZE connections_grant")
-        values = {"now": timezone.now(), "until": timezone.now(), "holder": "x", "limit": 50, "passed": []}
+        values: dict[str, Any] = {
+            "now": timezone.now(),
+            "until": timezone.now(),
+            "holder": "x",
+            "limit": 50,
+            "passed": [],
+        }
         cursor.execute(f"EXPLAIN {leases._DUE}", values)
         plan = "\n".join(line for (line,) in cursor.fetchall())
         times = []

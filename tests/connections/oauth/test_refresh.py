@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import connection as database
+from django.db import connections as databases
 from django.db import transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -424,6 +425,15 @@ def test_a_refused_token_is_replaced_and_the_call_sent_again(server: TokenServer
     assert client.target.credentials["access_token"] == secrets_of(row)["access_token"] != "at-old"
 
 
+def test_a_sign_of_expiry_inside_a_200_has_the_token_replaced(server: TokenServer) -> None:
+    row = make_granted(server, expires_in=7200)
+    rule = {"action": "refresh_then_retry", "body_path": "error", "body_equals": "token_expired"}
+    update_external_api(row.external_api, {"api_config": {"response_rules": [rule]}})
+    server.answers = [http(200, {"error": "token_expired"}), None, http(200, {"fine": True})]
+    assert services.get_api_client(row.pk).get("/orders").json() == {"fine": True}
+    assert secrets_of(row)["access_token"] != "at-old"
+
+
 def test_a_token_that_is_refused_when_new_is_not_replaced_for_ever(server: TokenServer) -> None:
     row = make_granted(server, expires_in=7200)
     server.answers = [http(401, {}), None, http(401, {})]
@@ -451,10 +461,12 @@ def test_a_transaction_that_is_rolled_back_loses_no_token(server: TokenServer) -
 def test_no_database_connection_is_held_while_the_provider_is_asked(server: TokenServer) -> None:
     row = make_granted(server)
     open_during: list[bool] = []
-    main = database.connection is not None and database
-    server.delay = lambda: open_during.append(main and main.connection is not None)
+    mine = databases["default"]
+    server.delay = lambda: open_during.append(mine.connection is not None)
     services.refresh_token(row.pk)
-    assert open_during == [False]
+    make_due(row)
+    sweep()
+    assert open_during == [False, False]
 
 
 def test_what_is_stored_by_consent_ends_every_doubt(server: TokenServer) -> None:
@@ -507,7 +519,9 @@ def test_connections_of_before_get_a_grant(server: TokenServer, monkeypatch: pyt
     assert not Grant.objects.filter(pk=other.pk).exists()
     assert (grant_of(rows[0]).state, grant_of(rows[0]).due_at) == (GrantState.ENDED, None)
     due_at = grant_of(rows[1]).due_at
-    assert due_at == stored(rows[1]).credential.expires_at - timedelta(minutes=5)
+    expires_at = stored(rows[1]).credential.expires_at
+    assert expires_at is not None
+    assert due_at == expires_at - timedelta(minutes=5)
     make_due(rows[1])
     assert sweep().renewed == 1
 
