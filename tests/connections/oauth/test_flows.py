@@ -30,6 +30,11 @@ def flow_of(api: Any) -> OAuthFlow:
     return OAuthFlow.objects.filter(external_api=api).latest("created_at")
 
 
+def made_by(flow: OAuthFlow) -> ExternalApiConnection:
+    assert flow.made_connection is not None
+    return stored(flow.made_connection)
+
+
 def text_of(answer: Any) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
@@ -50,7 +55,7 @@ def test_a_click_makes_a_connection_that_works(authority: Authority, staff: Rest
     assert "is connected" in text_of(answer)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
-    row = stored(flow_of(api).made_connection)
+    row = made_by(flow_of(api))
     assert (row.status, row.connection_name, row.slug) == (ConnectionStatus.ACTIVE, api.name, "default")
     assert {"access_token", "refresh_token"} == set(secrets_of(row))
     assert row.credential.scopes == ["read", "write"]
@@ -443,8 +448,7 @@ def test_scopes_that_are_missing_are_shown(authority: Authority, staff: RestClie
     location = consent(authorize(staff, api))
     answer = come_back(staff, location)
     assert "not granted: write" in text_of(answer)
-    row = flow_of(api).made_connection
-    assert row is not None
+    row = made_by(flow_of(api))
     shown = staff.get(f"{connections_of(api)}/{row.pk}").json()
     assert (shown["scopes_requested"], shown["scopes_missing"]) == (["read", "write"], ["write"])
     assert shown["needs_reconsent"] is True
@@ -501,8 +505,7 @@ def test_no_secret_is_logged(authority: Authority, staff: RestClient, caplog: py
     location = consent(url)
     come_back(staff, location)
     come_back(staff, location)
-    row = flow_of(api).made_connection
-    assert row is not None
+    row = made_by(flow_of(api))
     told = caplog.text
     for secret in (query_of(url)["state"], query_of(location)["code"], SECRET, *secrets_of(row).values()):
         assert secret not in told
