@@ -31,6 +31,11 @@ class AuditedAdmin:
         facts |= {name: [before[name], after[name]] for name in after if before[name] != after[name]}
         audit.record(f"{row._meta.model_name}.{'updated' if change else 'created'}", row, facts)
 
+    def response_action(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+        """Django runs an action outside of any transaction: what it notes itself would stay."""
+        with transaction.atomic():
+            return super().response_action(request, queryset)  # type: ignore[misc]
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():
             _record_deletion(obj)

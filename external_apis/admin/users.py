@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -60,5 +61,10 @@ def _take_over(model: type[Model], stock: type[Any], own: type[Any]) -> None:
         admin.site.register(model, own)
 
 
+# Who is linked to whom at the OpenID provider is written by signing on alone.
+if apps.is_installed("social_django"):
+    for _linked in apps.get_app_config("social_django").get_models():
+        if admin.site.is_registered(_linked):
+            admin.site.unregister(_linked)
 _take_over(get_user_model(), DjangoUserAdmin, UserAdmin)
 _take_over(Group, DjangoGroupAdmin, GroupAdmin)
