@@ -7,9 +7,10 @@ import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_init, worker_process_init
+from celery.signals import after_task_publish, beat_init, heartbeat_sent, worker_init, worker_process_init
 
 from config import lifeline, postgres, sealed_under
+from external_apis import heartbeats
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 os.environ.setdefault("DATABASE_STATEMENT_MS", postgres.SERVING_STATEMENT_MS)
@@ -32,3 +33,19 @@ def _end_with_master(**_: object) -> None:
 @worker_init.connect
 def _refuse_foreign_keys(**_: object) -> None:
     sealed_under.end_with_foreign_keys()
+
+
+@heartbeat_sent.connect
+def _worker_is_alive(**_: object) -> None:
+    heartbeats.note("worker")
+
+
+@beat_init.connect
+def _beat_is_alive(**_: object) -> None:
+    heartbeats.note("beat")
+    # Other processes publish too: in this one it is the scheduler's doing.
+    after_task_publish.connect(_beat_has_sent)
+
+
+def _beat_has_sent(**_: object) -> None:
+    heartbeats.note("beat")

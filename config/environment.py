@@ -91,6 +91,15 @@ class Environment:
             )
         return url
 
+    def issuer(self, name: str) -> str:
+        """Return an https URL (http on the loopback) as it was given, its final slash included, or nothing."""
+        url = self.text(name)
+        parts = _split(url)
+        is_safe = parts is not None and (parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost", "::1"))
+        if url and (not is_safe or self.http_url(name, "") != url.rstrip("/")):
+            raise ImproperlyConfigured(f"{name} is an https URL, such as https://login.example.com/realms/staff")
+        return url
+
     def database(self, name: str) -> dict[str, Any]:
         """Return Django's settings of a PostgreSQL database."""
         expected = f"{name} names a PostgreSQL database: postgresql://user:password@host:5432/name"

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import logging.config
+import re
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+_CONNECT_LINK = re.compile(r"(/connect/(?:done/)?)[^\s\"'?]+")
+
+
+def hide_links(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take out of a message the secret part of a connect link's path, which whoever reads it could use.
+
+    Django's own log tells the path of each request that failed.
+    """
+    text = event.get("event")
+    if isinstance(text, str) and "/connect/" in text:
+        event["event"] = _CONNECT_LINK.sub(r"\1[token]", text)
+    return event
+
+
 _SHARED: list[Any] = [
+    hide_links,
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
@@ -40,6 +57,7 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "urllib3": {"level": "WARNING"},
+            "axes": {"level": "WARNING"},
             # Two lines for each run of a task that runs every few seconds.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

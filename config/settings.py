@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
 
 from config import logs, postgres, runtime
 from config.environment import Environment
@@ -70,17 +73,33 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # Answers of token endpoints, sealed, until they are in the database: on a disk that outlives the process.
 SPOOL_DIR = env.folder("SPOOL_DIR", str(VAR_DIR / "spool"))
-# For tests of an embedded installation alone: where a renewal is killed or held up (connections.oauth.faults).
-FAULT_POINT = env.text("FAULT_POINT") if EMBEDDED and env.flag("ALLOW_FAULTS", default=False) else ""
+# For tests alone: the file that names the point at which a renewal dies or waits (connections.oauth.faults).
+FAULT_FILE = env.text("FAULT_FILE") if env.flag("TESTING_FAULTS", default=False) else ""
 
 # Without a server nobody is written to.
 vars().update(env.email("EMAIL_URL"))
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"external-api-manager@{_public.hostname}")
 EMAIL_TIMEOUT = 15
 
+# Staff sign-in: by password, and at an OpenID Connect provider.
+PASSWORD_LOGIN = env.flag("PASSWORD_LOGIN", default=True)
+OIDC_ISSUER = env.issuer("OIDC_ISSUER")
+OIDC_CLIENT_ID = env.required("OIDC_CLIENT_ID") if OIDC_ISSUER else ""
+OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET")
+OIDC_EXTRA_SCOPES = env.items("OIDC_EXTRA_SCOPES")
+OIDC_STAFF_CLAIM = env.text("OIDC_STAFF_CLAIM")
+OIDC_STAFF_VALUE = env.text("OIDC_STAFF_VALUE", "true")
+OIDC_SUPERUSER_VALUE = env.text("OIDC_SUPERUSER_VALUE")
+OIDC_TENANT_CLAIM = env.text("OIDC_TENANT_CLAIM")
+OIDC_GROUPS_CLAIM = env.text("OIDC_GROUPS_CLAIM")
+OIDC_TRUST_EMAIL = env.flag("OIDC_TRUST_EMAIL", default=False)
+if not PASSWORD_LOGIN and not OIDC_ISSUER:
+    raise ImproperlyConfigured("PASSWORD_LOGIN=false needs OIDC_ISSUER: nobody could sign in.")
+
 # --- Django -------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "config",  # its commands go before those of the same name
     "unfold",
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
@@ -95,8 +114,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "config",
+    "axes",
+    "social_django",
     "external_apis",
+    "external_apis.sign_on",
     "connections",
 ]
 
@@ -115,6 +136,7 @@ MIDDLEWARE = [
     "external_apis.request_context.ActorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -165,7 +187,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
-AUTHENTICATION_BACKENDS = ["external_apis.user_backend.UserBackend"]
+# The first one only counts attempts; sign-on makes its sessions for the second one too.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "external_apis.user_backend.UserBackend"]
 CSRF_FAILURE_VIEW = "external_apis.error_answers.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -227,6 +250,22 @@ CELERY_BEAT_SCHEDULE = {
     "purge-idempotent-calls": {"task": "connections.purge_idempotent_calls", "schedule": 3600.0},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
+
+# --- attempts to log in -------------------------------------------------------------------------------------------
+
+# Five wrong passwords for one name from one address, over all processes: neither does an attacker lock the name out
+# elsewhere, nor others out behind the same proxy. The database counts, so that `manage.py axes_reset` can forget.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "external_apis.request_context.peer_address"
+AXES_LOCKOUT_TEMPLATE = "locked_out.html"
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has them
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "password", "csrfmiddlewaretoken"]
 
 # --- libraries ----------------------------------------------------------------------------------------------------
 

@@ -12,14 +12,15 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from connections import lookup
+from connections.belonging import find_account, find_partner, find_tenant
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
 from connections.oauth import grants
 from external_apis import audit
 from external_apis.api_config import url_values
-from external_apis.errors import Conflict, InvalidInput, NotFound
-from external_apis.models import Account, ExternalApi, Partner, Tenant
+from external_apis.errors import Conflict
+from external_apis.models import ExternalApi
 from external_apis.provider_input import read_body, refuse_given_id
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
@@ -69,7 +70,7 @@ def update_connection(
         for name in given & {"connection_name", "slug", "provider_data", "note", "rotate_by", "status"}:
             setattr(connection, name, getattr(body, name))
         if "owner_id" in given:
-            connection.owner = _account(body.owner_id, scope)
+            connection.owner = find_account(body.owner_id, scope)
         if given & {"provider_data", "credentials"}:
             config = open_config(connection.external_api).api_config
         if "provider_data" in given:
@@ -155,15 +156,15 @@ def _draft(api: ExternalApi, body: ConnectionInput, scope: Scope) -> tuple[Exter
     config = open_config(api).api_config
     credentials = read_credentials(body.credentials, config)
     url_values(config, body.provider_data)
-    tenant = _tenant_for(api, body.sales_channel_id, scope)
+    tenant = find_tenant(api, body.sales_channel_id, scope)
     connection = ExternalApiConnection(
         external_api=api,
         connection_name=body.connection_name,
         slug=body.slug or "",
         tenant=tenant,
-        partner=_partner_for(api, body.partner_id, tenant),
-        user=_account(body.user_id, scope),
-        owner=_account(body.owner_id, scope),
+        partner=find_partner(api, body.partner_id, tenant),
+        user=find_account(body.user_id, scope),
+        owner=find_account(body.owner_id, scope),
         note=body.note,
         rotate_by=body.rotate_by,
         provider_data=body.provider_data,
@@ -218,38 +219,3 @@ def _free_slug(connection: ExternalApiConnection) -> str:
     taken = set(beside.filter(slug__startswith=base).values_list("slug", flat=True))
     candidates = (base if number == 1 else f"{base}-{number}" for number in count(1))
     return next(slug for slug in candidates if slug not in taken)
-
-
-def _tenant_for(api: ExternalApi, tenant_id: str | None, scope: Scope) -> Tenant | None:
-    tenant_id = tenant_id or scope.tenant_id or api.tenant_id
-    if tenant_id is None:
-        return None
-    if scope.tenant_id not in (None, tenant_id):
-        raise NotFound(f"Tenant {tenant_id} not found")
-    tenant = Tenant.objects.filter(pk=tenant_id).first()
-    if tenant is None:
-        raise NotFound(f"Tenant {tenant_id} not found")
-    if api.tenant_id not in (None, tenant_id):
-        raise InvalidInput("A provider of one tenant takes no connection of another.")
-    return tenant
-
-
-def _partner_for(api: ExternalApi, partner_id: str | None, tenant: Tenant | None) -> Partner | None:
-    partner_id = partner_id or api.partner_id
-    if partner_id is None:
-        return None
-    partner = Partner.objects.filter(pk=partner_id).first()
-    if partner is None or partner.tenant_id not in (None, tenant.pk if tenant else None):
-        raise NotFound(f"Partner {partner_id} not found")
-    if api.partner_id not in (None, partner_id):
-        raise InvalidInput("A provider of one partner takes no connection of another.")
-    return partner
-
-
-def _account(account_id: str | None, scope: Scope) -> Account | None:
-    if account_id is None:
-        return None
-    account = scope.own(Account.objects.all()).filter(pk=account_id).first()
-    if account is None:
-        raise NotFound(f"User {account_id} not found")
-    return account

@@ -27,6 +27,18 @@ def find(connection_id: str, scope: Scope = EVERYTHING) -> ExternalApiConnection
     return _only(scope.own(live()), connection_id)
 
 
+def in_scope(scope: Scope) -> QuerySet[ExternalApiConnection]:
+    """The scope's live connections of all providers, newest first.
+
+    Providers are a sub-query and no join: a page far down is found in an index of the connections alone.
+    """
+    seen = Scope(is_sandbox=scope.is_sandbox).own(ExternalApi.objects.filter(deleted_at=None))
+    rows = ExternalApiConnection.objects.filter(deleted_at=None)
+    if scope.tenant_id is not None:
+        rows = rows.filter(tenant_id=scope.tenant_id)
+    return rows.exclude(external_api__in=ExternalApi.objects.exclude(pk__in=seen))
+
+
 def of_provider(api: ExternalApi) -> QuerySet[ExternalApiConnection]:
     """Connections of a live provider that are not deleted, newest first."""
     return ExternalApiConnection.objects.filter(external_api=api, deleted_at=None)
@@ -39,7 +51,7 @@ def find_of_provider(api: ExternalApi, reference: str, scope: Scope = EVERYTHING
     """
     if not can_name(reference):
         raise _missing(reference)
-    rows = scope.own(of_provider(api)).select_related("credential", "tenant")
+    rows = scope.own(of_provider(api)).select_related("credential", "tenant", "grant")
     found = list(rows.filter(Q(pk=reference) | Q(slug=reference))[:_MAX_NAMED])
     found = [row for row in found if row.pk == reference] or found
     if not found:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from django.db import transaction
 
-from connections.client import ApiClient
+from connections.client import ApiClient, Target
 from connections.models import ExternalApiConnection
-from connections.opening import open_connection, target_of
+from connections.oauth.refresh import ensure_fresh
+from connections.opening import check_usable, open_connection, target_of
 from external_apis import audit
 from external_apis.call_config import RetryConfig
 from external_apis.errors import ApiManagerError, UpstreamError
@@ -48,16 +49,18 @@ def test_connection(row: ExternalApiConnection) -> TestOutcome:
 test_connection.__test__ = False  # type: ignore[attr-defined]
 
 
-def _call(row: ExternalApiConnection) -> TestOutcome:
+def probe(target: Target) -> TestOutcome:
+    """Really call the provider with credentials that need not be stored. Raises nothing of ours, changes nothing."""
     started = time.monotonic()
 
     def outcome(is_ok: bool, message: str, status: int | None) -> TestOutcome:
         duration_ms = round((time.monotonic() - started) * 1000)
         return TestOutcome(is_ok=is_ok, message=message, status=status, duration_ms=duration_ms)
 
-    path = row.external_api.api_config.get("test_path")
+    config = target.config.model_copy(update={"retry_config": RetryConfig(max_retries=0)})
+    path = config.test_path
     try:
-        response = _single_attempt_client(row).get(path or "", timeout_ms=_TIMEOUT_MS)
+        response = ApiClient(replace(target, config=config)).get(path or "", timeout_ms=_TIMEOUT_MS)
     except UpstreamError as error:
         # Without a test path the base URL may well be a 404: the provider answered and did not refuse us.
         if path is None and error.upstream_status not in (401, 403, 407) and error.upstream_status < 500:
@@ -69,7 +72,10 @@ def _call(row: ExternalApiConnection) -> TestOutcome:
     return outcome(True, f"The provider answered {response.status_code}.", response.status_code)
 
 
-def _single_attempt_client(row: ExternalApiConnection) -> ApiClient:
-    target = target_of(open_connection(row))
-    config = target.config.model_copy(update={"retry_config": RetryConfig(max_retries=0)})
-    return ApiClient(replace(target, config=config))
+def _call(row: ExternalApiConnection) -> TestOutcome:
+    try:
+        check_usable(row)
+        target = target_of(open_connection(ensure_fresh(row)))
+    except ApiManagerError as error:
+        return TestOutcome(is_ok=False, message=error.message, status=None, duration_ms=0)
+    return probe(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from connections import lookup, warm
 from connections.client import ApiClient
 from connections.editing import create_connection, delete_connection, restore_connection, update_connection
+from connections.oauth.refresh import refresh_token
 from connections.opening import DecryptedConnection, open_connection
 from connections.probe import TestOutcome, test_connection
 from external_apis.providers import create_external_api, get_api_config
@@ -18,6 +19,7 @@ __all__ = [
     "get_api_client",
     "get_api_config",
     "get_connection",
+    "refresh_token",
     "restore_connection",
     "test_connection",
     "update_connection",
@@ -52,6 +54,7 @@ def get_api_client(
 ) -> ApiClient:
     """Return a client that calls the provider through a connection; raises as `get_connection` does.
 
-    Asked again, it reads nothing from the database, and still sees every change within a second (see `warm`).
+    A token near its end is renewed first, and one that the API refuses is replaced once for a call. Asked again, it
+    reads nothing from the database, and still sees every change within a second (see `warm`).
     """
     return warm.open_client(reference, environment, tenant, partner, user)

@@ -13,15 +13,19 @@ import os
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import NamedTuple
 
 from django.db import connection
+from django.utils import timezone
 
 from connections import lookup, versions
 from connections.client import ApiClient, Target
 from connections.models import ExternalApiConnection
-from connections.opening import DecryptedConnection, check_usable, open_connection, target_of
+from connections.oauth.clients import make_client
+from connections.oauth.refresh import ensure_fresh, fresh_until, has_to_be_fresh
+from connections.opening import DecryptedConnection, can_be_renewed, check_usable, open_connection, target_of
 from external_apis import changes
 from external_apis.errors import NotFound
 
@@ -51,6 +55,8 @@ class _Kept:
     names: frozenset[str]
     versions: str
     until: float
+    fresh_until: datetime | None
+    """When its token is to be looked at again."""
 
 
 class _Shelf:
@@ -121,7 +127,8 @@ def open_client(
 
     A transaction that has changed something itself is answered from the database, and nothing of it is kept.
     """
-    return ApiClient(_open(_Key(reference, environment, tenant, partner, user)).target)
+    kept = _open(_Key(reference, environment, tenant, partner, user))
+    return make_client(kept.connection, kept.target)
 
 
 def lend_client(connection_id: str) -> tuple[ApiClient, ExternalApiConnection]:
@@ -137,12 +144,14 @@ def lend_client(connection_id: str) -> tuple[ApiClient, ExternalApiConnection]:
 
 def _open(key: _Key) -> _Kept:
     if changes.is_pending():
-        return _keep(key, _load(key))
+        opened, _ = _load(key)
+        return _keep(key, opened)
     kept = _shelf.find(key)
-    if kept is None:
+    if kept is None or (kept.fresh_until is not None and kept.fresh_until <= timezone.now()):
         # Listening comes before reading: news of what is read in between is not missed.
-        is_listening, news_count = _shelf.watch.start(), _shelf.watch.news_count
-        kept = _keep(key, _load(key))
+        is_listening = _shelf.watch.start()
+        opened, news_count = _load(key)
+        kept = _keep(key, opened)
         if is_listening:
             _shelf.keep(key, kept, news_count)
     else:
@@ -152,14 +161,38 @@ def _open(key: _Key) -> _Kept:
 
 def _keep(key: _Key, opened: DecryptedConnection) -> _Kept:
     target, until = target_of(opened), monotonic() + _AGE_SECONDS
-    return _Kept(opened, target, ApiClient(target), _names(key, opened), versions.take(opened.row), until)
-
-
-def _load(key: _Key) -> DecryptedConnection:
-    reference, environment, tenant, partner, user = key
-    return open_connection(
-        lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+    return _Kept(
+        opened,
+        target,
+        make_client(opened, target),
+        _names(key, opened),
+        versions.take(opened.row),
+        until,
+        _look_again_at(opened.row),
     )
+
+
+def _load(key: _Key) -> tuple[DecryptedConnection, int]:
+    """Load a connection and have its token renewed where that is due; tell how much news there had been before."""
+    news_count = _shelf.watch.news_count
+    row = _find(key)
+    check_usable(row)
+    if ensure_fresh(row) is not row:
+        news_count = _shelf.watch.news_count
+        row = _find(key)
+    return open_connection(row), news_count
+
+
+def _find(key: _Key) -> ExternalApiConnection:
+    reference, environment, tenant, partner, user = key
+    return lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+
+
+def _look_again_at(row: ExternalApiConnection) -> datetime | None:
+    """When a kept token enters its margin; where it is used inside of it, because nobody renews it now, its end."""
+    if not can_be_renewed(row):
+        return None
+    return row.credential.expires_at if has_to_be_fresh(row) else fresh_until(row)
 
 
 def _names(key: _Key, opened: DecryptedConnection) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """The ground floor as a Django app."""
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 
 from external_apis.project_settings import check_settings, fill_in_defaults
 
@@ -15,3 +15,7 @@ class ExternalApisConfig(AppConfig):
     def ready(self) -> None:
         fill_in_defaults()
         register(check_settings)
+        # Models are there only now.
+        from external_apis.provider_checks import check_providers  # noqa: PLC0415
+
+        register(check_providers, Tags.database)

@@ -20,11 +20,13 @@ from django.db import transaction
 
 from external_apis import valkey
 
-__all__ = ["Watch", "announce", "forget_everything", "is_pending"]
+__all__ = ["Watch", "announce", "announce_everything", "forget_everything", "is_pending"]
 
 logger = logging.getLogger(__name__)
 
 _STREAM = f"{valkey.PREFIX}changes"
+_EVERYTHING = "*"
+"""Stands in the stream for every name."""
 _KEPT_NEWS = 10_000
 _BLOCK_MS = 200
 _SILENCE_SECONDS = 0.8
@@ -42,6 +44,11 @@ def announce(names: Iterable[str], using: str | None = None) -> None:
     others keep nothing in the meantime, because they do not hear from it either.
     """
     transaction.on_commit(_Publication(frozenset(names)), using=using, robust=True)
+
+
+def announce_everything() -> None:
+    """Let every process go of all that it keeps, once the current transaction has committed."""
+    announce([_EVERYTHING])
 
 
 def is_pending(using: str | None = None) -> bool:
@@ -131,7 +138,7 @@ class Watch:
     def hear(self, names: Collection[str] | None) -> None:
         with self._counting:
             self.news_count += 1
-        self._forget(names)
+        self._forget(None if names is not None and _EVERYTHING in names else names)
 
     def close(self) -> None:
         """Hear no more. A forked child has its parent's memory but not its thread, and needs a watch of its own."""

@@ -19,7 +19,7 @@ from external_apis.egress import Policy
 from external_apis.errors import BadAnswer, InvalidInput
 from external_apis.transport import Origin, shared_transport
 
-__all__ = ["Metadata", "discover", "fetch_document", "oauth2_config"]
+__all__ = ["Metadata", "discover", "fetch_document", "give_back_connection", "oauth2_config"]
 
 _WELL_KNOWN = "/.well-known/"
 _OPENID = "/.well-known/openid-configuration"
@@ -70,7 +70,7 @@ def discover(url: str, policy: Policy | None = None) -> Metadata:
     issuer = url.rstrip("/")
     openid, oauth = issuer + _OPENID, urlunsplit(parts._replace(path=_OAUTH + parts.path.rstrip("/")))
     try:
-        return _checked(openid, issuer, fetch_document(openid, deadline=deadline, policy=policy))
+        document = fetch_document(openid, deadline=deadline, policy=policy)
     except BadAnswer as error:
         if error.may_have_happened:
             raise
@@ -78,6 +78,7 @@ def discover(url: str, policy: Policy | None = None) -> Metadata:
             return _checked(oauth, issuer, fetch_document(oauth, deadline=deadline, policy=policy))
         except BadAnswer:
             raise error from None
+    return _checked(openid, issuer, document)
 
 
 def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = Origin.of(url)
     headers = {"Accept": "application/json"}
-    _give_back_connection()
+    give_back_connection()
     answer = shared_transport(policy).send(
         origin, "GET", target, headers, None, deadline=deadline, max_body_bytes=_MAX_BYTES
     )
@@ -99,6 +100,12 @@ def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -
     if not isinstance(document, dict):
         raise BadAnswer(f"{origin} answered no JSON object.")
     return document
+
+
+def give_back_connection() -> None:
+    """A request that waits for a stranger holds no database connection; within a transaction it has to."""
+    if connection.connection is not None and not connection.in_atomic_block:
+        connection.close()
 
 
 def oauth2_config(metadata: Metadata) -> dict[str, Any]:
@@ -131,12 +138,6 @@ def oauth2_config(metadata: Metadata) -> dict[str, Any]:
             block[name] = url
     base_url = str(Origin.of(metadata.text("userinfo_endpoint") or metadata.issuer))
     return {"base_url": base_url, "auth_type": "oauth2", "oauth2": block}
-
-
-def _give_back_connection() -> None:
-    """A request that waits for a stranger holds no database connection; within a transaction it has to."""
-    if connection.connection is not None and not connection.in_atomic_block:
-        connection.close()
 
 
 def _issuer_of(url: str) -> str:

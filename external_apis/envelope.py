@@ -29,15 +29,14 @@ def failure(code: str, message: str, details: Mapping[str, Any]) -> dict[str, An
     return {"success": False, "error": error, "meta": _meta()}
 
 
-def pagination(page: int, per_page: int, total: int) -> dict[str, Any]:
+def pagination(page: int, per_page: int, total: int, *, has_next: bool) -> dict[str, Any]:
     """Describe a page; the first one is 1, also of an empty list."""
-    total_pages = -(-total // per_page)
     return {
         "page": page,
         "perPage": per_page,
         "total": total,
-        "totalPages": total_pages,
-        "hasNext": page < total_pages,
+        "totalPages": -(-total // per_page),
+        "hasNext": has_next,
         "hasPrev": page > 1,
     }
 

@@ -19,6 +19,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.html import format_html
 from django.views import csrf, defaults
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
@@ -162,6 +163,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _json(request, _answer(403, f"CSRF Failed: {reason}")) or csrf.csrf_failure(request, reason)
 
 
+@csrf_exempt
 def unknown_route(request: HttpRequest) -> HttpResponse:
     """Stands behind the API's routes, where the admin's catch-all would answer with its log-in page."""
     return respond(request, NotFound(_NO_ROUTE.message))

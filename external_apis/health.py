@@ -1,7 +1,10 @@
-"""``GET /healthz``: whether this process can do its work, for load balancers and people."""
+"""Whether the product can do its work: ``GET /healthz`` for load balancers, `check_all` for whoever looks closer."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import psycopg
@@ -13,43 +16,75 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from external_apis import valkey
-from external_apis.errors import VaultError
+from external_apis import heartbeats, valkey
+from external_apis.errors import ServiceUnavailable, VaultError
 from external_apis.key_registry import compare
 from external_apis.models import EncryptionKey
 
+__all__ = ["Check", "check_all", "check_services", "healthz"]
+
+_OK = "ok"
 _TIMEOUT_SECONDS = 2
 _KEYS_IN_USE = f'SELECT id, check_value FROM "{EncryptionKey._meta.db_table}" WHERE retired_at IS NULL'  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Check:
+    """``status`` is ``ok`` or says what is wrong, never with an address or a secret; of a process, when it was last
+    heard of."""
+
+    name: str
+    status: str
+    latency_ms: float
+    seconds_since: float | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == _OK
 
 
 @csrf_exempt
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when everything is there, else 503 that says what is not; never with an address or a secret."""
-    checks = {**_database_and_keys(), "valkey": _valkey()}
-    is_well = all(outcome == "ok" for outcome in checks.values())
-    body = {"status": "ok" if is_well else "unavailable", "checks": checks}
+    """Answer 200 when everything is there that a request needs, else 503 that says what is not."""
+    checks = check_services()
+    is_well = all(check.is_ok for check in checks)
+    body = {"status": _OK if is_well else "unavailable", "checks": {check.name: check.status for check in checks}}
     return JsonResponse(body, status=200 if is_well else 503, headers={"Cache-Control": "no-store"})
 
 
-def _database_and_keys() -> dict[str, str]:
+def check_services() -> list[Check]:
+    """Look at the database, the encryption keys and Valkey."""
+    return [*_database_and_keys(), _timed("valkey", _valkey)]
+
+
+def check_all() -> list[Check]:
+    """Look at the worker and the scheduler as well: none is asked, their own signs of life are read."""
+    return [*check_services(), *(_process(kind) for kind in heartbeats.LIVES_SECONDS)]
+
+
+def _database_and_keys() -> Iterator[Check]:
     # A connection of its own: a pool that is busy is not a database that is away, and would make the probe wait.
     parameters = connection.get_connection_params() | {
         "connect_timeout": _TIMEOUT_SECONDS,
         "options": f"-c statement_timeout={_TIMEOUT_SECONDS * 1000}",
     }
-    unknown = {"encryption_keys": "unknown"}
+    began = time.perf_counter()
+    registered: list[tuple[str, bytes]] | None = None
     try:
         with psycopg.connect(**parameters) as own:
             applied = {(row[0], row[1]) for row in own.execute("SELECT app, name FROM django_migrations")}
             if missing := _migrations() - applied:
-                return {"database": f"{len(missing)} migrations are not applied", **unknown}
-            registered = own.execute(_KEYS_IN_USE).fetchall()
+                status = f"{len(missing)} migrations are not applied"
+            else:
+                registered = own.execute(_KEYS_IN_USE).fetchall()
+                status = _OK
     except psycopg.errors.UndefinedTable:
-        return {"database": "not migrated", **unknown}
+        status = "not migrated"
     except psycopg.Error:
-        return {"database": "unavailable", **unknown}
-    return {"database": "ok", "encryption_keys": _keys(registered)}
+        status = "unavailable"
+    yield Check("database", status, _since(began))
+    yield _timed("encryption_keys", lambda: "unknown" if registered is None else _keys(registered))
 
 
 def _keys(registered: list[tuple[str, bytes]]) -> str:
@@ -59,7 +94,7 @@ def _keys(registered: list[tuple[str, bytes]]) -> str:
         return error.message
     except ImproperlyConfigured:
         return "ENCRYPTION_KEYS is malformed"
-    return "ok"
+    return _OK
 
 
 def _valkey() -> str:
@@ -67,7 +102,26 @@ def _valkey() -> str:
         valkey.client().ping()
     except redis.RedisError:
         return "unavailable"
-    return "ok"
+    return _OK
+
+
+def _process(kind: str) -> Check:
+    began = time.perf_counter()
+    try:
+        since = heartbeats.seconds_since(kind)
+    except ServiceUnavailable:
+        return Check(kind, "unknown", _since(began))
+    return Check(kind, "silent" if since is None else _OK, _since(began), since)
+
+
+def _timed(name: str, look: Callable[[], str]) -> Check:
+    began = time.perf_counter()
+    status = look()
+    return Check(name, status, _since(began))
+
+
+def _since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 2)
 
 
 @lru_cache(maxsize=1)

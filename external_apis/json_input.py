@@ -14,7 +14,8 @@ MAX_DEPTH = 32
 def load(body: bytes) -> Any:
     """Parse a JSON body. Raises `InvalidInput` for what is not JSON or could not be stored."""
     try:
-        value = json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
+        # Decoded here: the parser would guess at UTF-16 and UTF-32 as well (RFC 8259 knows UTF-8 alone).
+        value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
     except RecursionError:
         raise InvalidInput(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
     except UnicodeDecodeError:

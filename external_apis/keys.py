@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from django.db import transaction
@@ -26,13 +27,17 @@ from external_apis.tenancy import EVERYTHING, Scope
 
 __all__ = [
     "Created",
+    "KeyChanges",
+    "KeyStatus",
     "Verification",
     "create",
     "delete",
     "find",
+    "of_status",
     "rename",
     "revoke",
     "roll",
+    "status_of",
     "verify",
     "visible",
 ]
@@ -59,6 +64,15 @@ class Verification:
     @property
     def is_valid(self) -> bool:
         return not self.problem
+
+
+class KeyStatus(StrEnum):
+    """``ending`` is a key whose revocation has been set for a later time: it still works."""
+
+    ACTIVE = "active"
+    ENDING = "ending"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
 
 
 class KeyChanges(BaseModel):
@@ -149,7 +163,7 @@ def roll(key: ApiKey, overlap_seconds: int = 0, granter: Granter = OPERATOR) -> 
     with transaction.atomic():
         key, before = _locked(key)
         granter.require(key.scopes, key.mode)
-        if key.revoked_at is not None or is_over(key, timezone.now()):
+        if status_of(key, timezone.now()) != KeyStatus.ACTIVE:
             raise Conflict("The API key is revoked or expired, or will be: there is nothing to roll.")
         successor = copy(key)
         successor.pk = ApiKey().pk
@@ -172,9 +186,23 @@ def delete(key: ApiKey) -> None:
         key.delete()
 
 
-def is_over(key: ApiKey, now: datetime) -> bool:
-    """Whether a key is revoked or expired at this moment."""
-    return any(end is not None and end <= now for end in (key.revoked_at, key.expires_at))
+def status_of(key: ApiKey, now: datetime) -> KeyStatus:
+    """Return what has become of a key at this moment."""
+    if key.revoked_at is not None and key.revoked_at <= now:
+        return KeyStatus.REVOKED
+    if key.expires_at is not None and key.expires_at <= now:
+        return KeyStatus.EXPIRED
+    return KeyStatus.ACTIVE if key.revoked_at is None else KeyStatus.ENDING
+
+
+def of_status(rows: QuerySet[ApiKey], status: KeyStatus, now: datetime) -> QuerySet[ApiKey]:
+    """Those of the rows that `status_of` says this of."""
+    if status == KeyStatus.REVOKED:
+        return rows.filter(revoked_at__lte=now)
+    rows = rows.exclude(revoked_at__lte=now)
+    if status == KeyStatus.EXPIRED:
+        return rows.filter(expires_at__lte=now)
+    return rows.exclude(expires_at__lte=now).filter(revoked_at__isnull=status == KeyStatus.ACTIVE)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------

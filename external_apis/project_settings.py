@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 
 from external_apis.crypto import Keyring
 
-__all__ = ["check_settings", "fill_in_defaults"]
+__all__ = ["APPS", "check_settings", "fill_in_defaults"]
 
 _DEFAULTS: dict[str, Any] = {
     "ADMIN_API_JWT_TTL": 3600,
@@ -27,9 +27,10 @@ _DEFAULTS: dict[str, Any] = {
     "EGRESS_PROXY": "",
     "ENCRYPTION_KEYS": "",
     "ENCRYPTION_KEYS_FILE": "",
-    "FAULT_POINT": "",
+    "FAULT_FILE": "",
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
+    "PASSWORD_LOGIN": True,
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
     "REDIS_URL": "",
     "SERVICE_API_ISSUERS": (),
@@ -37,7 +38,7 @@ _DEFAULTS: dict[str, Any] = {
     "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer
     "TRUST_PROXY_HEADERS": False,
 }
-_APPS = ("external_apis", "connections")
+APPS = ("external_apis", "connections")
 _REQUIRED = {
     "ENCRYPTION_KEYS": "Set it to id:base64 of 32 random bytes; several are separated by commas, the first one writes.",
     "REDIS_URL": "Set it to the URL of Valkey or Redis, such as redis://127.0.0.1:6379/0.",
@@ -71,14 +72,14 @@ def _check_routers() -> list[CheckMessage]:
     astray = {
         (model._meta.app_label, alias)
         for model in apps.get_models(include_auto_created=True)
-        if model._meta.app_label in _APPS
+        if model._meta.app_label in APPS
         for alias in (router.db_for_read(model), router.db_for_write(model))
         if alias != DEFAULT_DB_ALIAS
     }
     return [
         Error(
             f"DATABASE_ROUTERS sends {app} to the database {alias!r}, but it works with {DEFAULT_DB_ALIAS!r} alone.",
-            hint=f"Let the routers answer None or {DEFAULT_DB_ALIAS!r} for the models of {' and '.join(_APPS)}.",
+            hint=f"Let the routers answer None or {DEFAULT_DB_ALIAS!r} for the models of {' and '.join(APPS)}.",
             id="external_apis.E004",
         )
         for app, alias in sorted(astray)

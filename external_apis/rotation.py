@@ -20,6 +20,7 @@ from django.db.models import F, Value
 from django.utils import timezone
 from psycopg import sql
 
+from external_apis import audit
 from external_apis.crypto import Form, Sealed
 from external_apis.data_keys import WRITING_SECONDS, DataKeys, identity, key_of, wrap_new
 from external_apis.errors import UnknownKey, Unreadable
@@ -219,6 +220,7 @@ def retire_keys() -> list[str]:
             if key.pk not in take_census().by_key():
                 key.retired_at = timezone.now()
                 key.save(update_fields=["retired_at"])
+                audit.record("encryption_keys.retired", key)
                 retired.append(key.pk)
     return retired
 
@@ -229,7 +231,11 @@ def rotate(batch_size: int = BATCH_SIZE, *, with_data_keys: bool = False) -> Ite
     Ends with rows left over only where they do not open, or stay locked. Raises `RetiredKey`, and `VaultError` for a
     data key that does not open.
     """
-    register_writing_key()
+    with transaction.atomic():
+        # Before the first of many transactions: without the event nothing is rotated.
+        register_writing_key()
+        facts = {"encryption_key": keyring().writing_key_id, "with_data_keys": with_data_keys}
+        audit.record_about("encryption_keys.rotated", "encryptionkey", keyring().writing_key_id, facts)
     settled_at = time.monotonic()
     if with_data_keys and replace_data_keys():
         # Processes that have not noticed yet write under the replaced keys for so long.

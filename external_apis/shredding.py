@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from external_apis import changes, request_context
+from external_apis import audit, changes, request_context
 from external_apis.backup import key_file
 from external_apis.data_keys import DataKeys, data_keys
 from external_apis.errors import Conflict
@@ -60,6 +60,7 @@ def shred(tenant: Tenant) -> Shredded:
         _end_api_keys(tenant)
         for column in own:
             changes.announce(map(str, _rows(column, tenant).values_list("pk", flat=True)))
+        audit.record("tenant.shredded", tenant, {"data_keys": [key.pk for key in keys], "rows": rows})
         has_key_file = key_file.refresh()
     data_keys().forget()
     log.warning(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +35,7 @@ MAX_LENGTH = 8192
 
 _ALGORITHM = "HS256"
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):(.+)")
+_EXPIRED = "The token has expired. Request a new one with the API key."
 _REQUIRED = ["aud", "exp", "iat", "iss", "jti", "sub"]
 
 
@@ -54,6 +57,8 @@ def issue_jwt(holder: KeyHolder) -> Issued:
     Raises `ImproperlyConfigured` without a ``JWT_SECRET``.
     """
     ring = _ring(settings.JWT_SECRET)
+    if ring.newest is None:
+        raise ImproperlyConfigured("JWT_SECRET is not set: no tokens can be issued.")
     kid, secret = ring.newest
     now = timezone.now().replace(microsecond=0)
     expires_at = now + timedelta(seconds=settings.ADMIN_API_JWT_TTL)
@@ -69,7 +74,7 @@ def issue_jwt(holder: KeyHolder) -> Issued:
         "mode": holder.mode,
     }
     if holder.key_id == ADMIN_KEY_ID:
-        claims["key"] = _mark_of_admin_key(secret)
+        claims["key"] = _mark_of_admin_key()
     token = jwt.encode(claims, secret, algorithm=_ALGORITHM, headers={"kid": kid})
     return Issued(token, settings.ADMIN_API_JWT_TTL, expires_at)
 
@@ -83,19 +88,15 @@ def decode_jwt(token: str) -> dict[str, Any]:
     if len(token) > MAX_LENGTH:
         raise InvalidToken("The token is too long.")
     try:
-        header = jwt.get_unverified_header(token)
-        if "crit" in header:
-            raise InvalidToken("The token wants something understood that is not.")
-        secret = _ring(settings.JWT_SECRET).by_kid[str(header.get("kid"))]
-        claims: dict[str, Any] = jwt.decode(
-            token, secret, algorithms=[_ALGORITHM], audience=AUDIENCE, issuer=ISSUER, options={"require": _REQUIRED}
-        )
+        claims = dict(_verified(token, settings.JWT_SECRET))
     except jwt.ExpiredSignatureError:
-        raise TokenExpired("The token has expired. Request a new one with the API key.") from None
+        raise TokenExpired(_EXPIRED) from None
     # The library lets some odd claims, such as an infinite time, through to Python's own errors.
     except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidToken("The token is malformed or invalid.") from None
-    if claims["sub"] == ADMIN_KEY_ID and not _is_marked(claims, secret):
+    if int(claims["exp"]) <= time.time():
+        raise TokenExpired(_EXPIRED)
+    if claims["sub"] == ADMIN_KEY_ID and not _is_marked(claims):
         raise InvalidToken("The API key of this token has been replaced.")
     return claims
 
@@ -107,15 +108,35 @@ def is_like_jwt(token: str) -> bool:
 
 @dataclass(frozen=True, repr=False)
 class _Ring:
-    newest: tuple[str, str]
+    newest: tuple[str, str] | None
     by_kid: Mapping[str, str]
+
+
+@lru_cache(maxsize=1024)
+def _verified(token: str, secrets: str) -> dict[str, Any]:
+    """Return the claims of a token that was signed with one of the secrets.
+
+    That stays so, and verifying takes longer than to ask for the key; when the token ends is looked at each time.
+    Raises what the library and Python raise.
+    """
+    header = json.loads(jwt.utils.base64url_decode(token.partition(".")[0]))
+    if "crit" in header:
+        raise InvalidToken("The token wants something understood that is not.")
+    return jwt.decode(
+        token,
+        _ring(secrets).by_kid[header["kid"]],
+        algorithms=[_ALGORITHM],
+        audience=AUDIENCE,
+        issuer=ISSUER,
+        options={"require": _REQUIRED},
+    )
 
 
 @lru_cache(maxsize=4)
 def _ring(text: str) -> _Ring:
     """Read ``JWT_SECRET``. Each secret is also known by the key id that it has when it stands there alone."""
     if not text:
-        raise ImproperlyConfigured("JWT_SECRET is not set: no tokens can be issued.")
+        return _Ring(None, {})
     entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(",")]
     named = {entry[1]: entry[2] for entry in entries if entry is not None}
     if len(named) < len(entries):
@@ -129,16 +150,14 @@ def _derived_kid(secret: str) -> str:
     return hmac.new(secret.encode(), b"external-apis kid", hashlib.sha256).hexdigest()[:12]
 
 
-def _mark_of_admin_key(secret: str) -> str:
+def _mark_of_admin_key() -> str:
     """The installation's key has no row to be revoked in: a token is bound to the key itself."""
-    return hmac.new(secret.encode(), b"admin key " + settings.ADMIN_API_KEY.encode(), hashlib.sha256).hexdigest()[:24]
+    bound = f"token of {settings.ADMIN_API_KEY}".encode()
+    return hmac.new(settings.SECRET_KEY.encode(), bound, hashlib.sha256).hexdigest()[:24]
 
 
-def _is_marked(claims: Mapping[str, Any], secret: str) -> bool:
+def _is_marked(claims: Mapping[str, Any]) -> bool:
     mark = claims.get("key")
-    return (
-        bool(settings.ADMIN_API_KEY)
-        and isinstance(mark, str)
-        and mark.isascii()
-        and hmac.compare_digest(mark, _mark_of_admin_key(secret))
-    )
+    if not settings.ADMIN_API_KEY or not isinstance(mark, str):
+        return False
+    return hmac.compare_digest(mark.encode(), _mark_of_admin_key().encode())

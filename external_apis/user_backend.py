@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
@@ -15,6 +16,10 @@ class UserBackend(ModelBackend):
 
     Of an inactive tenant only superusers, who are bound to none, can sign in or go on with a session.
     """
+
+    def authenticate(self, request: Any, username: Any = None, password: Any = None, **kwargs: Any) -> Any:
+        """Take a name and a password, unless ``PASSWORD_LOGIN`` is off and staff sign in at their provider alone."""
+        return super().authenticate(request, username, password, **kwargs) if settings.PASSWORD_LOGIN else None
 
     def get_user(self, user_id: Any) -> Any:
         users = get_user_model()._default_manager.select_related("external_apis_account__tenant")

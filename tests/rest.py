@@ -19,7 +19,8 @@ class RestClient(Client):
         super().__init__(enforce_csrf_checks=True, raise_request_exception=False, **options)
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
-        return getattr(self, method)(path, body, content_type="application/json")
+        sent = "" if body is None and method != "get" else body
+        return getattr(self, method)(path, sent, content_type="application/json")
 
 
 def with_key() -> RestClient:

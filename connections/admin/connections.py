@@ -17,10 +17,11 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.decorators import display
 
 from connections.admin.connection_form import connection_form, credential_fields, stored_credential
+from connections.admin.grants import GrantPages
 from connections.models import ExternalApiConnection, ExternalApiCredential
 from connections.services import delete_connection, restore_connection, test_connection
 from external_apis import providers
-from external_apis.admin.pages import Button, DeletedFilter, ServiceAdmin
+from external_apis.admin.pages import Button, DeletedFilter
 from external_apis.admin.provider_form import auth_label
 from external_apis.models import ExternalApi
 from external_apis.tenancy import scope_of
@@ -30,7 +31,7 @@ _OFFERED_AT_MOST = 50
 
 
 @admin.register(ExternalApiConnection)
-class ConnectionAdmin(ServiceAdmin):
+class ConnectionAdmin(GrantPages):
     """A connection is added to a provider (``add/?external_api=…``), whose auth type decides on the fields."""
 
     list_display: ClassVar = [
@@ -113,7 +114,18 @@ class ConnectionAdmin(ServiceAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         if obj is None:
             return ["provider"]
-        return ["id", "provider", "tenant", "partner", "user", "use", "calls", "failed", "problem"]
+        return [
+            "id",
+            "provider",
+            "tenant",
+            "partner",
+            "user",
+            "use",
+            "calls",
+            "failed",
+            "problem",
+            *self.grant_fields(),
+        ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         names = ["provider", "connection_name", "slug"]
@@ -130,6 +142,7 @@ class ConnectionAdmin(ServiceAdmin):
         usage = ("Use", {"fields": ["id", "use", "calls", "failed", "problem"]})
         return [
             (None, {"fields": [*names, "status"]}),
+            *self.grant_fieldsets(obj),
             *_credentials_fieldset(credentials, obj),
             more,
             belonging,

@@ -3,31 +3,90 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html_join
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
 
+from connections.admin.grants import BY_CONSENT, connect_url
+from connections.connecting import redirect_uri
 from external_apis.admin.pages import Button
 from external_apis.admin.providers import ProviderAdmin
 from external_apis.models import ExternalApi
 
 admin.site.unregister(ExternalApi)
 _PAGES = "admin:connections_externalapiconnection"
+_ADD = "connections.add_externalapiconnection"
+
+
+def callback_urls(api: ExternalApi) -> list[str]:
+    """Return every address that the provider may send browsers back to; on this machine it goes by two names."""
+    parts = urlsplit(settings.PUBLIC_BASE_URL)
+    port = f":{parts.port}" if parts.port else ""
+    origins = [settings.PUBLIC_BASE_URL, *(f"{parts.scheme}://{host}{port}" for host in ("127.0.0.1", "localhost"))]
+    return list(dict.fromkeys(redirect_uri(api, origin) for origin in origins))
 
 
 @admin.register(ExternalApi)
 class ConnectedProviderAdmin(ProviderAdmin):
-    """Adds 'Connections' and 'Add connection' for those who may."""
+    """Adds 'Connect', 'Connections' and 'Add connection' for those who may, and the callback's address."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if obj is None else [*fields, "callback"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or obj.auth_type not in BY_CONSENT:
+            return fieldsets
+        description = "Register this at the provider as the redirect URI (callback), letter for letter."
+        return [fieldsets[0], ("Callback", {"fields": ["callback"], "description": description}), *fieldsets[1:]]
+
+    @admin.display(description="callback URL")
+    def callback(self, obj: ExternalApi) -> SafeString:
+        rows = ((url,) for url in callback_urls(obj))
+        return format_html_join("", '<div><code class="break-all select-all">{}</code></div>', rows)
 
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
         buttons = super().row_buttons(request, obj)
         user = request.user
+        if self._may_connect(request, obj):
+            has_variables = bool(obj.api_config.get("url_variables"))
+            url = self.row_url(obj, "connect") if has_variables else connect_url(obj)
+            buttons.append(Button("Connect", url, "link"))
         if user.has_perm("connections.view_externalapiconnection"):
             url = f"{reverse(f'{_PAGES}_changelist')}?{urlencode({'external_api__id__exact': obj.pk})}"
             buttons.append(Button("Connections", url, "list"))
-        if user.has_perm("connections.add_externalapiconnection") and not obj.is_deleted:
+        if user.has_perm(_ADD) and not obj.is_deleted:
             url = f"{reverse(f'{_PAGES}_add')}?{urlencode({'external_api': obj.pk})}"
             buttons.append(Button("Add connection", url, "add_link"))
         return buttons
+
+    def get_urls(self) -> list[URLPattern]:
+        connect = self.admin_site.admin_view(require_safe(self.connect_view))
+        return [path("<path:object_id>/connect/", connect, name=self.url_name("connect")), *super().get_urls()]
+
+    def connect_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for the parts of the provider's addresses before the trip begins."""
+        row = self.row_or_404(request, object_id)
+        if not self._may_connect(request, row):
+            raise Http404
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Connect {row}",
+            "original": row,
+            "authorize_url": connect_url(row),
+            "variables": list(row.api_config.get("url_variables", {})),
+        }
+        return TemplateResponse(request, "connections/connect_provider.html", context)
+
+    def _may_connect(self, request: HttpRequest, api: ExternalApi) -> bool:
+        return request.user.has_perm(_ADD) and not api.is_deleted and api.auth_type in BY_CONSENT

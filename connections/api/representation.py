@@ -7,12 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from connections.models import ExternalApiConnection, ExternalApiCredential
+from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from connections.oauth.scopes import scope_facts
 from connections.services import TestOutcome
 from external_apis.config_patch import FACTS_SUFFIX
 from external_apis.errors import VaultError
 from external_apis.json_output import Timestamp, timestamp
-from external_apis.management_api.representation import RowError, row_error
+from external_apis.provider_output import RowError, row_error
 
 
 class ConnectionItem(BaseModel):
@@ -41,6 +42,8 @@ class ConnectionItem(BaseModel):
     authenticated_at: Timestamp
     created_at: Timestamp
     updated_at: Timestamp
+    needs_reconsent: bool
+    """Whether the provider now asks for more scopes than were granted."""
     error: RowError | None = None
     """Present only where the credentials cannot be opened."""
 
@@ -49,9 +52,29 @@ class ConnectionItems(RootModel[list[ConnectionItem]]):
     """A page of connections."""
 
 
+class GrantFacts(BaseModel):
+    """How a connection's tokens are renewed."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    state: str
+    """`good`, `in_doubt`, `needs_reauthorization` or `ended`."""
+    next_attempt_at: Timestamp | None
+    """When it is renewed, tried again or looked at next; null means never."""
+    renewed_at: Timestamp | None
+    failures: int
+    """Failed attempts in a row."""
+
+
 class ConnectionDetail(ConnectionItem):
     """A connection with facts about its credentials."""
 
+    grant: GrantFacts | None
+    """Null where nothing is renewed."""
+    scopes_requested: list[str]
+    """Those that were asked for when it was authorised; the granted ones are `credentials.scopes`."""
+    scopes_missing: list[str]
+    """Those asked for, then or now, that were not granted."""
     credentials: dict[str, Any]
     """`token_type`, `expires_at`, `scopes`; where `name` is stored, `name_encrypted` holds facts about it."""
     provider_data: dict[str, Any]
@@ -87,9 +110,12 @@ def connection_item(row: ExternalApiConnection) -> dict[str, Any]:
 
 def connection_detail(row: ExternalApiConnection) -> dict[str, Any]:
     """Describe one connection and find out whether its credentials open."""
-    credential = _credential(row)
+    credential, scopes = _credential(row), scope_facts(row)
     fields = _fields(row, credential) | {
         "credentials": {},
+        "grant": _grant_facts(row),
+        "scopes_requested": list(scopes.requested),
+        "scopes_missing": list(scopes.missing),
         "provider_data": row.provider_data,
         "note": row.note,
         "created_by": row.created_by,
@@ -125,6 +151,15 @@ def _credential(row: ExternalApiConnection) -> ExternalApiCredential | None:
     return credential
 
 
+def _grant_facts(row: ExternalApiConnection) -> GrantFacts | None:
+    grant: Grant | None = getattr(row, "grant", None)
+    if grant is None:
+        return None
+    return GrantFacts(
+        state=grant.state, next_attempt_at=grant.due_at, renewed_at=grant.renewed_at, failures=grant.failures
+    )
+
+
 def _plain_facts(credential: ExternalApiCredential) -> dict[str, Any]:
     expires_at = credential.expires_at
     return {
@@ -153,6 +188,7 @@ def _fields(row: ExternalApiConnection, credential: ExternalApiCredential | None
         "calls_count": row.calls_count,
         "errors_count": row.errors_count,
         "authenticated_at": row.authenticated_at,
+        "needs_reconsent": scope_facts(row).needs_reconsent,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }

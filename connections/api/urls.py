@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from django.urls import path
 
-from connections.api.views import ConnectionList, ConnectionPage, ConnectionTest
+from connections.api.connect_links import ConnectLinkList, ConnectLinkPage
+from connections.api.connect_page import ConnectPage, DonePage
+from connections.api.oauth import Authorize, Callback, ConnectionRevoke
+from connections.api.views import ConnectionList, ConnectionPage, ConnectionRefresh, ConnectionTest
 
 _CONNECTIONS = "admin/external-apis/<str:reference>/connections"
+
+_LINKS = "admin/external-apis/<str:reference>/connect-links"
 
 urlpatterns = [
     path(_CONNECTIONS, ConnectionList.as_view(), name="connections"),
     path(f"{_CONNECTIONS}/<str:connection_reference>", ConnectionPage.as_view(), name="connection"),
+    path(f"{_CONNECTIONS}/<str:connection_reference>/refresh", ConnectionRefresh.as_view(), name="connection-refresh"),
     path(f"{_CONNECTIONS}/<str:connection_reference>/test", ConnectionTest.as_view(), name="connection-test"),
+    path(f"{_CONNECTIONS}/<str:connection_reference>/revoke", ConnectionRevoke.as_view(), name="connection-revoke"),
+    path("admin/external-apis/<str:reference>/oauth/authorize", Authorize.as_view(), name="oauth-authorize"),
+    path("admin/external-apis/<str:reference>/oauth/callback", Callback.as_view(), name="oauth-callback"),
+    path("api/admin/oauth/<str:reference>/callback", Callback.as_view(), name="oauth-callback-by-slug"),
+    path(_LINKS, ConnectLinkList.as_view(), name="connect-links"),
+    path(f"{_LINKS}/<str:link_id>", ConnectLinkPage.as_view(), name="connect-link"),
+    path("connect/<str:token>", ConnectPage.as_view(), name="connect"),
+    path("connect/done/<str:token>", DonePage.as_view(), name="connect-done"),
 ]

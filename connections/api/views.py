@@ -45,7 +45,7 @@ class ConnectionList(ManagementView):
         query = read_body(ConnectionQuery, request.query_params.dict())
         api = providers.find_by_id_or_slug(reference, self.scope)
         rows = _filtered(self.scope.own(lookup.of_provider(api)), query.filters())
-        page = page_of(rows.select_related("credential"), query)
+        page = page_of(rows.select_related("credential", "grant", "external_api"), query)
         return Response([connection_item(row) for row in page], headers=total_header(rows, query, page))
 
     @writes("create_connection", ConnectionInput, ConnectionDetail, "Create a connection", 201)
@@ -95,6 +95,15 @@ class ConnectionTest(ConnectionView):
     def post(self, request: Request, reference: str, connection_reference: str) -> Response:
         outcome = services.test_connection(self.find(reference, connection_reference))
         return Response(test_result(outcome))
+
+
+class ConnectionRefresh(ConnectionView):
+    permission_actions = {"POST": "change"}  # noqa: RUF012
+
+    @writes("refresh_connection", None, ConnectionDetail, "Renew the access token now, whether or not it is due")
+    def post(self, request: Request, reference: str, connection_reference: str) -> Response:
+        row = self.find(reference, connection_reference)
+        return Response(connection_detail(services.refresh_token(row.pk, scope=self.scope)))
 
 
 def _filtered(rows: QuerySet[ExternalApiConnection], filters: dict[str, Any]) -> QuerySet[ExternalApiConnection]:

@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
+from connections import lookup, warm
 from connections.gateway import credit
 from external_apis import kept_keys, request_context, throttling
 from external_apis.authentication import authenticate_token, bearer_token
@@ -14,10 +15,11 @@ from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
+    from connections.client import ApiClient
     from connections.models import ExternalApiConnection
     from external_apis.authentication import KeyHolder
 
-__all__ = ["admit", "check_reach"]
+__all__ = ["admit", "reach"]
 
 SCOPE = "proxy"
 
@@ -40,11 +42,21 @@ def admit(request: HttpRequest) -> KeyHolder:
     return holder
 
 
-def check_reach(holder: KeyHolder, row: ExternalApiConnection) -> None:
-    """Raise `NotFound`, as for a connection that never was, for one that the holder does not see."""
+def reach(holder: KeyHolder, connection_id: str) -> tuple[ApiClient, ExternalApiConnection]:
+    """Return the client of a connection that the holder sees, and its row.
+
+    Raises `NotFound`, as for one that never was, for any other, whatever state that is in; `ConnectionUnusable`; and
+    what opening raises.
+    """
     scope = holder.external_apis_scope
+    try:
+        client, row = warm.lend_client(connection_id)
+    except ApiManagerError:
+        lookup.find(connection_id, scope)
+        raise
     if not scope.owns(row) or scope.is_sandbox not in (None, row.external_api.is_sandbox):
         raise NotFound(f"Connection {row.pk} not found")
+    return client, row
 
 
 def _read_token(request: HttpRequest) -> str:

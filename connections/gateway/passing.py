@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from django.http import HttpResponse
 
-from connections import warm
 from connections.gateway import once
 from connections.gateway.allowance import check_allowed
 from connections.gateway.answers import relay
 from connections.gateway.bodies import read_body
 from connections.gateway.bulkhead import bulkhead
-from connections.gateway.callers import admit, check_reach
+from connections.gateway.callers import admit, reach
 from connections.gateway.calls import GatewayCall
 from connections.gateway.headers import passed_request
 from connections.gateway.paths import read_route
@@ -32,8 +31,7 @@ def pass_on(request: HttpRequest, connection_id: str, tail: str) -> HttpResponse
     `CallError`, and what `once.send` raises.
     """
     holder = admit(request)
-    client, row = warm.lend_client(connection_id)
-    check_reach(holder, row)
+    client, row = reach(holder, connection_id)
     method, rules = request.method or "", client.target.config.proxy
     route = read_route(tail, request.META.get("QUERY_STRING", ""), client.base_path)
     check_allowed(rules, method, route.path)

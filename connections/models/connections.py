@@ -79,7 +79,16 @@ class ExternalApiConnection(Announced, Authored, Timestamped, SoftDeleted):
         # Lists are ordered by the id, which is ordered by time.
         indexes = (
             models.Index(fields=["external_api", "-id"], condition=Q(deleted_at__isnull=True), name="conn_by_api"),
-            models.Index(fields=["tenant", "-id"], condition=Q(deleted_at__isnull=True), name="conn_by_tenant"),
+            # These two hold all that a list of all providers' connections is chosen by.
+            models.Index(
+                fields=["-id"], include=["external_api"], condition=Q(deleted_at__isnull=True), name="conn_by_id"
+            ),
+            models.Index(
+                fields=["tenant", "-id"],
+                include=["external_api"],
+                condition=Q(deleted_at__isnull=True),
+                name="conn_of_tenant_by_id",
+            ),
             models.Index(fields=["status", "-id"], condition=Q(deleted_at__isnull=True), name="conn_by_status"),
         )
 

@@ -22,6 +22,7 @@ from external_apis.url_variables import fill_url
 
 if TYPE_CHECKING:
     from external_apis.oauth_config import ClientCredentials, OAuth2
+    from external_apis.transport import Answer
 
 __all__ = ["Client", "ProviderOAuth2", "with_parameters"]
 
@@ -56,8 +57,15 @@ class Client:
         return fill_url(address, self.variables)
 
     def ask(self, url: str, fields: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        """Send a token request with the client's own proof; return the answer's fields, raise as `read_answer` does."""
+        """Send a token request; return the answer's fields, raise as `read_answer` does."""
         sent = {name: str(value) for name, value in fields.items() if value not in (None, "")}
+        answer = self.post(url, {**self.block.token_params, **sent})
+        told = [self.secret, *(sent[name] for name in _NAMES_OF_SECRETS if name in sent)]
+        return read_answer(answer, self.block, "The token endpoint", told, now)
+
+    def post(self, url: str, fields: Mapping[str, str]) -> Answer:
+        """Send fields with the client's own proof, in the body or as Basic. Raises `TokenEndpointFailed`."""
+        sent = dict(fields)
         authorization = None
         if self.block.client_auth == "basic" and self.secret:
             authorization = basic(self.id, self.secret)
@@ -65,15 +73,8 @@ class Client:
             sent["client_id"] = self.id
             if self.secret:
                 sent["client_secret"] = self.secret
-        answer = post(
-            url,
-            {**self.block.token_params, **sent},
-            encoding=self.block.token_request,
-            authorization=authorization,
-            deadline=self.deadline,
-        )
-        told = [self.secret, *(sent[name] for name in _NAMES_OF_SECRETS if name in sent)]
-        return read_answer(answer, self.block, "The token endpoint", told, now)
+        encoding = self.block.token_request
+        return post(url, sent, encoding=encoding, authorization=authorization, deadline=self.deadline)
 
 
 class ProviderOAuth2(BaseOAuth2PKCE[Any]):

@@ -68,6 +68,10 @@ def commit(settlements: Sequence[Settlement], cause: str) -> frozenset[str]:
             ]
         )
         _keep_history(credentials)
+        if cause == "manual":  # somebody's doing; what renews itself is in the grant's own events
+            kind = ExternalApiConnection._meta.model_name or ""
+            for credential in credentials:
+                audit.record_about("connection.refreshed", kind, credential.pk, tenant_id=credential.tenant_id)
         changes.announce(renewed.keys() | {item.lease.connection_id for item in mine if item.status is not None})
     return held
 

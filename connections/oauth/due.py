@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from datetime import datetime, timedelta
 
-__all__ = ["back_off", "is_inside_margin", "renewal_time", "warning_time"]
+__all__ = ["back_off", "margin_begin", "renewal_time", "warning_time"]
 
 _LONGEST_JITTER = timedelta(minutes=5)
 _WARNING = timedelta(days=1)
@@ -26,12 +26,9 @@ def renewal_time(connection_id: str, expires_at: datetime, now: datetime, margin
     return expires_at - min(timedelta(seconds=margin_seconds), life / 2) - jitter
 
 
-def is_inside_margin(expires_at: datetime | None, stored_at: datetime, now: datetime, margin_seconds: float) -> bool:
-    """Tell whether a token is so near its end that it is renewed before use; one without expiry never is."""
-    if expires_at is None:
-        return False
-    life = max(expires_at - stored_at, timedelta())
-    return now >= expires_at - min(timedelta(seconds=margin_seconds), life / 2)
+def margin_begin(expires_at: datetime, stored_at: datetime, margin_seconds: float) -> datetime:
+    """Return from when on a token is so near its end that it is renewed before it is used."""
+    return expires_at - min(timedelta(seconds=margin_seconds), max(expires_at - stored_at, timedelta()) / 2)
 
 
 def warning_time(expires_at: datetime, now: datetime) -> datetime:

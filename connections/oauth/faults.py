@@ -1,6 +1,6 @@
 """Named points of a renewal at which a test lets a worker die or wait; in an installation that serves nothing happens.
 
-``settings.FAULT_POINT`` is empty unless the environment asks for one twice (see `config.settings`).
+``settings.FAULT_FILE`` is empty unless the environment asks for it twice (see `config.settings`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ _LONGEST_PAUSE_SECONDS = 60.0
 
 
 def reach(point: Point) -> None:
-    """Die here by SIGKILL if ``FAULT_POINT`` is the point's name; with ``@path`` behind it, make that file and wait
-    until somebody removes it."""
-    if not settings.FAULT_POINT:
+    """Do what ``FAULT_FILE`` asks for at this point, once.
+
+    ``kill <point>`` is SIGKILL, the file being removed before; ``wait <point>`` waits until somebody removes the file,
+    which then says ``waiting``.
+    """
+    if not settings.FAULT_FILE:
         return
-    name, _, path = settings.FAULT_POINT.partition("@")
-    if name != point:
-        return
-    if not path:
+    file = Path(settings.FAULT_FILE)
+    asked = file.read_text("ascii") if file.exists() else ""
+    if asked == f"kill {point}":
+        file.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-    marker = Path(path)
-    marker.touch()
-    until = time.monotonic() + _LONGEST_PAUSE_SECONDS
-    while marker.exists() and time.monotonic() < until:
-        time.sleep(0.01)
+    elif asked == f"wait {point}":
+        file.write_text("waiting", "ascii")
+        until = time.monotonic() + _LONGEST_PAUSE_SECONDS
+        while file.exists() and time.monotonic() < until:
+            time.sleep(0.01)

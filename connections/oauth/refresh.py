@@ -18,14 +18,15 @@ from connections import lookup
 from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import grants
-from connections.oauth.due import is_inside_margin
+from connections.oauth.due import margin_begin
 from connections.oauth.flights import Flights
-from connections.oauth.leases import claim, is_over
+from connections.oauth.leases import claim, is_over, release
 from connections.oauth.recovery import recover
 from connections.oauth.settlement import Settlement
 from connections.oauth.turns import run, take
 from connections.opening import can_be_renewed, refresh_margin_seconds
 from external_apis.errors import (
+    ApiManagerError,
     ConnectionExpired,
     ConnectionRevoked,
     InvalidInput,
@@ -35,7 +36,7 @@ from external_apis.errors import (
 )
 from external_apis.tenancy import EVERYTHING, Scope
 
-__all__ = ["ensure_fresh", "has_to_be_fresh", "refresh_token", "replace_token"]
+__all__ = ["ensure_fresh", "fresh_until", "has_to_be_fresh", "refresh_token", "replace_token"]
 
 _WAIT_SECONDS = 75.0
 """Longer than a lease: by then it has ended, one way or another."""
@@ -71,11 +72,17 @@ def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None) -> 
     """Tell whether a loaded connection's access token is missing, marked expired, or inside its margin. No query."""
     if row.external_api.auth_type not in grants.AUTH_TYPES or not can_be_renewed(row):
         return False
-    credential = row.credential
-    if "access_token" not in credential.secrets or row.status == ConnectionStatus.EXPIRED:
+    if "access_token" not in row.credential.secrets or row.status == ConnectionStatus.EXPIRED:
         return True
+    from_then_on = fresh_until(row)
+    return from_then_on is not None and (now or timezone.now()) >= from_then_on
+
+
+def fresh_until(row: ExternalApiConnection) -> datetime | None:
+    """Return when a renewable connection's access token enters its margin; None for one without end."""
+    credential = row.credential
     margin_seconds = refresh_margin_seconds(row.external_api)
-    return is_inside_margin(credential.expires_at, credential.updated_at, now or timezone.now(), margin_seconds)
+    return credential.expires_at and margin_begin(credential.expires_at, credential.updated_at, margin_seconds)
 
 
 def ensure_fresh(row: ExternalApiConnection, *, cause: str = "use") -> ExternalApiConnection:
@@ -89,12 +96,9 @@ def ensure_fresh(row: ExternalApiConnection, *, cause: str = "use") -> ExternalA
     lives = "access_token" in row.credential.secrets and not _has_ended(row)
     try:
         return _renewed(row.pk, cause, lambda now, _: not has_to_be_fresh(now))
-    except (TokenEndpointFailed, ServiceUnavailable, NotFound, TimeoutError):
-        if lives:
-            return row
-        raise
-    except ConnectionExpired:
-        if lives and row.status != ConnectionStatus.EXPIRED:
+    except ApiManagerError as error:
+        has_ended = isinstance(error, ConnectionRevoked) or row.status == ConnectionStatus.EXPIRED
+        if lives and not has_ended:
             return row
         raise
 
@@ -114,9 +118,12 @@ def _renewed(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool
         return _lead(connection_id, cause, is_good, is_forced=is_forced)
 
     def join() -> ExternalApiConnection:
-        row, grant = _flights.join(connection_id, work, _WAIT_SECONDS)
-        # A flight that was joined may have been content with what this caller is not.
-        return row if is_good(row, grant) else _flights.join(connection_id, work, _WAIT_SECONDS)[0]
+        try:
+            row, grant = _flights.join(connection_id, work, _WAIT_SECONDS)
+            # A flight that was joined may have been content with what this caller is not.
+            return row if is_good(row, grant) else _flights.join(connection_id, work, _WAIT_SECONDS)[0]
+        except TimeoutError:
+            raise ServiceUnavailable("Another thread renews the token and takes too long.") from None
 
     if database.in_atomic_block:
         # New tokens may not go with somebody's transaction, nor may it hold the lease's row: they get one of their own.
@@ -135,8 +142,10 @@ def _lead(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool) -
         if grant.leased_until is not None and grant.leased_until < timezone.now():
             recover()
         leases = take(lambda: [lease] if (lease := claim(connection_id)) else [], cause)
-        if leases:
+        if leases and leases[0].renewed_at == grant.renewed_at:
             return _finish(connection_id, run(leases, cause))
+        # Somebody else was quicker, and is perhaps through already.
+        release(leases)
         _wait_for_turn(connection_id, until)
         row, grant = _load(connection_id)
         if grant.renewed_at != renewed_at:

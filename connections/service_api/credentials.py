@@ -13,8 +13,9 @@ from connections.credentials import ADDITIONAL_DATA
 from connections.editing import create_connection, replace_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection
 from connections.service_api.bodies import CredentialsInput
+from connections.service_api.refusals import in_seed_words, refusal
 from external_apis import audit, providers
-from external_apis.errors import Forbidden, InvalidInput, NotFound
+from external_apis.errors import Forbidden, NotFound
 from external_apis.models import ExternalApi
 from external_apis.provider_input import read_body
 from external_apis.tenancy import Scope
@@ -49,11 +50,11 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
     """
     body = read_body(CredentialsInput, data)
     if body.service_id not in (None, api.pk):
-        raise _invalid("service_id", "is not the id in the path")
+        raise refusal("service_id", "is not the id in the path")
     if "expires_at" in body.credentials:
-        raise _invalid("credentials.expires_at", "stands beside credentials, not in them")
+        raise refusal("credentials.expires_at", "stands beside credentials, not in them")
     credentials = {**body.credentials, "expires_at": body.expires_at}
-    with transaction.atomic():
+    with in_seed_words(), transaction.atomic():
         _lock(api, scope)
         if body.auth_type not in (None, api.auth_type):
             if not scope.owns(api):
@@ -84,7 +85,3 @@ def _lock(api: ExternalApi, scope: Scope) -> None:
     with connection.cursor() as cursor:
         name = f"credentials of {api.pk} for {_tenant_of(api, scope)}"
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
-
-
-def _invalid(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from django.conf import settings
 from pydantic import BaseModel
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
@@ -17,9 +19,8 @@ from external_apis.admin_api.operations import Decorator, Operation, Query, oper
 from external_apis.bodies import check_length
 from external_apis.errors import ApiManagerError, Forbidden, NotFound
 from external_apis.json_views import JsonView
+from external_apis.key_holder import KeyHolder
 from external_apis.throttling import Quota
-
-_Method = TypeVar("_Method")
 
 INSTALLATION = "installation"
 """Shares the limit of a tenant among all who are bound to none."""
@@ -30,10 +31,10 @@ _NOT_A_METHOD = Operation("", "", None, BaseModel)
 class ServiceView(JsonView):
     """Methods are declared by `serves`."""
 
-    authentication_classes = (ServiceAuthentication,)
+    authentication_classes: Sequence[type[BaseAuthentication]] = (ServiceAuthentication,)
     permission_classes = ()
     metadata_class = None  # there is nothing to tell that the OpenAPI document does not
-    schema = ServiceSchema()
+    schema: ServiceSchema | None = ServiceSchema()
 
     query: Query
 
@@ -43,9 +44,14 @@ class ServiceView(JsonView):
         self._admit(request)
         check_length(request)
         scope = self.operation.scope
-        if scope is not None and not request.user.has_scope(scope):
+        if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
         self.query = read_query(self.operation.query, request.query_params)
+
+    @property
+    def asker(self) -> KeyHolder:
+        """Whose key or token was sent."""
+        return cast("KeyHolder", self.request.user)
 
     @cached_property
     def operation(self) -> Operation:

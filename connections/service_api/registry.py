@@ -11,8 +11,9 @@ from django.db.models import QuerySet
 from django.utils.text import slugify
 
 from connections.service_api.bodies import ServiceChanges, ServiceInput
+from connections.service_api.refusals import in_seed_words, refusal
 from external_apis import providers
-from external_apis.errors import Conflict, Forbidden, InvalidInput, NotFound
+from external_apis.errors import Conflict, Forbidden, NotFound
 from external_apis.models import ExternalApi, ProviderStatus, Tenant
 from external_apis.provider_input import read_body
 from external_apis.tenancy import Scope
@@ -20,7 +21,6 @@ from external_apis.tenancy import Scope
 __all__ = ["create", "delete", "find", "matching", "require_own", "status_of", "update"]
 
 _IN_CONFIG = ("base_url", "api_version")
-_SEED_WORDS = {"api_config.base_url": "base_url", "api_config.api_version": "api_version", "category": "type"}
 _LONGEST_SLUG = 90
 
 
@@ -70,10 +70,8 @@ def create(data: Mapping[str, Any], scope: Scope) -> ExternalApi:
             "sales_channel_id": tenant_id,
             "api_config": {"auth_type": "none", "base_url": body.base_url, "api_version": body.api_version},
         }
-        try:
+        with in_seed_words():
             return providers.create_external_api(fields, scope)
-        except InvalidInput as error:
-            raise _in_seed_words(error) from None
 
 
 def update(api: ExternalApi, data: Mapping[str, Any], scope: Scope, *, is_whole: bool) -> ExternalApi:
@@ -91,10 +89,8 @@ def update(api: ExternalApi, data: Mapping[str, Any], scope: Scope, *, is_whole:
     with transaction.atomic():
         if "name" in given:
             _require_free(given["name"], _names_of(api.tenant_id, scope).exclude(pk=api.pk))
-        try:
+        with in_seed_words():
             return providers.update_external_api(api, changes)
-        except InvalidInput as error:
-            raise _in_seed_words(error) from None
 
 
 def delete(api: ExternalApi, scope: Scope) -> None:
@@ -120,7 +116,7 @@ def _tenant_for(given: str | None, scope: Scope) -> str | None:
     if scope.tenant_id is not None:
         raise Forbidden("tenant_id is not the token's tenant.")
     if not Tenant.objects.filter(pk=given).exists():
-        raise _invalid("tenant_id", "there is no such tenant")
+        raise refusal("tenant_id", "there is no such tenant")
     return given
 
 
@@ -142,17 +138,3 @@ def _free_slug(name: str, beside: QuerySet[ExternalApi]) -> str:
     taken = set(beside.filter(slug__startswith=base).values_list("slug", flat=True))
     candidates = (base if number == 1 else f"{base}-{number}" for number in count(1))
     return next(slug for slug in candidates if slug not in taken)
-
-
-def _in_seed_words(error: InvalidInput) -> InvalidInput:
-    """Name the fields as the sender does."""
-    message, errors = error.message, []
-    for item in error.details.get("errors", ()):
-        path = _SEED_WORDS.get(item["path"], item["path"])
-        message = message.replace(item["path"], path)
-        errors.append({**item, "path": path})
-    return InvalidInput(message, details={"errors": errors} if errors else None)
-
-
-def _invalid(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

@@ -72,7 +72,7 @@ class ServiceSchema(AutoSchema):
     def get_summary(self) -> str:
         return self._operation.summary
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # DRF's own takes arguments, drf-spectacular's none
         scope = self._operation.scope
         return "Needs any valid token." if scope is None else f"Needs the scope `{scope}`: {SCOPES[scope]}"
 

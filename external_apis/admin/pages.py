@@ -18,6 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
+from external_apis.admin.auditing import AuditedAdmin
 from external_apis.admin.counting import CountingPaginator
 from external_apis.admin.history import SHOWN_AT_MOST, entries
 from external_apis.admin.service_form import ServiceForm
@@ -104,7 +105,7 @@ class QuickModelAdmin(ModelAdmin):
         return rows.filter(pk__in=keys[:TAKEN_AT_ONCE])
 
 
-class InstallationAdmin(QuickModelAdmin):
+class InstallationAdmin(AuditedAdmin, QuickModelAdmin):
     """Rows that decide who sees what: only operators of the whole installation write them."""
 
     def may_write(self, scope: Scope, obj: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -17,10 +18,11 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from external_apis.admin.auditing import AuditedAdmin, recording_password
 from external_apis.tenancy import EVERYTHING, scope_of
 
 
-class _OperatorsOnly(ModelAdmin):
+class _OperatorsOnly(AuditedAdmin, ModelAdmin):
     """Who may edit users may make themselves a superuser: never somebody bound to a tenant."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -46,7 +48,7 @@ def _is_operator(request: HttpRequest) -> bool:
 class UserAdmin(_OperatorsOnly, DjangoUserAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = recording_password(AdminPasswordChangeForm)
 
 
 class GroupAdmin(_OperatorsOnly, DjangoGroupAdmin):
@@ -59,5 +61,10 @@ def _take_over(model: type[Model], stock: type[Any], own: type[Any]) -> None:
         admin.site.register(model, own)
 
 
+# Who is linked to whom at the OpenID provider is written by signing on alone.
+if apps.is_installed("social_django"):
+    for _linked in apps.get_app_config("social_django").get_models():
+        if admin.site.is_registered(_linked):
+            admin.site.unregister(_linked)
 _take_over(get_user_model(), DjangoUserAdmin, UserAdmin)
 _take_over(Group, DjangoGroupAdmin, GroupAdmin)

@@ -10,14 +10,14 @@ from rest_framework.response import Response
 
 from external_apis import tokens
 from external_apis.admin_api.frame import ResourceView
-from external_apis.admin_api.operations import CamelModel, reads, writes
+from external_apis.admin_api.operations import CamelAnswer, reads, writes
 from external_apis.authentication import KeyHolder, bearer_token
 from external_apis.errors import InvalidApiKey
 from external_apis.json_output import Timestamp, timestamp
 from external_apis.throttling import Quota
 
 
-class Token(CamelModel):
+class Token(CamelAnswer):
     token: str
     token_type: Literal["Bearer"]
     expires_in: int
@@ -25,7 +25,7 @@ class Token(CamelModel):
     expires_at: Timestamp
 
 
-class Asker(CamelModel):
+class Asker(CamelAnswer):
     """Whose key was sent, or made the token that was sent."""
 
     key_id: str

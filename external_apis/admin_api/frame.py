@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from external_apis import envelope, request_context, throttling
-from external_apis.admin_api.operations import Operation, PageQuery, Query, operation_of, read_query
+from external_apis.admin_api.operations import CamelModel, Operation, PageQuery, Query, operation_of, read_query
 from external_apis.admin_api.schema import ResourceSchema
 from external_apis.authentication import BearerAuthentication, KeyHolder
 from external_apis.bodies import check_length
@@ -49,6 +49,8 @@ class ResourceView(JsonView):
         if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
         self.query = read_query(self.operation.query, request.query_params)
+        if self.operation.body is None and int(request.META.get("CONTENT_LENGTH") or 0):
+            read_body(CamelModel, self.body)  # there is nothing that could stand in it
 
     @property
     def asker(self) -> KeyHolder:
@@ -79,15 +81,29 @@ class ResourceView(JsonView):
         show: Callable[[_Model], Any],
         count: Callable[[models.QuerySet[_Model]], int] = recent_total,
     ) -> Response:
-        """Return the page that the query asks for. The last page tells the total by itself, others ask ``count``."""
+        """Return the page of rows that the query asks for, each as ``show`` shows it."""
+        found, pages = self.find_page(rows, count)
+        return self.answer_page([show(row) for row in found], pages)
+
+    def find_page(
+        self, rows: models.QuerySet[_Model], count: Callable[[models.QuerySet[_Model]], int] = recent_total
+    ) -> tuple[list[_Model], dict[str, Any]]:
+        """Return the rows of the page that the query asks for, and what the envelope tells of it.
+
+        The last page tells the total by itself, others ask ``count``. Whether there is a next one is always known and
+        never estimated: one row more is looked for.
+        """
         assert isinstance(self.query, PageQuery)  # noqa: S101 (tells the type checker)
         page, per_page = self.query.page, self.query.per_page
         first = (page - 1) * per_page
-        found = rows_between(rows, first, per_page)
-        end = first + len(found)
-        is_last = len(found) < per_page and (found or not first)
-        total = end if is_last else max(count(rows), end if found else 0)
-        return Response(envelope.success([show(row) for row in found], envelope.pagination(page, per_page, total)))
+        found = rows_between(rows, first, per_page + 1)
+        end, has_next = first + len(found), len(found) > per_page
+        total = max(count(rows), end) if has_next else end if found or not first else min(count(rows), first)
+        return found[:per_page], envelope.pagination(page, per_page, total, has_next=has_next)
+
+    def answer_page(self, items: list[Any], pages: Mapping[str, Any]) -> Response:
+        """Return items in the envelope of a list."""
+        return Response(envelope.success(items, pages))
 
     def require_operator(self) -> None:
         """Raise `Forbidden` for somebody who is bound to a tenant."""

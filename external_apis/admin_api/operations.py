@@ -17,6 +17,7 @@ from external_apis.errors import InvalidInput
 from external_apis.provider_input import read_body
 
 __all__ = [
+    "CamelAnswer",
     "CamelModel",
     "Deleted",
     "Operation",
@@ -36,11 +37,17 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class CamelModel(BaseModel):
-    """A body or an answer, in camelCase outside and snake_case inside. A field that is not named is refused."""
+    """A body or a query, in camelCase outside and snake_case inside. A field that is not named is refused."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
     )
+
+
+class CamelAnswer(CamelModel):
+    """An answer, made of fields under their inner names."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
 
 class Query(CamelModel):
@@ -63,7 +70,7 @@ class PageQuery(Query):
         return self.model_dump(exclude={"page", "per_page"}, exclude_unset=True)
 
 
-class Deleted(CamelModel):
+class Deleted(CamelAnswer):
     """What is answered when something is gone."""
 
     id: str

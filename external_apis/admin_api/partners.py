@@ -13,13 +13,13 @@ from rest_framework.response import Response
 
 from external_apis import tenants
 from external_apis.admin_api.frame import ResourceView
-from external_apis.admin_api.operations import CamelModel, Deleted, PageQuery, deletes, lists, reads, writes
+from external_apis.admin_api.operations import CamelAnswer, Deleted, PageQuery, deletes, lists, reads, writes
 from external_apis.json_output import Timestamp
 from external_apis.models import Partner
 from external_apis.provider_input import RowId
 
 
-class PartnerItem(CamelModel):
+class PartnerItem(CamelAnswer):
     id: str
     slug: str
     name: str

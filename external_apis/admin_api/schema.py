@@ -9,17 +9,17 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel, create_model
 
-from external_apis.admin_api.operations import CamelModel, Operation, PageQuery, operation_of
+from external_apis.admin_api.operations import CamelAnswer, Operation, PageQuery, operation_of
 from external_apis.json_output import Timestamp
 from external_apis.scopes import SCOPES
 
 
-class Meta(CamelModel):
+class Meta(CamelAnswer):
     timestamp: Timestamp
     request_id: str
 
 
-class Pagination(CamelModel):
+class Pagination(CamelAnswer):
     page: int
     per_page: int
     total: int
@@ -29,13 +29,13 @@ class Pagination(CamelModel):
     has_prev: bool
 
 
-class FailureFacts(CamelModel):
+class FailureFacts(CamelAnswer):
     code: str
     message: str
     details: dict[str, Any]
 
 
-class Failure(CamelModel):
+class Failure(CamelAnswer):
     """Every error has this shape."""
 
     success: Literal[False]
@@ -122,7 +122,7 @@ def _enveloped(item: type[BaseModel], is_list: bool) -> type[BaseModel]:
     if is_list:
         fields["pagination"] = (Pagination, ...)
     name = f"{item.__name__}{'Page' if is_list else 'Answer'}"
-    return create_model(name, __base__=CamelModel, __doc__=f"{item.__name__} in the envelope.", **fields)
+    return create_model(name, __base__=CamelAnswer, __doc__=f"{item.__name__} in the envelope.", **fields)
 
 
 def _query_parameters(operation: Operation) -> list[OpenApiParameter]:

@@ -13,12 +13,12 @@ from rest_framework.response import Response
 
 from external_apis import tenants
 from external_apis.admin_api.frame import ResourceView
-from external_apis.admin_api.operations import CamelModel, Deleted, PageQuery, deletes, lists, reads, writes
+from external_apis.admin_api.operations import CamelAnswer, Deleted, PageQuery, deletes, lists, reads, writes
 from external_apis.json_output import Timestamp
 from external_apis.models import Tenant
 
 
-class TenantItem(CamelModel):
+class TenantItem(CamelAnswer):
     id: str
     slug: str
     name: str

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from external_apis.admin_api import auth, partners, tenants
+from external_apis.admin_api import api_keys, auth, partners, providers, system, tenants
 
-urlpatterns = [*auth.routes, *partners.routes, *tenants.routes]
+urlpatterns = [*auth.routes, *api_keys.routes, *system.routes, *providers.routes, *tenants.routes, *partners.routes]

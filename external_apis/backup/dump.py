@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from psycopg import sql
 
+from external_apis import audit
 from external_apis.backup import frames, key_file
 from external_apis.backup.container import Writer
 from external_apis.backup.tables import Table, applied_migrations, stored_tables
@@ -31,6 +32,9 @@ def back_up(path: Path, passphrase: str) -> Counter[str]:
         raise InvalidInput("A backup needs a passphrase.")
     if path.exists():
         raise Conflict(f"{path} is there already.")
+    with transaction.atomic(durable=True):
+        # A reading of everything: committed before anything is read.
+        audit.record_about("backup.made", "backup", path.name[:100])
     key_file.update()  # fails early, and the rows of the snapshot know that their keys are kept
     draft = path.with_name(f"{path.name}.part")
     try:

@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from psycopg import sql
 
+from external_apis import audit
 from external_apis.backup import dump, frames, key_file
 from external_apis.backup.container import Reader
 from external_apis.backup.key_file import KeptKey
@@ -66,6 +67,7 @@ def restore(path: Path, passphrase: str, *, accept_lost_keys: bool = False) -> C
                 _refuse_filled(tables, made)
                 _fill(file, passphrase, tables, content, made)
                 _put_keys(keys, content.master_keys)
+                audit.record_about("backup.restored", "backup", path.name[:100], {"rows": content.rows.total()})
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
     data_keys().forget()

@@ -119,6 +119,18 @@ def writes(
     )
 
 
+def redirects(operation: str, query: type[BaseModel], detail: type[BaseModel], summary: str) -> Decorator:
+    """Document a GET that sends a browser to another address."""
+    return extend_schema(
+        operation_id=operation,
+        tags=_tag(operation),
+        summary=summary,
+        description="Needs a bearer key or a session. The address stands in `Location` and in the body.",
+        parameters=_query_parameters(query),
+        responses={302: detail, **_failures((400, *_READING, 409))},
+    )
+
+
 def deletes(operation: str, summary: str) -> Decorator:
     description = "The row stays in the database, without effect, until it is restored or purged."
     return extend_schema(
@@ -139,7 +151,7 @@ def _failures(statuses: tuple[int, ...]) -> Mapping[int, OpenApiResponse]:
     return {status: OpenApiResponse(Error, _FAILURES[status]) for status in statuses}
 
 
-def _query_parameters(query: type[PageQuery]) -> list[OpenApiParameter]:
+def _query_parameters(query: type[BaseModel]) -> list[OpenApiParameter]:
     """One parameter for each field; enumerations stand in the parameter itself."""
     schema = query.model_json_schema()
     parameters = []

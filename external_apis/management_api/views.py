@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
 from pydantic import Field
@@ -14,11 +14,16 @@ from rest_framework.response import Response
 from external_apis import providers
 from external_apis.management_api.frame import ManagementView
 from external_apis.management_api.paging import PageQuery, page_of, total_header
-from external_apis.management_api.representation import ProviderDetail, ProviderItems, provider_detail, provider_item
 from external_apis.management_api.schema import NewProvider, deletes, lists, reads, writes
 from external_apis.models import Category, Environment, ExternalApi, ProviderStatus
 from external_apis.provider_input import ProviderChanges, read_body
-from external_apis.tenancy import Scope
+from external_apis.provider_output import (
+    ProviderDetail,
+    ProviderItems,
+    count_connections,
+    provider_detail,
+    provider_item,
+)
 
 
 class ProviderQuery(PageQuery):
@@ -74,16 +79,6 @@ class ProviderPage(ManagementView):
     def _shown(self, api: ExternalApi) -> Response:
         counts = count_connections([api.pk], self.scope)
         return Response(provider_detail(api, counts.get(api.pk, 0), self.scope))
-
-
-def count_connections(api_ids: list[str], scope: Scope) -> dict[str, int]:
-    """Count the live connections that the scope sees, by provider, in one query.
-
-    The relation comes from the upper floor's model; it is named here and not imported.
-    """
-    mine = Q() if scope.tenant_id is None else Q(connections__tenant_id=scope.tenant_id)
-    rows = ExternalApi.objects.filter(mine, pk__in=api_ids, connections__deleted_at=None).order_by()
-    return dict(rows.values_list("pk").annotate(Count("connections")))
 
 
 def _filtered(rows: QuerySet[ExternalApi], filters: dict[str, Any]) -> QuerySet[ExternalApi]:

@@ -52,9 +52,17 @@ def number(env: Environment) -> int:
         ),
         *((lambda env: env.encryption_keys("NAME"), value) for value in (CANARY, f"k1:{CANARY}", f"k1:{CANARY},")),
         *((lambda env: env.egress_allowances("NAME"), value) for value in ("10.0.0.0/99", "a b", "http://h", "h:0")),
+        *(
+            (lambda env: env.issuer("NAME"), value)
+            for value in ("login", "http://login.example.com", "https://u:p@h", "https://h/?a=1", f"ftp://{CANARY}")
+        ),
         (lambda env: env.ca_file("NAME"), "/nonexistent"),
         (lambda env: env.ca_file("NAME"), str(Path(__file__))),
         (lambda env: env.ca_file("NAME"), "/"),
+        (lambda env: env.email("NAME"), f"ftp://user:{CANARY}@mail.example.com"),
+        (lambda env: env.email("NAME"), f"smtp://user:{CANARY}@mail.example.com:port"),
+        (lambda env: env.email("NAME"), f"smtp+tls:///{CANARY}"),
+        (lambda env: env.email("NAME"), CANARY),
     ],
 )
 def test_what_is_malformed_is_named_and_not_quoted(read: Callable[[Environment], Any], value: str) -> None:
@@ -82,6 +90,30 @@ def test_what_is_fine_is_read() -> None:
     assert (env.number("E", 4, low=1, high=9), env.flag("E", default=True), env.items("E", ["d"])) == (4, True, ["d"])
     database = Environment({"D": "postgresql://u:p%40ss@h:5433/n?sslmode=require"}).database("D")
     assert (database["PASSWORD"], database["PORT"], database["OPTIONS"]) == ("p@ss", 5433, {"sslmode": "require"})
+
+
+def test_a_mail_server_is_read_and_none_means_none() -> None:
+    read = Environment({"M": "smtp+tls://user:p%40ss@mail.example.com", "N": "smtp://127.0.0.1:2525"}).email
+    assert (read("M")["EMAIL_HOST_PASSWORD"], read("M")["EMAIL_PORT"], read("M")["EMAIL_USE_TLS"]) == (
+        "p@ss",
+        587,
+        True,
+    )
+    assert (read("N")["EMAIL_HOST"], read("N")["EMAIL_PORT"]) == ("127.0.0.1", 2525)
+    assert read("NONE")["EMAIL_BACKEND"].endswith("dummy.EmailBackend")
+
+
+def test_an_issuer_is_kept_as_it_spells_itself() -> None:
+    for url in ("https://login.example.com/", "https://login.example.com/realms/staff", "http://127.0.0.1:1/o", ""):
+        assert Environment({"I": url}).issuer("I") == url
+
+
+def test_a_sign_in_that_nobody_could_use_is_refused_at_the_start(installation: Installation) -> None:
+    installation.run("manage.py", "help")
+    status, output = installation.run("manage.py", "check", PASSWORD_LOGIN="false")
+    assert (status, output.strip()) == (1, "PASSWORD_LOGIN=false needs OIDC_ISSUER: nobody could sign in.")
+    _, output = installation.run("manage.py", "check", OIDC_ISSUER="https://login.example.com")
+    assert output.strip() == "Set the environment variable OIDC_CLIENT_ID (or OIDC_CLIENT_ID_FILE)."
 
 
 def test_a_command_says_it_in_one_line(installation: Installation) -> None:

@@ -17,7 +17,8 @@ from pytest_django.fixtures import Settings
 from connections.models import ExternalApiConnection
 from connections.sandbox.definitions import providers, signin_providers
 from connections.seeding import seed_sandbox
-from external_apis.models import CatalogueEntry, EncryptionKey, ExternalApi
+from external_apis.authentication import authenticate_token
+from external_apis.models import ApiKey, CatalogueEntry, EncryptionKey, ExternalApi, Tenant
 from external_apis.providers import create_external_api, delete_external_api, update_external_api
 
 OTHER_KEY = "other:" + "A" * 43 + "="
@@ -54,6 +55,15 @@ def test_setup_makes_everything_a_newcomer_needs(embedded: Settings) -> None:
     assert str(path) in output
     assert embedded.ADMIN_PASSWORD not in output
     assert embedded.ADMIN_API_KEY not in output
+    for kind in ("SECRET_LIVE", "SECRET_TEST", "PUBLISHABLE_LIVE", "PUBLISHABLE_TEST"):
+        token = next(line for line in path.read_text().splitlines() if line.startswith(f"{kind}_KEY=")).partition("=")[
+            2
+        ]
+        type_, mode = kind.lower().split("_")
+        holder = authenticate_token(token, None, type_)
+        assert (holder.type, holder.mode) == (type_, mode)
+        assert holder.has_scope("connections:write") is (type_ == "secret")
+        assert token not in output
     assert EncryptionKey.objects.count() == 1
     assert CatalogueEntry.objects.exists()
     api = ExternalApi.objects.get(slug="sandbox-bearer")
@@ -71,9 +81,11 @@ def test_setup_twice_changes_nothing(embedded: Settings) -> None:
     user.set_password("changed since")
     user.save()
     (embedded.VAR_DIR / "first-login.env").unlink()
-    before = list(ExternalApi.objects.values("id", "updated_at")), ExternalApiConnection.objects.count()
+    rows = (ExternalApiConnection, ApiKey, Tenant)
+    before = list(ExternalApi.objects.values("id", "updated_at")), [model.objects.count() for model in rows]
     assert run("setup") == ""
-    assert (list(ExternalApi.objects.values("id", "updated_at")), ExternalApiConnection.objects.count()) == before
+    after = list(ExternalApi.objects.values("id", "updated_at")), [model.objects.count() for model in rows]
+    assert after == before
     assert get_user_model().objects.get().check_password("changed since")
     assert not (embedded.VAR_DIR / "first-login.env").exists()
 

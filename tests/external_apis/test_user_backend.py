@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import authenticate
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, Permission
+from django.test import RequestFactory
 
 from external_apis.tenancy import scope_of
 from external_apis.user_backend import UserBackend
@@ -37,7 +38,7 @@ def test_users_who_may_not_log_in() -> None:
     assert UserBackend().get_user(inactive.pk) is None
     assert UserBackend().get_user(10**9) is None
     assert not inactive.has_perm("external_apis.view_externalapi")
-    assert authenticate(username=inactive.username, password=PASSWORD) is None
+    assert authenticate(RequestFactory().post("/"), username=inactive.username, password=PASSWORD) is None
 
 
 def test_a_superuser_has_every_permission() -> None:

@@ -126,3 +126,32 @@ def test_a_connection_goes_on_after_a_body_that_nobody_read(running: Product) ->
                 assert piece, "closed without an announcement"
                 answer += piece
             assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+_AUTHORIZATIONS = {
+    "not ASCII": b"Authorization: Bearer sk_live_\xc3\xa9\xff\r\n",
+    "NUL": b"Authorization: Bearer sk_live_\0x\r\n",
+    "a line feed alone": b"Authorization: Bearer a\nX-Injected: b\r\n",
+    "huge": b"Authorization: Bearer " + b"x" * 30_000 + b"\r\n",
+    "a huge token of parts": b"Authorization: Bearer " + b"e." * 15_000 + b"\r\n",
+    "huger than a head may be": b"Authorization: Bearer " + b"x" * 2_000_000 + b"\r\n",
+    "two wrong ones": b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n",
+    "the right one and a wrong one": b"Authorization: Bearer KEY\r\nAuthorization: Bearer b\r\n",
+    "a wrong one and the right one": b"Authorization: Bearer b\r\nAuthorization: Bearer KEY\r\n",
+    "the right one twice in one": b"Authorization: Bearer KEY, Bearer KEY\r\n",
+    "folded": b"Authorization: Bearer\r\n KEY\r\n",
+    "no value": b"Authorization:\r\n",
+    "underscores": b"HTTP_AUTHORIZATION: Bearer KEY\r\nAuthorization_: Bearer KEY\r\n",
+}
+
+
+@pytest.mark.parametrize("path", [PROVIDERS, "/api/external/auth/me", "/exsvc/api/v1/services"])
+@pytest.mark.parametrize("headers", _AUTHORIZATIONS.values(), ids=_AUTHORIZATIONS.keys())
+def test_hostile_authorization_headers_are_refused(running: Product, path: str, headers: bytes) -> None:
+    """Never let in, never an error of ours; what the server itself refuses ends the connection or is a 4xx."""
+    sent = headers.replace(b"KEY", running.key.encode())
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode() + sent + b"\r\n"
+    answer = _exchange(running, request)
+    if answer:
+        assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer), answer[:200]
+    assert running.key.encode() not in answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from django.conf import settings
@@ -11,9 +10,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import IntegrityError, transaction
 
-from config.runtime import write_once
+from config import first_login
 from connections.seeding import seed_sandbox
-from external_apis import catalogue, request_context
+from external_apis import audit, catalogue, request_context
 from external_apis.key_registry import register_writing_key
 
 FIRST_USER = "admin"
@@ -42,23 +41,14 @@ class Command(BaseCommand):
             return
         if settings.EMBEDDED:
             # Before the user: a start that breaks off here is repeated, and nobody is locked out.
-            self.write_first_login()
+            path = first_login.write(FIRST_USER)
+            self.stdout.write(f"The first log-in and API keys are in {path} (only you can read it).")
         name_field = get_user_model().USERNAME_FIELD
         try:
             with transaction.atomic():
-                users.create_superuser(**{name_field: FIRST_USER, "email": "", "password": settings.ADMIN_PASSWORD})
+                user = users.create_superuser(
+                    **{name_field: FIRST_USER, "email": "", "password": settings.ADMIN_PASSWORD}
+                )
+                audit.record("user.created", user, audit.changed_fields(user))
         except IntegrityError:
             self.stdout.write(f"A user {FIRST_USER!r} who is no superuser exists: run manage.py createsuperuser.")
-
-    def write_first_login(self) -> None:
-        """Keep the log-in where it survives the scrollback, readable by its owner alone; a shell can source it."""
-        path = settings.VAR_DIR / "first-login.env"
-        if not path.exists():
-            lines = {
-                "ADMIN_URL": f"{settings.PUBLIC_BASE_URL}/admin/",
-                "ADMIN_USER": FIRST_USER,
-                "ADMIN_PASSWORD": settings.ADMIN_PASSWORD,
-                "ADMIN_API_KEY": settings.ADMIN_API_KEY,
-            }
-            write_once(path, "".join(f"{name}={shlex.quote(value)}\n" for name, value in lines.items()))
-        self.stdout.write(f"The first log-in and API key are in {path} (only you can read it).")

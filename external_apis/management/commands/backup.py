@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from external_apis import request_context
 from external_apis.backup import passphrase
 from external_apis.backup.dump import back_up
 from external_apis.errors import ApiManagerError
@@ -24,7 +25,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            rows = back_up(options["file"], passphrase.ask(twice=True))
+            with request_context.acting("command:backup"):
+                rows = back_up(options["file"], passphrase.ask(twice=True))
         except ApiManagerError as error:
             raise CommandError(error.message) from None
         self.stdout.write(

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from external_apis import request_context
 from external_apis.backup import passphrase
 from external_apis.backup.load import restore
 from external_apis.errors import ApiManagerError
@@ -30,7 +31,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            rows = restore(options["file"], passphrase.ask(), accept_lost_keys=options["accept_lost_keys"])
+            with request_context.acting("command:restore"):
+                rows = restore(options["file"], passphrase.ask(), accept_lost_keys=options["accept_lost_keys"])
         except ApiManagerError as error:
             raise CommandError(error.message) from None
         self.stdout.write(f"{rows.total()} rows of {len(+rows)} tables are restored.")

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
+from external_apis import request_context
 from external_apis.catalogue import seed, shipped
 
 
@@ -21,7 +22,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        result = seed()
+        with request_context.acting("command:seed_providers"):
+            result = seed()
         counts = Counter(preset.category for preset in shipped().values())
         summary = f"{result.created} created, {result.updated} updated, {result.unchanged} unchanged"
         if options["json"]:

@@ -117,7 +117,12 @@ def test_tenants_and_modes_see_their_own(connect: Connect) -> None:
         answers = {name: client.get(proxied(row, "/me")) for name, row in rows.items()}
         assert {name for name, answer in answers.items() if answer.status_code == 200} == names
         for name in set(rows) - names:
+            rows[name].status = "revoked"
+            rows[name].save()
+            answers[name] = client.get(proxied(rows[name], "/me"))
             assert error_code(answers[name]) == (404, "NOT_FOUND")
+            rows[name].status = "active"
+            rows[name].save()
             assert answers[name].json()["error"]["message"] == f"Connection {rows[name].pk} not found"
 
 

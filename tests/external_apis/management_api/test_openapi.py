@@ -54,6 +54,7 @@ def test_every_reference_leads_somewhere() -> None:
         "oauth2",
         "oauth1",
         "client_credentials",
+        "jwt_bearer",
         "api_key",
         "basic",
         "bearer",

@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0004_grants_of_existing_connections'),
+        ('connections', '0005_indexes_of_pages'),
         ('external_apis', '0006_audit_outlives_tenants'),
     ]
 

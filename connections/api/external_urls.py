@@ -1,0 +1,7 @@
+"""Routes under ``/api/external`` on this floor."""
+
+from __future__ import annotations
+
+from connections.api import external_connections
+
+urlpatterns = [*external_connections.routes]

@@ -1,0 +1,193 @@
+"""The ends of a trip to a provider: where it begins, where it comes back to, and how a grant is ended."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views import View
+from pydantic import BaseModel, ConfigDict
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from connections import connecting, lookup
+from connections.api.oauth_binding import bound_to, holder_of, shown_by
+from connections.api.oauth_input import AuthorizeQuery, callback_parameters, read_authorize
+from connections.api.representation import ConnectionDetail, connection_detail
+from connections.api.views import ConnectionView
+from connections.connect_links.fulfilment import fulfil, landing_url
+from connections.connect_links.invitations import note_failure
+from connections.connect_links.reports import OPENER_POLICY, opener_policy
+from connections.models import ExternalApiConnection, OAuthFlow
+from connections.oauth import flows
+from connections.oauth.revocation import revoke
+from connections.oauth.scopes import scope_facts
+from external_apis import providers, request_context
+from external_apis.error_answers import describe, plain_body
+from external_apis.errors import ApiManagerError, FlowRefused, Forbidden
+from external_apis.key_holder import KeyHolder
+from external_apis.management_api.frame import ManagementView
+from external_apis.management_api.schema import redirects, writes
+from external_apis.tenancy import EVERYTHING, Scope, scope_of
+
+_ADMIN_PAGE = "admin:connections_externalapiconnection_change"
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Begun(BaseModel):
+    """Where the browser goes; the same address is in ``Location``."""
+
+    authorization_url: str
+    expires_in: int
+
+
+class Revoked(ConnectionDetail):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    message: str
+    """Whether the provider was told, and what it said."""
+
+
+class Authorize(ManagementView):
+    model = ExternalApiConnection
+
+    @property
+    def permission_actions(self) -> dict[str, str]:  # type: ignore[override]
+        return {"GET": "change" if "connection" in self.request.query_params else "add"}
+
+    @redirects("authorize_connection", AuthorizeQuery, Begun, "Go to the provider to connect an account")
+    def get(self, request: Request, reference: str) -> Response:
+        _refuse_other_sites(request)
+        api = providers.find_by_id_or_slug(reference, self.scope)
+        query, body = read_authorize(request.query_params, api, request.user)
+        row = lookup.find_of_provider(api, query.connection, self.scope) if query.connection else None
+        wish = connecting.Wish(api, bound_to(request), row, body, scope=self.scope)
+        url = connecting.begin_flow(wish, origin=f"{request.scheme}://{request.get_host()}")
+        begun = {"authorization_url": url, "expires_in": flows.FLOW_SECONDS}
+        return Response(begun, status=302, headers={"Location": url, "Referrer-Policy": "no-referrer"})
+
+
+class Callback(View):
+    """Where providers send browsers back to; by the provider's id, and by its slug as in seed 000."""
+
+    http_method_names = ("get",)
+
+    def get(self, request: HttpRequest, reference: str) -> HttpResponse:
+        flow = None
+        try:
+            parameters = callback_parameters(request)
+            holder = holder_of(request)
+            flow = connecting.find_flow(parameters)
+            _check_route(request, flow, reference, is_program=holder is not None)
+            if elsewhere := _other_door(request, flow):
+                return _answered(HttpResponseRedirect(elsewhere), flow)
+            return _answered(self._finish(request, flow, parameters, holder), flow)
+        except ApiManagerError as error:
+            return _answered(_failed(request, flow, error), flow)
+
+    def _finish(
+        self, request: HttpRequest, flow: OAuthFlow, parameters: dict[str, str], holder: KeyHolder | None
+    ) -> HttpResponse:
+        shown = shown_by(request, flow, holder)
+        scope = _scope_for(request, flow, holder) if flow.bound_to in shown else EVERYTHING
+        on_stored = partial(fulfil, flow.link) if flow.link else None
+        if flow.link_id:
+            request_context.set_actor(f"link:{flow.link_id}")
+        if holder is not None and set(parameters) == {"state"}:
+            row = connecting.collect(flow, shown, scope=scope)
+        else:
+            row = connecting.finish_flow(flow, parameters, shown, scope=scope, on_stored=on_stored)
+        if flow.link is not None:
+            return HttpResponseRedirect(landing_url(flow.link))
+        if holder is not None:
+            return JsonResponse(connection_detail(row)) if row else JsonResponse({"status": "pending"}, status=202)
+        return _page(request, flow, row, "")
+
+
+class ConnectionRevoke(ConnectionView):
+    permission_actions = {"POST": "change"}  # noqa: RUF012
+
+    @writes("revoke_connection", None, Revoked, "End the grant: tell the provider, remove the tokens")
+    def post(self, request: Request, reference: str, connection_reference: str) -> Response:
+        done = revoke(self.find(reference, connection_reference))
+        return Response({**connection_detail(done.connection), "message": done.message})
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Another site may not begin a trip with somebody's session; browsers say whose link was followed."""
+    if not isinstance(request.user, KeyHolder) and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden("Connecting is begun here, not from another site.")
+
+
+def _check_route(request: HttpRequest, flow: OAuthFlow, reference: str, *, is_program: bool) -> None:
+    """Refuse a code that came by another callback than the attempt's own; a program may bring one that it was given."""
+    is_own = urlsplit(flow.redirect_uri).path.endswith(request.path)
+    if reference not in (flow.external_api_id, flow.external_api.slug) or not (is_own or is_program):
+        raise FlowRefused("This attempt to connect belongs to another address.", reason="foreign")
+
+
+def _other_door(request: HttpRequest, flow: OAuthFlow) -> str:
+    """Return the same address at the host where the attempt began, if its cookies are there and not here."""
+    origin, here = flows.origin_of(flow), f"{request.scheme}://{request.get_host()}"
+    is_downgrade = request.scheme == "https" and not origin.startswith("https:")
+    if not origin or origin == here or is_downgrade or flows.is_parkable(flow):
+        return ""
+    return origin + request.get_full_path()
+
+
+def _scope_for(request: HttpRequest, flow: OAuthFlow, holder: KeyHolder | None) -> Scope:
+    """Return whose rows count, after asking once more whether the asker may: rights may have gone meanwhile."""
+    if flow.link_id:
+        return EVERYTHING
+    asker: Any = holder if holder is not None else request.user
+    action = "change" if flow.connection_id else "add"
+    if not (asker.is_staff and asker.is_active and asker.has_perm(f"connections.{action}_externalapiconnection")):
+        raise Forbidden("You do not have the permission that this needs.")
+    return scope_of(asker)
+
+
+def _failed(request: HttpRequest, flow: OAuthFlow | None, error: ApiManagerError) -> HttpResponse:
+    if request.headers.get("Authorization"):
+        answer = describe(error)
+        assert answer is not None  # noqa: S101 (every error of ours has one)
+        return JsonResponse(plain_body(answer), status=answer.status, headers=dict(answer.headers))
+    is_foreign = isinstance(error, FlowRefused) and error.reason == "foreign"
+    if flow is not None and flow.link is not None and not is_foreign:
+        note_failure(flow.link, error.message)
+        return HttpResponseRedirect(landing_url(flow.link))
+    return _page(request, flow, None, error.message, status=error.status)
+
+
+def _page(
+    request: HttpRequest, flow: OAuthFlow | None, row: ExternalApiConnection | None, problem: str, *, status: int = 200
+) -> HttpResponse:
+    can_look = row is not None and request.user.has_perm("connections.view_externalapiconnection")
+    context = {
+        "api": flow.external_api if flow else None,
+        "connection": row,
+        "connection_url": reverse(_ADMIN_PAGE, args=[row.pk]) if can_look and row else "",
+        "was_known": flow is not None and flow.connection_id is not None,
+        "missing": scope_facts(row).missing if row else (),
+        "problem": problem,
+    }
+    return render(request, "connections/connect/oauth.html", context, status=status)
+
+
+def _answered(response: HttpResponse, flow: OAuthFlow | None) -> HttpResponse:
+    for name, value in _HEADERS.items():
+        response.headers[name] = value
+    if flow is not None and flow.link is not None:
+        # On the way to the link's own page: no redirect may cut off the window that opened it.
+        response.headers[OPENER_POLICY] = opener_policy(flow.link)
+    return response

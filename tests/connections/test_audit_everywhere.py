@@ -1,0 +1,480 @@
+"""Every way to change something writes one event, in the transaction of the change: no event, no change.
+
+The tables below name every route that changes something, every page of the admin and every command of ours; a new one
+that is in none of them fails here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command, get_commands
+from django.db import DatabaseError, connection, transaction
+from django.test import Client
+from django.urls import URLResolver, get_resolver
+
+from connections.models import ExternalApiConnection
+from external_apis import keys, valkey
+from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
+from tests.envelope import EXTERNAL
+from tests.factories import (
+    make_connection,
+    make_key,
+    make_partner,
+    make_provider,
+    make_tenant,
+    make_user,
+    provider_body,
+)
+from tests.grants import make_granted, oauth2_config
+from tests.rest import PROVIDERS, with_key
+from tests.token_server import token_server
+
+SERVICES = "/exsvc/api/v1/services"
+
+
+@pytest.fixture(autouse=True)
+def _forget_limits() -> None:
+    for key in valkey.client().scan_iter(f"{valkey.PREFIX}limit:*", count=1_000):
+        valkey.client().delete(key)
+
+
+@dataclass(frozen=True)
+class World:
+    """Rows that routes can be asked for; placeholders of paths are named after them."""
+
+    provider: ExternalApi
+    connection: ExternalApiConnection
+    granted: ExternalApiConnection
+    tenant: Tenant
+    partner: Partner
+    key: ApiKey
+    dead_key: ApiKey
+
+    def path(self, pattern: str) -> str:
+        return pattern.format(**{name: row.pk for name, row in vars(self).items()})
+
+
+@pytest.fixture
+def world() -> World:
+    api = make_provider(slug="ours")
+    dead = make_key().key
+    keys.revoke(dead)
+    config = oauth2_config("https://auth.example.com")
+    granted = make_connection(make_provider(api_config=config), credentials={"access_token": "swordfish"})
+    empty_tenant, partner = make_tenant(), make_partner()
+    return World(make_provider(), make_connection(api), granted, empty_tenant, partner, make_key().key, dead)
+
+
+_KEY = {"title": "K", "type": "secret", "mode": "live", "scopes": ["*"]}
+_NEW_PROVIDER = provider_body(slug="fresh")
+_SERVICE = {"name": "Fresh", "type": "other", "base_url": "https://api.example.com"}
+_ONE, _CONNECTION = f"{PROVIDERS}/{{provider}}", f"{PROVIDERS}/ours/connections/{{connection}}"
+
+# Method and path as `_routes` tells them: the path to ask for, the body, and the event.
+ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
+    ("post", "/admin/external-apis"): (PROVIDERS, _NEW_PROVIDER, "provider.created"),
+    ("patch", "/admin/external-apis/<reference>"): (_ONE, {"name": "New"}, "provider.updated"),
+    ("delete", "/admin/external-apis/<reference>"): (_ONE, None, "provider.deleted"),
+    ("post", "/admin/external-apis/<reference>/connections"): (
+        f"{_ONE}/connections", {"connection_name": "New"}, "connection.created",
+    ),
+    ("patch", "/admin/external-apis/<reference>/connections/<connection_reference>"): (
+        _CONNECTION, {"credentials": {"access_token": "new"}}, "connection.updated",
+    ),
+    ("delete", "/admin/external-apis/<reference>/connections/<connection_reference>"): (
+        _CONNECTION, None, "connection.deleted",
+    ),
+    ("post", "/admin/external-apis/<reference>/connections/<connection_reference>/test"): (
+        f"{_CONNECTION}/test", None, "connection.tested",
+    ),
+    ("post", "/api/external/api-keys"): (f"{EXTERNAL}/api-keys", _KEY, "api_key.created"),
+    ("patch", "/api/external/api-keys/<key_id>"): (f"{EXTERNAL}/api-keys/{{key}}", {"title": "N"}, "api_key.updated"),
+    ("delete", "/api/external/api-keys/<key_id>"): (f"{EXTERNAL}/api-keys/{{dead_key}}", None, "api_key.deleted"),
+    ("post", "/api/external/api-keys/<key_id>/revoke"): (
+        f"{EXTERNAL}/api-keys/{{key}}/revoke", None, "api_key.revoked",
+    ),
+    ("post", "/api/external/system/cache/clear"): (f"{EXTERNAL}/system/cache/clear", None, "cache.cleared"),
+    ("post", "/api/external/providers"): (
+        f"{EXTERNAL}/providers",
+        {"apiConfig": _NEW_PROVIDER["api_config"], "name": "N", "slug": "new", "category": "other"},
+        "provider.created",
+    ),
+    ("patch", "/api/external/providers/<reference>"): (
+        f"{EXTERNAL}/providers/{{provider}}", {"name": "New"}, "provider.updated",
+    ),
+    ("delete", "/api/external/providers/<reference>"): (
+        f"{EXTERNAL}/providers/{{provider}}", None, "provider.deleted",
+    ),
+    ("post", "/api/external/connections"): (
+        f"{EXTERNAL}/connections", {"externalApiId": "ours", "connectionName": "New"}, "connection.created",
+    ),
+    ("patch", "/api/external/connections/<connection_id>"): (
+        f"{EXTERNAL}/connections/{{connection}}", {"note": "New"}, "connection.updated",
+    ),
+    ("delete", "/api/external/connections/<connection_id>"): (
+        f"{EXTERNAL}/connections/{{connection}}", None, "connection.deleted",
+    ),
+    ("post", "/api/external/connections/<connection_id>/revoke"): (
+        f"{EXTERNAL}/connections/{{granted}}/revoke", None, "connection.revoked",
+    ),
+    ("post", "/api/external/connections/<connection_id>/test"): (
+        f"{EXTERNAL}/connections/{{connection}}/test", None, "connection.tested",
+    ),
+    ("post", "/api/external/tenants"): (f"{EXTERNAL}/tenants", {"name": "A", "slug": "a"}, "tenant.created"),
+    ("patch", "/api/external/tenants/<tenant_id>"): (
+        f"{EXTERNAL}/tenants/{{tenant}}", {"isActive": False}, "tenant.updated",
+    ),
+    ("delete", "/api/external/tenants/<tenant_id>"): (f"{EXTERNAL}/tenants/{{tenant}}", None, "tenant.deleted"),
+    ("post", "/api/external/partners"): (f"{EXTERNAL}/partners", {"name": "A", "slug": "a"}, "partner.created"),
+    ("patch", "/api/external/partners/<partner_id>"): (
+        f"{EXTERNAL}/partners/{{partner}}", {"name": "New"}, "partner.updated",
+    ),
+    ("delete", "/api/external/partners/<partner_id>"): (
+        f"{EXTERNAL}/partners/{{partner}}", None, "partner.deleted",
+    ),
+    ("post", "/exsvc/api/v1/services"): (SERVICES, _SERVICE, "provider.created"),
+    ("patch", "/exsvc/api/v1/services/<service_id>"): (
+        f"{SERVICES}/{{provider}}", {"description": "New"}, "provider.updated",
+    ),
+    ("put", "/exsvc/api/v1/services/<service_id>"): (f"{SERVICES}/{{provider}}", _SERVICE, "provider.updated"),
+    ("delete", "/exsvc/api/v1/services/<service_id>"): (f"{SERVICES}/{{provider}}", None, "provider.deleted"),
+}  # fmt: skip
+
+# Those that change nothing, or write their event in a test of their own.
+OTHER_ROUTES = {
+    ("post", "/api/external/auth/validate"): "makes a token and stores nothing",
+    ("post", "/api/external/api-keys/verify"): "tells of a key",
+    ("post", "/api/external/system/tests"): "leaves nothing behind",
+    ("post", "/api/external/api-keys/<key_id>/roll"): "two events: below",
+    ("put", "/exsvc/api/v1/services/<service_id>/credentials"): "tests/connections/service_api",
+    ("post", "/api/external/connections/<connection_id>/refresh"): "below",
+    ("post", "/admin/external-apis/<reference>/connections/<connection_reference>/refresh"): "below",
+    ("post", "/admin/external-apis/<reference>/connections/<connection_reference>/revoke"): "the same service as above",
+    ("post", "/admin/external-apis/<reference>/connect-links"): "below",
+    ("post", "/connect/<token>"): "tests/connections/test_connect_links.py",
+}
+
+
+def _routes() -> Iterator[tuple[str, str]]:
+    """Method and path of every route outside of the admin that may change something."""
+
+    def walk(patterns: Any, path: str) -> Iterator[tuple[str, str]]:
+        for pattern in patterns:
+            inside = path + str(pattern.pattern).replace("str:", "")
+            if isinstance(pattern, URLResolver):
+                if pattern.app_name != "admin":
+                    yield from walk(pattern.url_patterns, inside)
+                continue
+            view = getattr(pattern.callback, "cls", None) or getattr(pattern.callback, "view_class", None)
+            yield from ((method, inside) for method in ("post", "put", "patch", "delete") if hasattr(view, method))
+
+    return walk(get_resolver().url_patterns, "/")
+
+
+def test_every_route_is_in_a_table() -> None:
+    assert set(_routes()) == set(ROUTES) | set(OTHER_ROUTES)
+
+
+def _content() -> dict[str, Any]:
+    """A fingerprint of every table but the audit log."""
+    tables = sorted({model._meta.db_table for model in apps.get_models(include_auto_created=True)})
+    one = """SELECT '{0}', md5(string_agg(t::text, '|' ORDER BY t::text)) FROM "{0}" AS t"""
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(one.format(table) for table in tables if table != AuditEvent._meta.db_table))
+        return dict(cursor.fetchall())
+
+
+@contextmanager
+def _refusing_events() -> Iterator[None]:
+    """The database takes no event."""
+    table = AuditEvent._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION refuse_event() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no event is taken'; END $$"
+        )
+        cursor.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} EXECUTE FUNCTION refuse_event()")
+        yield
+        cursor.execute(f"DROP TRIGGER refuse ON {table}")
+
+
+def _check(act: Callable[[], int], action: str, *, actor: str, is_refused: Callable[[int], bool]) -> None:
+    """Without the event nothing changes; else something does, and there is one event."""
+    AuditEvent.objects.all().delete()
+    before = _content()
+    with _refusing_events():
+        try:
+            with transaction.atomic():
+                refused = is_refused(act())
+        except DatabaseError:  # a command tells whoever typed it
+            refused = True
+    assert refused
+    assert _content() == before
+    assert act() < 400
+    events = [(event.action, event.actor) for event in AuditEvent.objects.all()]
+    assert events == [(action, actor)]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+def test_a_change_over_rest_and_its_event(route: tuple[str, str], world: World) -> None:
+    path, body, action = ROUTES[route]
+    seen: list[Any] = []
+
+    def act() -> int:
+        seen.append(with_key().send(route[0], world.path(path), body))
+        return int(seen[-1].status_code)
+
+    _check(act, action, actor="key:ADMIN_API_KEY", is_refused=lambda status: status >= 500)
+    event = AuditEvent.objects.get()
+    assert event.request_id == seen[-1]["X-Request-Id"]
+    assert (event.api_key_id, event.address) == ("ADMIN_API_KEY", "127.0.0.1")
+
+
+@pytest.mark.django_db
+def test_rolling_tells_of_both_keys(world: World) -> None:
+    AuditEvent.objects.all().delete()
+    with_key().send("post", f"{EXTERNAL}/api-keys/{world.key.pk}/roll", {"overlapSeconds": 5})
+    assert world.key.pk in AuditEvent.objects.values_list("object_id", flat=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_renewal_that_somebody_asked_for(settings: Any, tmp_path: Path) -> None:
+    settings.EGRESS_ALLOW = ["127.0.0.1"]
+    settings.SPOOL_DIR = str(tmp_path / "spool")
+    with token_server() as server:
+        row = make_granted(server)
+        assert with_key().send("post", f"{EXTERNAL}/connections/{row.pk}/refresh").status_code == 200
+    event = AuditEvent.objects.get(action="connection.refreshed")
+    assert (event.object_id, event.actor) == (row.pk, "key:ADMIN_API_KEY")
+
+
+@pytest.mark.django_db
+def test_connect_links(world: World) -> None:
+    AuditEvent.objects.all().delete()
+    response = with_key().send("post", f"{PROVIDERS}/ours/connect-links", {})
+    assert response.status_code == 201, response.content
+    assert [event.action for event in AuditEvent.objects.all()] == ["connect_link.created"]
+
+
+# --- the admin ----------------------------------------------------------------------------------------------------
+
+
+def _add(model: str, **data: Any) -> Callable[[Client, World], Any]:
+    return lambda client, world: client.post(f"/admin/{model}/add/", data)
+
+
+def _change(model: str, row: Callable[[World], Any], **data: Any) -> Callable[[Client, World], Any]:
+    return lambda client, world: client.post(f"/admin/{model}/{row(world).pk}/change/", data)
+
+
+def _delete(model: str, row: Callable[[World], Any]) -> Callable[[Client, World], Any]:
+    return lambda client, world: client.post(f"/admin/{model}/{row(world).pk}/delete/", {"post": "yes"})
+
+
+def _choose(model: str, action: str, row: Callable[[World], Any]) -> Callable[[Client, World], Any]:
+    return lambda client, world: client.post(
+        f"/admin/{model}/", {"action": action, "_selected_action": [row(world).pk], "post": "yes"}
+    )
+
+
+def _user(world: World) -> User:
+    return User.objects.get(username="somebody")
+
+
+def _group(world: World) -> Group:
+    return Group.objects.get(name="some")
+
+
+_PASSWORD = {"password1": "a long enough one 1", "password2": "a long enough one 1"}
+_NEW_USER = {"username": "new", "usable_password": "true", **_PASSWORD}
+_CHANGED_USER = {
+    "username": "somebody",
+    "is_staff": "on",
+    "is_active": "on",
+    "date_joined_0": "2026-01-01",
+    "date_joined_1": "00:00:00",
+}
+
+# By model: what is sent, and the event of it.
+PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
+    "external_apis.Tenant": [
+        (_add("external_apis/tenant", name="A", slug="a", is_active="on"), "tenant.created"),
+        (_change("external_apis/tenant", lambda w: w.tenant, name="B", slug="b"), "tenant.updated"),
+        (_delete("external_apis/tenant", lambda w: w.tenant), "tenant.deleted"),
+        (_choose("external_apis/tenant", "delete_selected", lambda w: w.tenant), "tenant.deleted"),
+    ],
+    "external_apis.Partner": [
+        (_add("external_apis/partner", name="A", slug="a"), "partner.created"),
+        (_change("external_apis/partner", lambda w: w.partner, name="B", slug="b"), "partner.updated"),
+        (_delete("external_apis/partner", lambda w: w.partner), "partner.deleted"),
+    ],
+    "external_apis.Account": [
+        (
+            lambda client, world: client.post(
+                "/admin/external_apis/account/add/", {"user": _user(world).pk, "tokens": "0", "plan": "free"}
+            ),
+            "account.created",
+        ),
+    ],
+    "auth.User": [
+        (_add("auth/user", **_NEW_USER), "user.created"),
+        (_change("auth/user", _user, **_CHANGED_USER), "user.updated"),
+        (
+            lambda client, world: client.post(f"/admin/auth/user/{_user(world).pk}/password/", _PASSWORD),
+            "user.password_changed",
+        ),
+        (_delete("auth/user", _user), "user.deleted"),
+        (_choose("auth/user", "delete_selected", _user), "user.deleted"),
+    ],
+    "auth.Group": [
+        (_add("auth/group", name="new"), "group.created"),
+        (_change("auth/group", _group, name="other"), "group.updated"),
+        (_delete("auth/group", _group), "group.deleted"),
+    ],
+    "external_apis.ExternalApi": [
+        (_delete("external_apis/externalapi", lambda w: w.provider), "provider.deleted"),
+        (_choose("external_apis/externalapi", "delete_selected", lambda w: w.provider), "provider.deleted"),
+    ],
+    "connections.ExternalApiConnection": [
+        (_delete("connections/externalapiconnection", lambda w: w.connection), "connection.deleted"),
+        (
+            lambda client, world: client.post(
+                f"/admin/connections/externalapiconnection/{world.connection.pk}/test/", {}
+            ),
+            "connection.tested",
+        ),
+    ],
+}
+# Of these the pages write nothing, or their tests tell of the events.
+OTHER_PAGES = {
+    "external_apis.CatalogueEntry": "read only",
+    "external_apis.ApiKey": "tests/external_apis/test_admin_api_keys.py",
+}
+
+
+@pytest.mark.django_db
+def test_every_page_of_the_admin_is_in_a_table() -> None:
+    assert {model._meta.label for model in admin.site._registry} == set(PAGES) | set(OTHER_PAGES)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("model", "number"), [(model, number) for model, acts in PAGES.items() for number in range(len(acts))]
+)
+def test_a_change_in_the_admin_and_its_event(model: str, number: int, world: World) -> None:
+    send, action = PAGES[model][number]
+    make_user("somebody")
+    Group.objects.create(name="some")
+    client = Client(raise_request_exception=False)
+    client.force_login(make_user("operator", is_superuser=True))
+
+    def act() -> int:
+        response = send(client, world)
+        # A form that is refused is shown again, with 200.
+        return 302 if response.status_code == 302 else 500 if response.status_code == 500 else 400
+
+    _check(act, action, actor="user:operator", is_refused=lambda status: status >= 400)
+
+
+@pytest.mark.django_db
+def test_ones_own_password() -> None:
+    user = make_user("operator", is_superuser=True)
+    client = Client()
+    client.force_login(user)
+    sent = {"old_password": "wrong", "new_password1": "a long enough one 1", "new_password2": "a long enough one 1"}
+    client.post("/admin/password_change/", sent)
+    assert not AuditEvent.objects.exists()
+    assert (
+        client.post("/admin/password_change/", {**sent, "old_password": "a password of the tests"}).status_code == 302
+    )
+    event = AuditEvent.objects.get()
+    assert (event.action, event.actor, event.changes) == ("user.password_changed", "user:operator", {})
+
+
+@pytest.mark.django_db
+def test_groups_of_a_user_are_told() -> None:
+    group, user = Group.objects.create(name="some"), make_user("somebody")
+    client = Client()
+    client.force_login(make_user("operator", is_superuser=True))
+    client.post(f"/admin/auth/user/{user.pk}/change/", {**_CHANGED_USER, "groups": [group.pk], "is_superuser": "on"})
+    changes = AuditEvent.objects.get(action="user.updated").changes
+    assert changes["groups"] == [[], ["some"]]
+    assert changes["is_superuser"] == ["False", "True"]
+    assert "password" not in changes
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+COMMANDS: dict[str, tuple[Callable[[World], Any], str, str]] = {
+    "tenants": (
+        lambda world: call_command("tenants", "shred", world.tenant.slug, "--yes-really", world.tenant.slug),
+        "tenant.shredded",
+        "command:tenants shred",
+    ),
+    "seed_providers": (lambda world: call_command("seed_providers"), "catalogue.seeded", "command:seed_providers"),
+    "rotate_encryption_keys": (
+        lambda world: call_command("rotate_encryption_keys"),
+        "encryption_keys.rotated",
+        "command:rotate_encryption_keys",
+    ),
+    "createsuperuser": (
+        lambda world: call_command("createsuperuser", "--noinput", "--username", "root", "--email", "r@example.com"),
+        "user.created",
+        "command:createsuperuser",
+    ),
+}
+OTHER_COMMANDS = {
+    "api_keys": "tests/external_apis: the same functions as over REST",
+    "backup": "tests/external_apis/backup",
+    "restore": "tests/external_apis/backup",
+    "changepassword": "below",
+    "setup": "below",
+    "call": "calls a provider",
+    "connect": "tests/connections: the same functions as over REST",
+    "connections": "shows",
+    "providers": "shows, or creates by the same function as REST",
+    "check_encryption_keys": "checks",
+    "migrate": "changes no content",
+    "up": "runs the others",
+}
+
+
+def test_every_command_of_ours_is_in_a_table() -> None:
+    ours = {name for name, app in get_commands().items() if app in ("config", "connections", "external_apis")}
+    assert ours - {"reset"} == set(COMMANDS) | set(OTHER_COMMANDS)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_and_its_event(name: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, action, actor = COMMANDS[name]
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a long enough one 1")
+    AuditEvent.objects.all().delete()
+    before = _content()
+    with _refusing_events(), pytest.raises(DatabaseError), transaction.atomic():
+        run(world)
+    assert _content() == before
+    run(world)
+    event = AuditEvent.objects.get(action=action)
+    assert event.actor.startswith(actor)
+    assert AuditEvent.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_changed_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_user("somebody")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "a long enough one 1")
+    call_command("changepassword", "somebody")
+    event = AuditEvent.objects.get()
+    assert (event.action, event.actor) == ("user.password_changed", "command:changepassword")
+    assert Account.objects.count() == 0

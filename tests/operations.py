@@ -1,0 +1,91 @@
+"""Every operation of the APIs as the OpenAPI document tells it, for tests that go through all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.urls import get_resolver
+from drf_spectacular.generators import SchemaGenerator
+
+API_PREFIXES = ("/admin/external-apis", "/api/", "/exsvc")
+_METHODS = ("get", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class DocumentedOperation:
+    """``query`` and ``body`` hold the JSON Schema of each parameter and of each field."""
+
+    id: str
+    method: str
+    path: str
+    path_names: tuple[str, ...]
+    query: Mapping[str, Any]
+    body: Mapping[str, Any] | None
+    statuses: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"{self.method.upper()} {self.path}"
+
+    def at(self, **values: str) -> str:
+        return self.path.format(**values)
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole OpenAPI document."""
+    found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return found
+
+
+@cache
+def operations() -> tuple[DocumentedOperation, ...]:
+    return tuple(
+        _operation(path, method, described)
+        for path, methods in document()["paths"].items()
+        for method, described in methods.items()
+        if method in _METHODS
+    )
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """Method and path template of everything that Django routes under the APIs' prefixes, documented or not."""
+    for pattern, view in _walk(get_resolver().url_patterns, "/"):
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", pattern)
+        if path.startswith(API_PREFIXES):
+            cls = getattr(view, "view_class", None) or getattr(view, "cls", None)
+            for method in [name for name in _METHODS if hasattr(cls, name)] or ["*"]:
+                yield method, path
+
+
+def _walk(patterns: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for entry in patterns:
+        path = f"{prefix}{entry.pattern}"
+        if hasattr(entry, "url_patterns"):
+            yield from _walk(entry.url_patterns, path)
+        else:
+            yield path, entry.callback
+
+
+def _operation(path: str, method: str, described: dict[str, Any]) -> DocumentedOperation:
+    parameters = described.get("parameters", ())
+    content = described.get("requestBody", {}).get("content", {})
+    body = content.get("application/json", {}).get("schema")
+    return DocumentedOperation(
+        id=described["operationId"],
+        method=method,
+        path=path,
+        path_names=tuple(re.findall(r"\{(\w+)\}", path)),
+        query={item["name"]: item["schema"] for item in parameters if item["in"] == "query"},
+        body=None if body is None else _resolved(body).get("properties", {}),
+        statuses=frozenset(int(status) for status in described["responses"]),
+    )
+
+
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
