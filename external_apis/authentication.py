@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -45,8 +44,9 @@ log = structlog.get_logger(__name__)
 class KeyFinder(Protocol):
     """Where stored keys are looked up: `key_lookup`, or `kept_keys` where a second's delay is worth a query."""
 
-    find_by_id: Callable[[str], StoredKey | None]
-    find_by_token: Callable[[str], StoredKey | None]
+    def find_by_id(self, key_id: str) -> StoredKey | None: ...
+
+    def find_by_token(self, token: str) -> StoredKey | None: ...
 
 
 def authenticate_token(
