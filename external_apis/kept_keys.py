@@ -1,7 +1,7 @@
 """Stored keys that this process keeps for a moment, for callers whose every request would be slowed down by a query.
 
 A kept key is used only while the database has confirmed it within the last `_TRUST_SECONDS`. A thread asks for all kept
-keys together twice a second, so a revocation counts within a second however it was made, and while the database is away
+keys together some times a second, so a revocation counts within a second however it was made, and while the database is away
 nothing that is kept is used.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["find_by_id", "find_by_token", "forget"]
 logger = logging.getLogger(__name__)
 
 _MOST = 1_000
-_TRUST_SECONDS, _ASK_SECONDS, _IDLE_SECONDS = 0.9, 0.4, 5.0
+_TRUST_SECONDS, _ASK_SECONDS, _IDLE_SECONDS = 0.8, 0.35, 5.0
 
 
 @dataclass(slots=True)

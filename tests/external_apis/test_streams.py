@@ -7,6 +7,7 @@ import io
 import itertools
 import random
 import socket
+import threading
 import time
 import tracemalloc
 import zlib
@@ -26,12 +27,13 @@ MEGABYTE = 1024 * 1024
 
 
 def fetch(
-    port: int, transport: Transport | None = None, *, seconds: float = 5.0, limit: int = 10**9, body: Any = None
-) -> Answer:
+    port: int, transport: Transport | None = None, *, seconds: float = 5.0, limit: int = 10**9, body: Any = None,
+    is_raw: bool = False,
+) -> Answer:  # fmt: skip
     now = time.monotonic()
     return (transport or Transport(LOOPBACK)).send(
         Origin("http", "127.0.0.1", port), "GET" if body is None else "POST", "/", {}, body,
-        deadline=now + 5, stream_deadline=now + seconds, max_body_bytes=limit,
+        deadline=now + 5, stream_deadline=now + seconds, max_body_bytes=limit, is_raw=is_raw,
     )  # fmt: skip
 
 
@@ -290,3 +292,36 @@ def test_a_file_can_be_sent_again_and_an_iterator_cannot() -> None:
     assert once.rewind()
     list(once.pieces())
     assert not once.rewind()
+
+
+def test_a_raw_stream_is_not_unpacked_and_can_be_looked_into() -> None:
+    packed = gzip.compress(b"hello " * 1000)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)
+    with serve(answering(answer)) as port:
+        sent = fetch(port, is_raw=True)
+        assert sent.stream is not None
+        assert sent.stream.preview(12) in (b"", b"hello hello ")
+        assert sent.stream.preview(64_000).startswith(b"hello hello ")
+        assert sent.stream.read(-1) == packed
+
+
+def test_a_stream_can_be_waited_for() -> None:
+    may_go_on = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        may_go_on.wait(5)
+        client.sendall(b"def")
+
+    with serve(play) as port:
+        sent = fetch(port)
+        assert sent.stream is not None
+        assert sent.stream.wait(1)
+        assert sent.stream.read(100) == b"abc"
+        assert not sent.stream.wait(0.05)
+        may_go_on.set()
+        assert sent.stream.wait(2)
+        assert sent.stream.read(100) == b"def"
+        assert sent.stream.wait(0)
+        assert sent.stream.read(100) == b""

@@ -1,0 +1,62 @@
+"""Slots of a key's limit that are bought ahead."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import pytest
+
+from connections.gateway import credit
+from external_apis import throttling
+from external_apis.authentication import KeyHolder
+from external_apis.ids import new_id
+
+
+def holder(rate_limit: int) -> KeyHolder:
+    return KeyHolder(new_id("apk"), "of the tests", rate_limit=rate_limit)
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What was bought in each round trip."""
+    bought: list[int] = []
+    charge = throttling.charge_key
+
+    def watch(asker: KeyHolder, requests: int = 1) -> throttling.Quota:
+        bought.append(requests)
+        return charge(asker, requests)
+
+    monkeypatch.setattr(throttling, "charge_key", watch)
+    return bought
+
+
+def test_who_asks_often_buys_more(trips: list[int]) -> None:
+    asker = holder(1_000_000)
+    remaining = [credit.charge(asker).remaining for _ in range(100)]
+    assert trips == [1, 2, 4, 8, 16, 32, 32, 32][: len(trips)]
+    assert len(trips) < 9
+    assert remaining == sorted(remaining, reverse=True)
+    assert 1_000_000 - 105 <= remaining[-1] <= 1_000_000 - 95
+
+
+def test_who_asks_seldom_buys_one(trips: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asker, now = holder(1_000_000), monotonic()
+    for step in range(5):
+        monkeypatch.setattr(credit, "monotonic", lambda step=step: now + step)
+        credit.charge(asker)
+    assert trips == [1] * 5
+
+
+def test_little_is_bought_where_little_is_left(trips: list[int]) -> None:
+    asker = holder(100)
+    quotas = [credit.charge(asker) for _ in range(110)]
+    assert max(trips) == 1
+    assert [quota.is_allowed for quota in quotas] == [True] * 100 + [False] * 10
+
+
+def test_processes_together_keep_to_the_limit(trips: list[int]) -> None:
+    """Two purses stand for two processes."""
+    asker, purses = holder(2_000), (credit._Purse(), credit._Purse())
+    allowed = sum(purses[number % 2].charge(asker).is_allowed for number in range(2_400))
+    # What a purse has left when the limit is reached is lost; what the hour gives back meanwhile is not.
+    assert 1_930 <= allowed <= 2_005

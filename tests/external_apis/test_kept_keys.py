@@ -1,0 +1,90 @@
+"""Keys that a process keeps for a moment: quick, and dead within a second all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from external_apis import kept_keys, key_lookup
+from external_apis.models import ApiKey, Tenant
+from tests.factories import make_key, make_tenant
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    yield
+    kept_keys.forget()
+
+
+def test_a_key_is_looked_up_once() -> None:
+    key = make_key()
+    first = kept_keys.find_by_token(key.token)
+    with CaptureQueriesContext(connection) as queries:
+        assert kept_keys.find_by_token(key.token) == first
+    assert first is not None
+    assert first.id == key.key.pk
+    assert len(queries) == 0
+
+
+def test_what_is_no_key_is_not_kept() -> None:
+    key = make_key()
+    assert kept_keys.find_by_token(key.token[:-1] + ("a" if key.token[-1] != "a" else "b")) is None
+    assert kept_keys.find_by_id("apk_nobody") is None
+    assert not kept_keys._shelf._kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda key: ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now()),
+        lambda key: ApiKey.objects.filter(pk=key.pk).update(scopes=[]),
+        lambda key: Tenant.objects.update(is_active=False),
+        lambda key: ApiKey.objects.filter(pk=key.pk).delete(),
+    ],
+    ids=["revoked", "other scopes", "tenant inactive", "deleted"],
+)
+@pytest.mark.parametrize("how", ["token", "id"])
+def test_a_change_that_nobody_announces_counts_within_a_second(change: Callable[[Any], Any], how: str) -> None:
+    made = make_key(tenant=make_tenant())
+    find = kept_keys.find_by_token if how == "token" else kept_keys.find_by_id
+    name = made.token if how == "token" else made.key.pk
+    before = find(name)
+    change(made.key)
+    changed = monotonic()
+    while find(name) == before:
+        assert monotonic() - changed < 1.0
+        sleep(0.02)
+    look_up = key_lookup.find_by_token if how == "token" else key_lookup.find_by_id
+    assert find(name) == look_up(name)
+
+
+def test_nothing_is_used_that_the_database_does_not_confirm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("away")
+
+    key = make_key()
+    monkeypatch.setattr(key_lookup, "find_many", fail)
+    assert kept_keys.find_by_token(key.token) is not None
+    sleep(kept_keys._TRUST_SECONDS + 0.05)
+    with CaptureQueriesContext(connection) as queries:
+        assert kept_keys.find_by_token(key.token) is not None
+    assert len(queries) == 1
+
+
+def test_the_thread_ends_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_keys, "_IDLE_SECONDS", 0.1)
+    kept_keys.find_by_token(make_key().token)
+    thread = kept_keys._shelf._thread
+    assert thread is not None
+    thread.join(2)
+    assert not thread.is_alive()
+    assert kept_keys._shelf._thread is None
+    assert not kept_keys._shelf._kept
