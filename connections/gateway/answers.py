@@ -81,13 +81,12 @@ def is_event_stream(passed: PassedAnswer) -> bool:
 
 def _gather(body: StreamedBody) -> tuple[bytes, bool]:
     """Return the beginning of a body, and whether that is all of it."""
-    content = bytearray()
-    while len(content) <= _SHORT_BYTES and body.wait(_PAUSE_SECONDS):
-        piece = body.read(_SHORT_BYTES)
-        if not piece:
-            return bytes(content), True
-        content += piece
-    return bytes(content), False
+    content = b""
+    while not body.is_over:
+        if len(content) > _SHORT_BYTES or not body.wait(_PAUSE_SECONDS):
+            return content, False
+        content += body.read(min(body.announced_bytes or _SHORT_BYTES, _SHORT_BYTES))
+    return content, True
 
 
 def _dress(response: _Response, headers: Mapping[str, str]) -> _Response:

@@ -89,7 +89,7 @@ class StreamedBody(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         piece = b""
         try:
-            while not piece and len(view) and not self._is_over:
+            while not piece and len(view) and not self.is_over:
                 piece = self._next(len(view))
             if not piece and len(view) and self._unpacker is not None:
                 self._unpacker.finish()
@@ -114,7 +114,7 @@ class StreamedBody(io.RawIOBase):
 
         Of a stream that is unpacked, only what the provider sends is waited for.
         """
-        if self._is_over or self._packed or self._response.has_buffered:
+        if self.is_over or self._packed or self._response.has_buffered:
             return True
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return True
@@ -140,7 +140,8 @@ class StreamedBody(io.RawIOBase):
         return b""
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Tell whether everything has been read; until then nobody knows whether it all came."""
         return self._is_received and not self._packed and (self._unpacker is None or not self._unpacker.has_more)
 
     def _next(self, size: int) -> bytes:

@@ -16,7 +16,7 @@ from tests.web import Web, resident_bytes, serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CLIENTS, SECONDS, ROUNDS = 8, 2.0, 5
+CLIENTS, SECONDS, ROUNDS = 8, 1.0, 9
 LIMITS = {
     "requests_per_second": 100_000,
     "requests_per_minute": 5_000_000,
@@ -49,13 +49,14 @@ def test_the_gateway_serves_as_much_as_a_bare_view(
     key = make_key(scopes=["proxy"], rate_limit=10_000_000)
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     view = "tests.bench.bare_view:application"
-    with serve(tmp_path) as ours, serve(tmp_path, application=view, BENCH_UPSTREAM=f"{upstream}/v1") as bare:
+    with serve(tmp_path) as mine, serve(tmp_path, application=view, BENCH_UPSTREAM=f"{upstream}/v1") as plain:
         for _ in range(ROUNDS):
-            rates["bare"].append(requests_a_second(bare, "/proxy/balance", "x"))
-            rates["ours"].append(requests_a_second(ours, f"/api/external/proxy/{row.pk}/balance", key.token))
-        memory = resident_bytes(ours.worker_pid)
+            rates["bare"].append(requests_a_second(plain, "/proxy/balance", "x"))
+            rates["ours"].append(requests_a_second(mine, f"/api/external/proxy/{row.pk}/balance", key.token))
+        memory = resident_bytes(mine.worker_pid)
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    ratio = medians["ours"] / medians["bare"]
+    # Neighbours in time have the same machine, whatever else that is doing.
+    ratio = statistics.median(ours / bare for ours, bare in zip(rates["ours"], rates["bare"], strict=True))
     with capsys.disabled():
         print(
             f"\nThe gateway / a bare view with requests, {CLIENTS} clients: {ratio:.2f} times the requests "
