@@ -128,3 +128,12 @@ def test_a_malformed_owners_url_is_named_and_not_printed(installation: Installat
     assert status == 1
     assert "MIGRATE_DATABASE_URL names a PostgreSQL database" in output
     assert CANARY not in output
+
+
+def test_a_fault_is_reached_by_a_test_alone(installation: Installation) -> None:
+    program = ("-c", "from config import settings; print(repr(settings.FAULT_FILE))")
+    assert installation.run("manage.py", "check")[0] == 0
+    assert installation.run(*program, FAULT_FILE="/tmp/fault")[1].splitlines()[-1] == "''"
+    assert (
+        installation.run(*program, FAULT_FILE="/tmp/fault", TESTING_FAULTS="yes")[1].splitlines()[-1] == "'/tmp/fault'"
+    )
