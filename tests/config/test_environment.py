@@ -33,6 +33,18 @@ def number(env: Environment) -> int:
             for value in ("ftp://x", "x", "http://", "http://[", "http://h:99999", "http://h/?a=1", "http://u:p@h")
         ),
         *(
+            (lambda env: env.origins("NAME"), value)
+            for value in (
+                "*",
+                "null",
+                "app.example",
+                "https://a.example/",
+                "HTTPS://a.example",
+                "https://u:p@h",
+                CANARY,
+            )
+        ),
+        *(
             (lambda env: env.database("NAME"), value)
             for value in (
                 CANARY,

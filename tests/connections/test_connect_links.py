@@ -21,7 +21,7 @@ from connections.connect_links.origins import allowed_origin
 from connections.models import ConnectLink, ExternalApiConnection
 from connections.sandbox import credentials
 from external_apis import valkey
-from external_apis.models import AuditEvent, ExternalApi
+from external_apis.models import AuditEvent, ExternalApi, Tenant
 from tests.factories import MANAGER, make_connection, make_partner, make_provider, make_tenant, make_user
 from tests.rest import PROVIDERS, error_of, signed_in, with_key
 from tests.sandbox import Sandbox
@@ -345,6 +345,17 @@ def test_a_provider_or_connection_that_is_gone(api: ExternalApi) -> None:
     made = make(api, connection_id=row.pk)
     ExternalApiConnection.objects.filter(pk=row.pk).update(deleted_at=timezone.now())
     assert Client().get(path_of(made)).status_code == 410
+
+
+def test_what_is_switched_off_takes_no_account(api: ExternalApi) -> None:
+    tenant = make_tenant()
+    made = make(api, sales_channel_id=tenant.pk)
+    Tenant.objects.filter(pk=tenant.pk).update(is_active=False)
+    assert Client().post(path_of(made), {"api_key": credentials.API_KEY}).status_code == 410
+    Tenant.objects.filter(pk=tenant.pk).update(is_active=True)
+    ExternalApi.objects.filter(pk=api.pk).update(status="inactive")
+    assert "switched off" in text_of(Client().get(path_of(made)))
+    assert not ExternalApiConnection.objects.exists()
 
 
 def test_each_address_has_so_many_requests_a_minute(api: ExternalApi, monkeypatch: pytest.MonkeyPatch) -> None:
