@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LONGEST_SECONDS = 7 * 86_400
+_FORGOTTEN_AFTER, _FORGOTTEN_AT_ONCE = timedelta(days=90), 100
 State = Literal["pending", "connected", "expired"]
 
 _links = Signer(salt="connections.connect_link", sep=".")
@@ -109,7 +110,14 @@ def create_link(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYT
     with transaction.atomic():
         link.save()
         audit.record("connect_link.created", link, audit.changed_fields(link))
+    _forget_old()
     return link
+
+
+def _forget_old() -> None:
+    """Delete some links that ended long ago; each new one sweeps behind a hundred old ones."""
+    old = ConnectLink.objects.filter(expires_at__lt=timezone.now() - _FORGOTTEN_AFTER).order_by("expires_at")
+    ConnectLink.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_FORGOTTEN_AT_ONCE])).delete()
 
 
 def find_link(api: ExternalApi, link_id: str, scope: Scope = EVERYTHING) -> ConnectLink:

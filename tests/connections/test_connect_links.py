@@ -16,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from connections.api import connect_page
+from connections.connect_links import invitations
 from connections.connect_links.invitations import LONGEST_SECONDS
 from connections.connect_links.origins import allowed_origin
 from connections.models import ConnectLink, ExternalApiConnection
@@ -149,6 +150,17 @@ def test_whoever_makes_a_link_may_add_and_change_connections(api: ExternalApi, m
     rest = [name for name in MANAGER if name != f"connections.{missing}_externalapiconnection"]
     assert error_of(signed_in(make_user(permissions=rest)).send("post", links_of(api), {})) == (403, "FORBIDDEN")
     assert ConnectLink.objects.count() == 0
+
+
+def test_links_that_ended_long_ago_are_forgotten_when_a_new_one_is_made(
+    api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invitations, "_FORGOTTEN_AT_ONCE", 2)
+    old, older, oldest, recent = (make(api)["id"] for _ in range(4))
+    for link, days in ((old, 91), (older, 92), (oldest, 93), (recent, 89)):
+        ConnectLink.objects.filter(pk=link).update(expires_at=timezone.now() - timedelta(days=days))
+    newest = make(api)["id"]
+    assert set(ConnectLink.objects.values_list("pk", flat=True)) == {old, recent, newest}
 
 
 def test_a_provider_that_asks_nothing_of_anybody(sandbox: Sandbox) -> None:
