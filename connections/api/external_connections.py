@@ -85,7 +85,7 @@ class ConnectionList(ResourceView):
         rows = lookup.in_scope(self.scope).filter(**filters)
         if search:
             rows = rows.filter(Q(connection_name__icontains=search) | Q(slug__icontains=search))
-        rows = rows.select_related("credential", "grant", "external_api")
+        rows = rows.select_related("credential", "grant", "external_api").only(*representation.LISTED)
         return self.page(rows, lambda row: camel_keys(representation.connection_item(row)))
 
     @writes(
