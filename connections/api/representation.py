@@ -94,17 +94,6 @@ class TestResult(BaseModel):
     duration_ms: int
 
 
-LISTED = (
-    *(
-        "external_api_id", "connection_name", "slug", "status", "tenant_id", "partner_id", "user_id", "owner_id",
-        "rotate_by", "last_used_at", "last_sync_at", "error_message", "calls_count", "errors_count", "authenticated_at",
-        "created_at", "updated_at", "external_api__api_config", "grant__requested_scopes",
-    ),
-    *(f"credential__{name}" for name in ("secrets", "secret_fingerprints", "secret_hints", "expires_at", "scopes")),
-)  # fmt: skip
-"""The columns that `connection_item` reads: loading the others takes as long again."""
-
-
 def connection_item(row: ExternalApiConnection) -> dict[str, Any]:
     """Describe a connection for a list. Decrypts nothing: only a damaged or foreign seal is noticed."""
     credential = _credential(row)
