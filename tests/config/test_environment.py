@@ -63,6 +63,10 @@ def number(env: Environment) -> int:
             for value in (CANARY, f"socks5://u:{CANARY}@h", f"http://u:{CANARY}@h:x")
         ),
         *((lambda env: env.encryption_keys("NAME"), value) for value in (CANARY, f"k1:{CANARY}", f"k1:{CANARY},")),
+        *(
+            (lambda env: env.jwt_secrets("NAME"), value)
+            for value in (CANARY, f"k1:{CANARY}", f"k1:{CANARY * 4},", f"k1:{CANARY * 4},{CANARY * 5}")
+        ),
         *((lambda env: env.egress_allowances("NAME"), value) for value in ("10.0.0.0/99", "a b", "http://h", "h:0")),
         *(
             (lambda env: env.issuer("NAME"), value)
@@ -80,7 +84,7 @@ def number(env: Environment) -> int:
 def test_what_is_malformed_is_named_and_not_quoted(read: Callable[[Environment], Any], value: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ImproperlyConfigured, match=r"NAME|ENCRYPTION_KEYS|EGRESS_ALLOW") as caught:
+        with pytest.raises(ImproperlyConfigured, match=r"NAME|ENCRYPTION_KEYS|EGRESS_ALLOW|JWT_SECRET") as caught:
             read(Environment({"NAME": value}))
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
