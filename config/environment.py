@@ -13,7 +13,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from environ.fileaware_mapping import FileAwareMapping
 
-from external_apis import trusted_issuers
+from external_apis import jwt_secrets, trusted_issuers
 from external_apis.crypto import Keyring
 from external_apis.egress import Allowance
 from external_apis.errors import EgressRefused
@@ -149,6 +149,14 @@ class Environment:
         text = self.required(name)
         try:
             Keyring.parse(text)
+        except ValueError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        return text
+
+    def jwt_secrets(self, name: str) -> str:
+        text = self.required(name)
+        try:
+            jwt_secrets.parse(text)
         except ValueError as error:
             raise ImproperlyConfigured(str(error)) from None
         return text

@@ -31,7 +31,7 @@ ENCRYPTION_KEYS = env.encryption_keys("ENCRYPTION_KEYS")
 # A process that meets a newer key reads the file again.
 ENCRYPTION_KEYS_FILE = os.environ.get("ENCRYPTION_KEYS_FILE", "")
 BACKUP_KEYS_FILE = env.text("BACKUP_KEYS_FILE", str(VAR_DIR / "backup-keys.json"))
-JWT_SECRET = env.required("JWT_SECRET")
+JWT_SECRET = env.jwt_secrets("JWT_SECRET")
 ADMIN_API_KEY = env.text("ADMIN_API_KEY")
 ADMIN_API_JWT_TTL = env.number("ADMIN_API_JWT_TTL", 3600, low=1, high=86_400)
 ADMIN_API_RATE_LIMIT = env.number("ADMIN_API_RATE_LIMIT", 1000, low=1, high=10_000_000)

@@ -32,11 +32,12 @@ def in_scope(scope: Scope) -> QuerySet[ExternalApiConnection]:
 
     Providers are a sub-query and no join: a page far down is found in an index of the connections alone.
     """
-    seen = Scope(is_sandbox=scope.is_sandbox).own(ExternalApi.objects.filter(deleted_at=None))
-    rows = ExternalApiConnection.objects.filter(deleted_at=None)
-    if scope.tenant_id is not None:
-        rows = rows.filter(tenant_id=scope.tenant_id)
-    return rows.exclude(external_api__in=ExternalApi.objects.exclude(pk__in=seen))
+    unseen = Q(deleted_at__isnull=False)
+    if scope.is_sandbox is not None:
+        unseen |= Q(is_sandbox=not scope.is_sandbox)
+    mine = {} if scope.tenant_id is None else {"tenant_id": scope.tenant_id}
+    rows = ExternalApiConnection.objects.filter(deleted_at=None, **mine)
+    return rows.exclude(external_api__in=ExternalApi.objects.filter(unseen))
 
 
 def of_provider(api: ExternalApi) -> QuerySet[ExternalApiConnection]:

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from connections.client import ApiClient, Target
 from connections.models import ExternalApiConnection
-from connections.oauth.refresh import ensure_fresh
+from connections.oauth.refresh import HOPELESS, ensure_fresh
 from connections.opening import check_usable, open_connection, target_of
 from external_apis import audit
 from external_apis.call_config import RetryConfig
@@ -34,14 +34,19 @@ class TestOutcome:
 def test_connection(row: ExternalApiConnection) -> TestOutcome:
     """Really call the provider: its ``test_path``, or the base URL where none is configured. Raises nothing of ours.
 
-    The row keeps the message of a failure (``error_message``) until a later test succeeds. Its status stays as it is:
-    one failed call does not make a connection unusable.
+    The row keeps the message of a failure (``error_message``) until a later test succeeds; that its owner has to
+    reconnect stands there until that is done. Its status stays as it is: one failed call does not make a connection
+    unusable.
     """
     outcome = _call(row)
-    row.error_message = None if outcome.is_ok else outcome.message
+    message = None if outcome.is_ok else outcome.message
     with transaction.atomic():
         # One column, past `save`: it is an observation, and not somebody's change with an entry in the history.
-        ExternalApiConnection.objects.filter(pk=row.pk).update(error_message=row.error_message)
+        rows = ExternalApiConnection.objects.filter(pk=row.pk).exclude(grant__state__in=HOPELESS)
+        if rows.update(error_message=message):
+            row.error_message = message
+        else:
+            row.refresh_from_db(fields=["error_message"])
         audit.record("connection.tested", row, {"ok": outcome.is_ok, "status": outcome.status})
     return outcome
 

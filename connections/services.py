@@ -5,8 +5,8 @@ from __future__ import annotations
 from connections import lookup, warm
 from connections.client import ApiClient
 from connections.editing import create_connection, delete_connection, restore_connection, update_connection
-from connections.oauth.refresh import refresh_token
-from connections.opening import DecryptedConnection, open_connection
+from connections.oauth.refresh import ensure_fresh, refresh_token
+from connections.opening import DecryptedConnection, check_usable, open_connection
 from connections.probe import TestOutcome, test_connection
 from external_apis.providers import create_external_api, get_api_config
 
@@ -36,12 +36,13 @@ def get_connection(
 ) -> DecryptedConnection:
     """Return a usable connection with its credentials opened (see `lookup.find_by_reference` for references).
 
-    Raises `NotFound`, `ConnectionRevoked`, `ConnectionInactive`, `ConnectionExpired` (unless it can be renewed), and
-    `VaultError` where the credentials do not open.
+    A token near its end is renewed first; while that fails for the moment, one that still lives is returned. Raises
+    `NotFound`, `ConnectionRevoked`, `ConnectionInactive`, `ConnectionExpired`, `TokenEndpointFailed` and other errors
+    of a call where an ended token is not renewed, and `VaultError` where the credentials do not open.
     """
-    return open_connection(
-        lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
-    )
+    row = lookup.find_by_reference(reference, environment=environment, tenant=tenant, partner=partner, user=user)
+    check_usable(row)
+    return open_connection(ensure_fresh(row))
 
 
 def get_api_client(

@@ -1,8 +1,8 @@
 """Stored keys that this process keeps for a moment, for callers whose every request would be slowed down by a query.
 
 A kept key is used only while the database has confirmed it within the last `_TRUST_SECONDS`. A thread asks for all kept
-keys together some times a second, so a revocation counts within a second however it was made, and while the database is away
-nothing that is kept is used.
+keys together some times a second, so a revocation counts within a second however it was made, and while the database is
+away nothing that is kept is used.
 """
 
 from __future__ import annotations

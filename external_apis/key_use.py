@@ -17,11 +17,13 @@ from django.dispatch import Signal
 
 from external_apis import audit, valkey
 from external_apis.errors import NotAuthenticated, TokenExpired
+from external_apis.networks import counted_as
 
 __all__ = ["FAILURES", "Use", "authentication_failing", "drain_uses", "forget", "note_failure", "note_use"]
 
 authentication_failing = Signal()
-"""Sent once when `FAILURES` authentications from one ``address`` (a keyword) have failed within a minute."""
+"""Sent once when `FAILURES` authentications from one ``address`` (a keyword; of IPv6 a network such as
+``2001:db8::/64``) have failed within a minute."""
 
 FAILURES = 10
 
@@ -75,14 +77,16 @@ def drain_uses() -> Iterator[Mapping[str, Use]]:
 def note_failure(address: str | None, error: NotAuthenticated) -> None:
     """Count a failed authentication; the tenth from one address within a minute raises an event, once a minute.
 
-    A token that has merely expired does not count. Without Valkey nothing is counted.
+    IPv6 addresses of one network of 64 bits count, and are told, as one. A token that has merely expired does not
+    count. Without Valkey nothing is counted.
     """
     if isinstance(error, TokenExpired) or not address:
         return
     log.info("authentication failed", address=address, code=error.code)
+    counted = counted_as(address) or ""
     with suppress(redis.RedisError):
-        if _is_tenth(address):
-            _raise_event(address)
+        if _is_tenth(counted):
+            _raise_event(counted)
 
 
 def forget() -> None:

@@ -20,31 +20,38 @@ TOTAL_KEYS = f"{valkey.PREFIX}total:"
 
 _TOTAL_SECONDS = 5
 _COUNTED_AT_MOST = 10_000
+_NEAR = 200
 _Model = TypeVar("_Model", bound=models.Model)
 
 
 def rows_between(rows: models.QuerySet[_Model], first: int, count: int) -> list[_Model]:
-    """Return ``count`` rows after the ``first`` ones, which are passed over in the index and not joined and read."""
+    """Return ``count`` rows after the ``first`` ones.
+
+    Of a page far down those before it are passed over in the index and not joined and read; of a near one that would
+    cost more than it saves.
+    """
+    if first < _NEAR:
+        return list(rows[first : first + count])
     ids = rows.select_related(None).values("pk")[first : first + count]
     return list(rows.filter(pk__in=ids))
 
 
-def recent_total(rows: models.QuerySet[Any]) -> int:
+def recent_total(rows: models.QuerySet[Any], name: str = "") -> int:
     """Count rows, or take what was counted in the last 5 s.
 
-    Counting follows the table and not the page, so the number is kept in Valkey under a hash of the query; without
-    Valkey it is counted each time.
+    Counting follows the table and not the page, so the number is kept in Valkey under a hash of ``name``, which says
+    what is counted, or of the query, which takes longer to write down; without Valkey it is counted each time.
     """
-    return _recent(rows.order_by(), "total", lambda plain: plain.count())
+    return _recent(rows, "total", name, lambda plain: plain.count())
 
 
-def recent_estimate(rows: models.QuerySet[Any]) -> int:
+def recent_estimate(rows: models.QuerySet[Any], name: str = "") -> int:
     """Count up to 10,000 rows; beyond that take the planner's estimate, which costs the same however many there are.
 
     Both are kept as in `recent_total`. The estimate follows the table's statistics, and is never less than what was
     counted.
     """
-    return _recent(rows.order_by(), "estimate", _estimate)
+    return _recent(rows, "estimate", name, _estimate)
 
 
 def _estimate(rows: models.QuerySet[Any]) -> int:
@@ -55,8 +62,9 @@ def _estimate(rows: models.QuerySet[Any]) -> int:
     return max(counted, int(plan[0]["Plan"]["Plan Rows"]))
 
 
-def _recent(rows: models.QuerySet[Any], kind: str, count: Callable[[models.QuerySet[Any]], int]) -> int:
-    digest = hashlib.sha256(repr(rows.query.sql_with_params()).encode()).hexdigest()[:32]
+def _recent(rows: models.QuerySet[Any], kind: str, name: str, count: Callable[[models.QuerySet[Any]], int]) -> int:
+    rows = rows.order_by()
+    digest = hashlib.sha256((name or repr(rows.query.sql_with_params())).encode()).hexdigest()[:32]
     key = f"{TOTAL_KEYS}{kind}:{digest}"
     with suppress(redis.RedisError):
         kept = valkey.client().get(key)

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.db import DEFAULT_DB_ALIAS, router
 
+from external_apis import jwt_secrets
 from external_apis.crypto import Keyring
 
 __all__ = ["APPS", "check_settings", "fill_in_defaults"]
@@ -64,6 +65,12 @@ def check_settings(**_options: Any) -> list[CheckMessage]:
             Keyring.parse(settings.ENCRYPTION_KEYS)
         except ValueError as error:
             found.append(Error(str(error), hint=_REQUIRED["ENCRYPTION_KEYS"], id="external_apis.E003"))
+    if settings.JWT_SECRET:
+        try:
+            jwt_secrets.parse(settings.JWT_SECRET)
+        except ValueError as error:
+            hint = "Set it to 32 random bytes or more, or to kid:secret; several are separated by commas."
+            found.append(Error(str(error), hint=hint, id="external_apis.E005"))
     return found + _check_routers()
 
 

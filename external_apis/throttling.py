@@ -21,6 +21,7 @@ from django.conf import settings
 from external_apis.errors import RateLimited, ServiceUnavailable
 from external_apis.json_output import timestamp
 from external_apis.key_holder import KeyHolder
+from external_apis.networks import counted_as
 from external_apis.rate_limit import Decision, Limit, LocalLimiter, charge, own_limit
 
 __all__ = ["Quota", "charge_address", "charge_key", "charge_tenant"]
@@ -68,8 +69,9 @@ def charge_key(holder: KeyHolder, requests: int = 1) -> Quota:
 
 
 def charge_address(address: str | None) -> Quota:
-    """Charge one request that nobody is known for to its address; all without an address share one limit."""
-    return _charge(f"address:{address}", settings.ADMIN_API_RATE_LIMIT, HOUR)
+    """Charge one request that nobody is known for to its address, of IPv6 to its network (see `networks`); all
+    without an address share one limit."""
+    return _charge(f"address:{counted_as(address)}", settings.ADMIN_API_RATE_LIMIT, HOUR)
 
 
 def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:

@@ -1,6 +1,5 @@
 """JWTs made from a key (seed 001): HS256 under ``JWT_SECRET``, for clients that would rather not send the key itself.
 
-``JWT_SECRET`` is one secret, or several as ``kid:secret`` separated by commas: the first one signs, all of them verify.
 A token says what its key may do, for whoever reads it; what it may do is asked of the key anew with each request.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +20,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
+from external_apis import jwt_secrets
 from external_apis.errors import InvalidToken, TokenExpired
 from external_apis.ids import new_id
+from external_apis.jwt_secrets import derived_kid
 from external_apis.key_holder import ADMIN_KEY_ID, KeyHolder
 
 __all__ = ["AUDIENCE", "ISSUER", "Issued", "decode_jwt", "is_like_jwt", "issue_jwt"]
@@ -34,7 +34,6 @@ MAX_LENGTH = 8192
 """A longer token is not looked at."""
 
 _ALGORITHM = "HS256"
-_ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):(.+)")
 _EXPIRED = "The token has expired. Request a new one with the API key."
 _REQUIRED = ["aud", "exp", "iat", "iss", "jti", "sub"]
 
@@ -54,7 +53,7 @@ class Issued:
 def issue_jwt(holder: KeyHolder) -> Issued:
     """Make a token with a key's rights, for ``ADMIN_API_JWT_TTL`` seconds or until the key is revoked.
 
-    Raises `ImproperlyConfigured` without a ``JWT_SECRET``.
+    Raises `ImproperlyConfigured` without a ``JWT_SECRET``, and with one that is malformed.
     """
     ring = _ring(settings.JWT_SECRET)
     if ring.newest is None:
@@ -120,8 +119,6 @@ def _verified(token: str, secrets: str) -> dict[str, Any]:
     Raises what the library and Python raise.
     """
     header = json.loads(jwt.utils.base64url_decode(token.partition(".")[0]))
-    if "crit" in header:
-        raise InvalidToken("The token wants something understood that is not.")
     return jwt.decode(
         token,
         _ring(secrets).by_kid[header["kid"]],
@@ -137,17 +134,11 @@ def _ring(text: str) -> _Ring:
     """Read ``JWT_SECRET``. Each secret is also known by the key id that it has when it stands there alone."""
     if not text:
         return _Ring(None, {})
-    entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(",")]
-    named = {entry[1]: entry[2] for entry in entries if entry is not None}
-    if len(named) < len(entries):
-        # One secret, in which a comma or a colon is just a character.
-        named = {_derived_kid(text): text}
-    kid = next(iter(named))
-    return _Ring((kid, named[kid]), {_derived_kid(secret): secret for secret in named.values()} | named)
-
-
-def _derived_kid(secret: str) -> str:
-    return hmac.new(secret.encode(), b"external-apis kid", hashlib.sha256).hexdigest()[:12]
+    try:
+        named = jwt_secrets.parse(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(str(error)) from None
+    return _Ring(next(iter(named.items())), {derived_kid(secret): secret for secret in named.values()} | dict(named))
 
 
 def _mark_of_admin_key() -> str:

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from connections import lookup, services
+from connections import listing, lookup, services
 from connections.api import representation
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.models import ConnectionStatus, ExternalApiConnection
@@ -85,8 +85,7 @@ class ConnectionList(ResourceView):
         rows = lookup.in_scope(self.scope).filter(**filters)
         if search:
             rows = rows.filter(Q(connection_name__icontains=search) | Q(slug__icontains=search))
-        rows = rows.select_related("credential", "grant", "external_api")
-        return self.page(rows, lambda row: camel_keys(representation.connection_item(row)))
+        return self.page(rows, lambda row: camel_keys(representation.connection_item(row)), read=listing.read)
 
     @writes(
         "create_admin_connection",

@@ -20,7 +20,7 @@ from connections.connect_links.origins import allowed_origin
 from connections.models import ConnectLink
 from external_apis import audit, request_context
 from external_apis.errors import InvalidInput, LinkUnusable, NotFound
-from external_apis.models import ExternalApi
+from external_apis.models import ExternalApi, ProviderStatus
 from external_apis.provider_input import Name, RowId, read_body
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LONGEST_SECONDS = 7 * 86_400
+_FORGOTTEN_AFTER, _FORGOTTEN_AT_ONCE = timedelta(days=90), 100
 State = Literal["pending", "connected", "expired"]
 
 _links = Signer(salt="connections.connect_link", sep=".")
@@ -109,7 +110,14 @@ def create_link(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYT
     with transaction.atomic():
         link.save()
         audit.record("connect_link.created", link, audit.changed_fields(link))
+    _forget_old()
     return link
+
+
+def _forget_old() -> None:
+    """Delete some links that ended long ago; each new one sweeps behind a hundred old ones."""
+    old = ConnectLink.objects.filter(expires_at__lt=timezone.now() - _FORGOTTEN_AFTER).order_by("expires_at")
+    ConnectLink.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_FORGOTTEN_AT_ONCE])).delete()
 
 
 def find_link(api: ExternalApi, link_id: str, scope: Scope = EVERYTHING) -> ConnectLink:
@@ -142,6 +150,10 @@ def open_link(token: str) -> ConnectLink:
     require_pending(link)
     if link.external_api.is_deleted or (link.connection is not None and link.connection.is_deleted):
         raise LinkUnusable("What this link is for does not exist any more.")
+    tenants = (link.external_api.tenant, link.tenant)
+    is_off = any(tenant is not None and not tenant.is_active for tenant in tenants)
+    if is_off or link.external_api.status == ProviderStatus.INACTIVE:
+        raise LinkUnusable("What this link is for is switched off at the moment.")
     return link
 
 
@@ -179,7 +191,9 @@ def _opened(signer: Signer, token: str) -> ConnectLink:
         link_id = signer.unsign(token)
     except BadSignature:
         raise LinkUnusable("This link is not valid. Perhaps a part of it was lost on the way.") from None
-    rows = ConnectLink.objects.select_related("external_api", "connection__credential", "tenant", "partner", "user")
+    rows = ConnectLink.objects.select_related(
+        "external_api__tenant", "connection__credential", "tenant", "partner", "user"
+    )
     link = rows.filter(pk=link_id).first()
     if link is None:
         raise LinkUnusable("What this link is for does not exist any more.")

@@ -36,11 +36,14 @@ from external_apis.errors import (
 )
 from external_apis.tenancy import EVERYTHING, Scope
 
-__all__ = ["ensure_fresh", "fresh_until", "has_to_be_fresh", "refresh_token", "replace_token"]
+__all__ = ["HOPELESS", "ensure_fresh", "fresh_until", "has_to_be_fresh", "refresh_token", "replace_token"]
 
 _WAIT_SECONDS = 75.0
 """Longer than a lease: by then it has ended, one way or another."""
 _POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.25
+
+HOPELESS = (GrantState.ENDED, GrantState.NEEDS_REAUTHORIZATION)
+"""States that only a new consent mends; the connection's ``error_message`` says why."""
 
 _flights: Flights[tuple[ExternalApiConnection, Grant]] = Flights()
 
@@ -189,7 +192,7 @@ def _load(connection_id: str) -> _Result:
 def _refuse_hopeless(row: ExternalApiConnection, grant: Grant) -> None:
     if row.status == ConnectionStatus.REVOKED:
         raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
-    if grant.state in (GrantState.ENDED, GrantState.NEEDS_REAUTHORIZATION):
+    if grant.state in HOPELESS:
         raise ConnectionExpired(f"Connection has expired. Please re-authenticate. {row.error_message or ''}".strip())
 
 

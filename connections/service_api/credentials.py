@@ -12,10 +12,11 @@ from connections import lookup
 from connections.credentials import ADDITIONAL_DATA
 from connections.editing import create_connection, replace_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection
+from connections.oauth.refresh import ensure_fresh
 from connections.service_api.bodies import CredentialsInput
 from connections.service_api.refusals import in_seed_words, refusal
 from external_apis import audit, providers
-from external_apis.errors import Forbidden, NotFound
+from external_apis.errors import ApiManagerError, Forbidden, NotFound
 from external_apis.models import ExternalApi
 from external_apis.provider_input import read_body
 from external_apis.tenancy import Scope
@@ -28,12 +29,15 @@ DEFAULT = "default"
 def read(api: ExternalApi, scope: Scope) -> tuple[ExternalApiConnection, dict[str, Any]]:
     """Return the connection and all of its credentials in clear, once the event of their reading is committed.
 
-    Raises `NotFound` where there are none or they were revoked, and `VaultError`.
+    A token near its end is renewed first. Raises `NotFound` where there are none or they were revoked, `VaultError`,
+    and as `ensure_fresh` does where a token has ended and is not renewed.
     """
     row = _default_of(api, scope)
     credential = getattr(row, "credential", None)
     if row is None or credential is None or row.status == ConnectionStatus.REVOKED:
         raise NotFound(f"Service with ID '{api.pk}' has no credentials")
+    row = _fresh(row)
+    credential = row.credential
     opened: dict[str, Any] = dict(credential.secrets)
     if ADDITIONAL_DATA in opened:
         opened[ADDITIONAL_DATA] = json.loads(opened[ADDITIONAL_DATA])
@@ -65,6 +69,16 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
             return replace_credentials(row, credentials)
         fields = {"connection_name": api.name, "slug": DEFAULT, "credentials": credentials}
         return create_connection(api, fields, scope)
+
+
+def _fresh(row: ExternalApiConnection) -> ExternalApiConnection:
+    try:
+        return ensure_fresh(row)
+    except ApiManagerError:
+        if "access_token" in row.credential.secrets:
+            raise
+        # No token was ever fetched with what is stored, and it may be looked at to see why.
+        return row
 
 
 def _default_of(api: ExternalApi, scope: Scope) -> ExternalApiConnection | None:

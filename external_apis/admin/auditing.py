@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from external_apis import audit
 
@@ -31,10 +31,11 @@ class AuditedAdmin:
         facts |= {name: [before[name], after[name]] for name in after if before[name] != after[name]}
         audit.record(f"{row._meta.model_name}.{'updated' if change else 'created'}", row, facts)
 
-    def response_action(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+    def response_action(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> HttpResponse | None:
         """Django runs an action outside of any transaction: what it notes itself would stay."""
         with transaction.atomic():
-            return super().response_action(request, queryset)  # type: ignore[misc]
+            response: HttpResponse | None = super().response_action(request, queryset, *args, **kwargs)  # type: ignore[misc]
+        return response
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():

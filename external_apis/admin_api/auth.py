@@ -17,7 +17,7 @@ from external_apis.json_output import Timestamp, timestamp
 from external_apis.throttling import Quota
 
 
-class Token(CamelAnswer):
+class IssuedToken(CamelAnswer):
     token: str
     token_type: Literal["Bearer"]
     expires_in: int
@@ -41,7 +41,7 @@ class Asker(CamelAnswer):
 
 
 class TokenExchange(ResourceView):
-    @writes("validate_key", None, None, Token, "Exchange an API key for a short-lived token")
+    @writes("validate_key", None, None, IssuedToken, "Exchange an API key for a short-lived token")
     def post(self, request: Request) -> Response:
         if tokens.is_like_jwt(bearer_token(request.headers["Authorization"])):
             # Else a token that leaked once could be renewed for ever.

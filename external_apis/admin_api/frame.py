@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 from django.db import models
@@ -79,14 +79,18 @@ class ResourceView(JsonView):
         self,
         rows: models.QuerySet[_Model],
         show: Callable[[_Model], Any],
-        count: Callable[[models.QuerySet[_Model]], int] = recent_total,
+        count: Callable[[models.QuerySet[_Model], str], int] = recent_total,
+        read: Callable[[models.QuerySet[_Model], int, int], list[_Model]] = rows_between,
     ) -> Response:
         """Return the page of rows that the query asks for, each as ``show`` shows it."""
-        found, pages = self.find_page(rows, count)
+        found, pages = self.find_page(rows, count, read)
         return self.answer_page([show(row) for row in found], pages)
 
     def find_page(
-        self, rows: models.QuerySet[_Model], count: Callable[[models.QuerySet[_Model]], int] = recent_total
+        self,
+        rows: models.QuerySet[_Model],
+        count: Callable[[models.QuerySet[_Model], str], int] = recent_total,
+        read: Callable[[models.QuerySet[_Model], int, int], list[_Model]] = rows_between,
     ) -> tuple[list[_Model], dict[str, Any]]:
         """Return the rows of the page that the query asks for, and what the envelope tells of it.
 
@@ -96,9 +100,11 @@ class ResourceView(JsonView):
         assert isinstance(self.query, PageQuery)  # noqa: S101 (tells the type checker)
         page, per_page = self.query.page, self.query.per_page
         first = (page - 1) * per_page
-        found = rows_between(rows, first, per_page + 1)
+        found = read(rows, first, per_page + 1)
         end, has_next = first + len(found), len(found) > per_page
-        total = max(count(rows), end) if has_next else end if found or not first else min(count(rows), first)
+        # What decides about the rows: the route, who asks, and the filters.
+        counted = partial(count, rows, repr((type(self), self.kwargs, self.scope, self.query.filters())))
+        total = max(counted(), end) if has_next else end if found or not first else min(counted(), first)
         return found[:per_page], envelope.pagination(page, per_page, total, has_next=has_next)
 
     def answer_page(self, items: list[Any], pages: Mapping[str, Any]) -> Response:

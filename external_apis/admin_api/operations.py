@@ -131,7 +131,7 @@ def deletes(name: str, scope: str, summary: str) -> Decorator:
 
 def answers(name: str, item: type[BaseModel], summary: str) -> Decorator:
     """Declare a GET for everybody."""
-    return _declare(Operation(name, summary, None, item, is_open=True, failures=(429, 503)))
+    return _declare(Operation(name, summary, None, item, is_open=True, failures=(400, 429, 503)))
 
 
 def operation_of(method: Callable[..., Any] | None) -> Operation | None:

@@ -14,12 +14,12 @@ from external_apis.json_output import Timestamp
 from external_apis.scopes import SCOPES
 
 
-class Meta(CamelAnswer):
+class EnvelopeMeta(CamelAnswer):
     timestamp: Timestamp
     request_id: str
 
 
-class Pagination(CamelAnswer):
+class EnvelopePages(CamelAnswer):
     page: int
     per_page: int
     total: int
@@ -29,18 +29,18 @@ class Pagination(CamelAnswer):
     has_prev: bool
 
 
-class FailureFacts(CamelAnswer):
+class EnvelopeError(CamelAnswer):
     code: str
     message: str
     details: dict[str, Any]
 
 
-class Failure(CamelAnswer):
+class EnvelopeFailure(CamelAnswer):
     """Every error has this shape."""
 
     success: Literal[False]
-    error: FailureFacts
-    meta: Meta
+    error: EnvelopeError
+    meta: EnvelopeMeta
 
 
 BEARER_SCHEME = "apiKey"
@@ -94,7 +94,8 @@ class ResourceSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         operation = self._operation
-        failures = {status: OpenApiResponse(Failure, _FAILURES[status]) for status in sorted(operation.failures)}
+        told = sorted(operation.failures)
+        failures = {status: OpenApiResponse(EnvelopeFailure, _FAILURES[status]) for status in told}
         return {operation.status: _enveloped(operation.answer, operation.is_list), **failures}
 
     def get_override_parameters(self) -> list[Any]:
@@ -118,9 +119,9 @@ class ResourceSchema(AutoSchema):
 def _enveloped(item: type[BaseModel], is_list: bool) -> type[BaseModel]:
     """Return the model of an answer: the item, or a page of items, in the envelope."""
     fields: dict[str, Any] = {"success": (Literal[True], ...), "data": (list[item] if is_list else item, ...)}  # type: ignore[valid-type]
-    fields["meta"] = (Meta, ...)
+    fields["meta"] = (EnvelopeMeta, ...)
     if is_list:
-        fields["pagination"] = (Pagination, ...)
+        fields["pagination"] = (EnvelopePages, ...)
     name = f"{item.__name__}{'Page' if is_list else 'Answer'}"
     return create_model(name, __base__=CamelAnswer, __doc__=f"{item.__name__} in the envelope.", **fields)
 

@@ -18,7 +18,7 @@ from django.contrib.auth.models import Group, Permission
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from social_django.models import UserSocialAuth
 
 from external_apis import audit
@@ -40,6 +40,13 @@ def admit(claims: Mapping[str, Any]) -> Any:
     It may turn out to be no staff (any longer): then it is stored without rights and returned so. Raises `Forbidden`
     for somebody who gets no account, and where the claims name no tenant that exists.
     """
+    try:
+        return _admitted(claims)
+    except IntegrityError:  # the same person came in by another tab at the same moment, and has the account now
+        return _admitted(claims)
+
+
+def _admitted(claims: Mapping[str, Any]) -> Any:
     uid = subject_id(str(claims["iss"]), str(claims["sub"]))
     with transaction.atomic():
         bound = UserSocialAuth.objects.select_related("user").filter(provider=StaffProvider.name, uid=uid).first()

@@ -33,6 +33,18 @@ def number(env: Environment) -> int:
             for value in ("ftp://x", "x", "http://", "http://[", "http://h:99999", "http://h/?a=1", "http://u:p@h")
         ),
         *(
+            (lambda env: env.origins("NAME"), value)
+            for value in (
+                "*",
+                "null",
+                "app.example",
+                "https://a.example/",
+                "HTTPS://a.example",
+                "https://u:p@h",
+                CANARY,
+            )
+        ),
+        *(
             (lambda env: env.database("NAME"), value)
             for value in (
                 CANARY,
@@ -51,6 +63,10 @@ def number(env: Environment) -> int:
             for value in (CANARY, f"socks5://u:{CANARY}@h", f"http://u:{CANARY}@h:x")
         ),
         *((lambda env: env.encryption_keys("NAME"), value) for value in (CANARY, f"k1:{CANARY}", f"k1:{CANARY},")),
+        *(
+            (lambda env: env.jwt_secrets("NAME"), value)
+            for value in (CANARY, f"k1:{CANARY}", f"k1:{CANARY * 4},", f"k1:{CANARY * 4},{CANARY * 5}")
+        ),
         *((lambda env: env.egress_allowances("NAME"), value) for value in ("10.0.0.0/99", "a b", "http://h", "h:0")),
         *(
             (lambda env: env.issuer("NAME"), value)
@@ -68,7 +84,7 @@ def number(env: Environment) -> int:
 def test_what_is_malformed_is_named_and_not_quoted(read: Callable[[Environment], Any], value: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ImproperlyConfigured, match=r"NAME|ENCRYPTION_KEYS|EGRESS_ALLOW") as caught:
+        with pytest.raises(ImproperlyConfigured, match=r"NAME|ENCRYPTION_KEYS|EGRESS_ALLOW|JWT_SECRET") as caught:
             read(Environment({"NAME": value}))
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -128,3 +144,12 @@ def test_a_malformed_owners_url_is_named_and_not_printed(installation: Installat
     assert status == 1
     assert "MIGRATE_DATABASE_URL names a PostgreSQL database" in output
     assert CANARY not in output
+
+
+def test_a_fault_is_reached_by_a_test_alone(installation: Installation) -> None:
+    program = ("-c", "from config import settings; print(repr(settings.FAULT_FILE))")
+    assert installation.run("manage.py", "check")[0] == 0
+    assert installation.run(*program, FAULT_FILE="/tmp/fault")[1].splitlines()[-1] == "''"
+    assert (
+        installation.run(*program, FAULT_FILE="/tmp/fault", TESTING_FAULTS="yes")[1].splitlines()[-1] == "'/tmp/fault'"
+    )

@@ -55,10 +55,9 @@ def test_setup_makes_everything_a_newcomer_needs(embedded: Settings) -> None:
     assert str(path) in output
     assert embedded.ADMIN_PASSWORD not in output
     assert embedded.ADMIN_API_KEY not in output
+    written = dict(line.split("=", 1) for line in path.read_text().splitlines())
     for kind in ("SECRET_LIVE", "SECRET_TEST", "PUBLISHABLE_LIVE", "PUBLISHABLE_TEST"):
-        token = next(line for line in path.read_text().splitlines() if line.startswith(f"{kind}_KEY=")).partition("=")[
-            2
-        ]
+        token = written[f"{kind}_KEY"]
         type_, mode = kind.lower().split("_")
         holder = authenticate_token(token, None, type_)
         assert (holder.type, holder.mode) == (type_, mode)

@@ -81,6 +81,7 @@ def test_a_first_start_serves_and_ctrl_c_stops_everything_in_order(installation:
         _pid_of(installation, part)
     _assert_only_loopback_listens(installation)
     _assert_tables_are_the_owners(installation)
+    _assert_worker_and_beat_give_signs_of_life(installation)
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=40)
     assert process.returncode == 0, rest
@@ -102,6 +103,13 @@ def _assert_tables_are_the_owners(installation: Installation) -> None:
     with psycopg.connect(runtime.environment(installation.folder)["DATABASE_URL"]) as connection:
         owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert owners == [(runtime.OWNER_ROLE,)]
+
+
+def _assert_worker_and_beat_give_signs_of_life(installation: Installation) -> None:
+    deadline = time.monotonic() + 30
+    while _status(installation, "/api/external/system/health") != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_kill_9_of_any_or_all_leaves_nothing_and_loses_nothing(installation: Installation) -> None:

@@ -16,12 +16,13 @@ from django.test import Client
 from django.utils import timezone
 
 from connections.api import connect_page
+from connections.connect_links import invitations
 from connections.connect_links.invitations import LONGEST_SECONDS
 from connections.connect_links.origins import allowed_origin
 from connections.models import ConnectLink, ExternalApiConnection
 from connections.sandbox import credentials
 from external_apis import valkey
-from external_apis.models import AuditEvent, ExternalApi
+from external_apis.models import AuditEvent, ExternalApi, Tenant
 from tests.factories import MANAGER, make_connection, make_partner, make_provider, make_tenant, make_user
 from tests.rest import PROVIDERS, error_of, signed_in, with_key
 from tests.sandbox import Sandbox
@@ -149,6 +150,17 @@ def test_whoever_makes_a_link_may_add_and_change_connections(api: ExternalApi, m
     rest = [name for name in MANAGER if name != f"connections.{missing}_externalapiconnection"]
     assert error_of(signed_in(make_user(permissions=rest)).send("post", links_of(api), {})) == (403, "FORBIDDEN")
     assert ConnectLink.objects.count() == 0
+
+
+def test_links_that_ended_long_ago_are_forgotten_when_a_new_one_is_made(
+    api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invitations, "_FORGOTTEN_AT_ONCE", 2)
+    old, older, oldest, recent = (make(api)["id"] for _ in range(4))
+    for link, days in ((old, 91), (older, 92), (oldest, 93), (recent, 89)):
+        ConnectLink.objects.filter(pk=link).update(expires_at=timezone.now() - timedelta(days=days))
+    newest = make(api)["id"]
+    assert set(ConnectLink.objects.values_list("pk", flat=True)) == {old, recent, newest}
 
 
 def test_a_provider_that_asks_nothing_of_anybody(sandbox: Sandbox) -> None:
@@ -345,6 +357,17 @@ def test_a_provider_or_connection_that_is_gone(api: ExternalApi) -> None:
     made = make(api, connection_id=row.pk)
     ExternalApiConnection.objects.filter(pk=row.pk).update(deleted_at=timezone.now())
     assert Client().get(path_of(made)).status_code == 410
+
+
+def test_what_is_switched_off_takes_no_account(api: ExternalApi) -> None:
+    tenant = make_tenant()
+    made = make(api, sales_channel_id=tenant.pk)
+    Tenant.objects.filter(pk=tenant.pk).update(is_active=False)
+    assert Client().post(path_of(made), {"api_key": credentials.API_KEY}).status_code == 410
+    Tenant.objects.filter(pk=tenant.pk).update(is_active=True)
+    ExternalApi.objects.filter(pk=api.pk).update(status="inactive")
+    assert "switched off" in text_of(Client().get(path_of(made)))
+    assert not ExternalApiConnection.objects.exists()
 
 
 def test_each_address_has_so_many_requests_a_minute(api: ExternalApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,12 @@ class TestFailures:
             key_use.note_failure(first, TokenExpired("x"))
         assert told == []
 
+    def test_an_ipv6_network_counts_as_one_address(self, told: list[str]) -> None:
+        for number in range(10):
+            key_use.note_failure(f"2001:db8:0:1::{number:x}", InvalidApiKey("x"))
+        assert told == ["2001:db8:0:1::/64"]
+        assert AuditEvent.objects.get(action="authentication.failing").object_id == "2001:db8:0:1::/64"
+
     @pytest.mark.django_db(transaction=True)
     def test_many_at_once_are_told_once(self, told: list[str]) -> None:
         barrier = threading.Barrier(8)

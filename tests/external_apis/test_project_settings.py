@@ -29,3 +29,11 @@ def test_a_router_that_sends_the_apps_elsewhere_is_refused(settings: Any, router
     (found,) = check_settings()
     assert said in found.msg
     assert found.id == "external_apis.E004"
+
+
+def test_a_short_secret_of_tokens_is_refused(settings: Any) -> None:
+    settings.JWT_SECRET = "swordfish"
+    (found,) = check_settings()
+    assert (found.id, "JWT_SECRET" in found.msg, "swordfish" in found.msg) == ("external_apis.E005", True, False)
+    settings.JWT_SECRET = ""
+    assert check_settings() == []

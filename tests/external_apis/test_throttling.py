@@ -83,6 +83,15 @@ def test_keys_addresses_and_tenants_are_charged_apart(settings: Any) -> None:
     assert not charge_tenant(name, 1).is_allowed
 
 
+def test_ipv6_addresses_of_one_network_share_a_limit(settings: Any) -> None:
+    settings.ADMIN_API_RATE_LIMIT = 1
+    network = f"2001:db8:{int(time.time()) % 65536:x}"
+    assert charge_address(f"{network}:1::1").is_allowed
+    assert not charge_address(f"{network}:1:ffff::2").is_allowed
+    assert charge_address(f"{network}:2::1").is_allowed
+    assert [charge_address(address).is_allowed for address in ("192.0.2.77", "192.0.2.78")] == [True, True]
+
+
 def test_a_tenants_limit_is_by_the_minute() -> None:
     name = new_id("ten")
     assert sum(charge_tenant(name, 100).is_allowed for _ in range(102)) in (100, 101)

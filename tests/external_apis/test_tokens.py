@@ -175,13 +175,23 @@ class TestRotation:
         with pytest.raises(InvalidToken):
             decode_jwt(token)
 
-    @pytest.mark.parametrize("text", ["one,two-secret-with-a-comma-in-the-middle", "a:b,c-and-so-on-until-it-is-long"])
+    @pytest.mark.parametrize(
+        "text", ["one,two-secret-with-a-comma-in-the-middle", "one: two, which is long enough for it"]
+    )
     def test_one_secret_may_hold_commas_and_colons(self, settings: Any, text: str) -> None:
         settings.JWT_SECRET = text
         token = issue_jwt(HOLDER).token
         assert decode_jwt(token)
         with pytest.raises(jwt.InvalidSignatureError):
             jwt.decode(token, text.partition(",")[0], algorithms=["HS256"], audience=tokens.AUDIENCE)
+
+    def test_a_malformed_one_signs_and_verifies_nothing(self, settings: Any) -> None:
+        token = issue_jwt(HOLDER).token
+        settings.JWT_SECRET = "too-short"
+        with pytest.raises(ImproperlyConfigured, match="JWT_SECRET"):
+            issue_jwt(HOLDER)
+        with pytest.raises(ImproperlyConfigured, match="JWT_SECRET"):
+            decode_jwt(token)
 
     def test_the_secret_is_not_in_the_token(self) -> None:
         header = jwt.get_unverified_header(issue_jwt(HOLDER).token)

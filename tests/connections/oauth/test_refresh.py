@@ -32,8 +32,10 @@ from external_apis.errors import (
     NotFound,
     TokenEndpointFailed,
 )
+from external_apis.json_output import timestamp
 from external_apis.models import AuditEvent
 from external_apis.providers import update_external_api
+from tests.exsvc import SERVICES, of_tenant
 from tests.factories import make_connection, make_provider, make_tenant
 from tests.grants import grant_of, kinds, make_granted, secrets_of, stored
 from tests.rest import connections_of, error_of, with_key
@@ -62,6 +64,18 @@ def meanwhile(row: ExternalApiConnection, changes: dict[str, Any]) -> Callable[[
         database.close()
 
     return change
+
+
+def make_almost_ended(row: ExternalApiConnection) -> None:
+    now = timezone.now()
+    ExternalApiCredential.objects.filter(pk=row.pk).update(
+        expires_at=now + timedelta(seconds=200), updated_at=now - timedelta(hours=1)
+    )
+
+
+def machine_config(url: str) -> dict[str, Any]:
+    block = {"client_id": "c", "client_secret": "s-of-the-tests", "token_url": f"{url}/token"}
+    return {"base_url": url, "auth_type": "client_credentials", "client_credentials": block}
 
 
 def expire(row: ExternalApiConnection) -> None:
@@ -367,9 +381,7 @@ def test_a_token_inside_its_margin_is_renewed_before_use(server: TokenServer) ->
 
 def test_while_the_renewal_fails_a_token_that_lives_is_used_and_the_provider_left_in_peace(server: TokenServer) -> None:
     row = make_granted(server, expires_in=7200)
-    ExternalApiCredential.objects.filter(pk=row.pk).update(
-        expires_at=timezone.now() + timedelta(seconds=200), updated_at=timezone.now() - timedelta(hours=1)
-    )
+    make_almost_ended(row)
     server.answers = [http(500, {})] * 9
     for _ in range(5):
         assert services.get_api_client(row.pk).target.credentials["access_token"] == "at-old"
@@ -382,13 +394,68 @@ def test_while_the_renewal_fails_a_token_that_lives_is_used_and_the_provider_lef
     assert len(server.requests) == 1
 
 
+def test_whoever_reads_a_connection_gets_a_token_that_is_fresh(server: TokenServer) -> None:
+    row = make_granted(server)
+    make_almost_ended(row)
+    opened = services.get_connection(row.pk)
+    assert opened.credentials["access_token"] == secrets_of(row)["access_token"] != "at-old"
+    assert opened.expires_at == stored(row).credential.expires_at
+    server.answers = [http(500, {})]
+    living = make_granted(server)
+    make_almost_ended(living)
+    assert services.get_connection(living.pk).credentials["access_token"] == "at-old"
+    expire(living)
+    with pytest.raises(TokenEndpointFailed):
+        services.get_connection(living.pk)
+    hopeless = make_granted(server, expires_in=-1, credentials={"refresh_token": None})
+    with pytest.raises(ConnectionExpired):
+        services.get_connection(hopeless.pk)
+
+
+def test_a_service_reads_credentials_that_are_fresh(server: TokenServer) -> None:
+    tenant = make_tenant()
+    row = make_granted(server, tenant=tenant, slug="default")
+    make_almost_ended(row)
+    client, url = of_tenant(tenant), f"{SERVICES}/{row.external_api_id}/credentials"
+    read = client.get(url).json()
+    assert read["credentials"] == {**secrets_of(row), "token_type": "Bearer"}
+    assert read["credentials"]["access_token"] != "at-old"
+    assert read["expires_at"] == timestamp(stored(row).credential.expires_at)
+    server.answers = [http(500, {})]
+    make_almost_ended(row)
+    assert client.get(url).json()["credentials"] == read["credentials"]
+    expire(row)
+    assert client.get(url).status_code in (502, 503)
+    assert len(server.requests) == 2
+
+
+def test_a_service_whose_first_token_cannot_be_fetched_still_shows_what_is_stored(server: TokenServer) -> None:
+    tenant = make_tenant()
+    api = make_provider(environment="development", api_config=machine_config(server.url))
+    make_connection(api, tenant=tenant, slug="default", credentials={"client_id": "c", "client_secret": "s-of-tests"})
+    client, url = of_tenant(tenant), f"{SERVICES}/{api.pk}/credentials"
+    server.answers = [http(500, {})]
+    assert client.get(url).json()["credentials"] == {"client_id": "c", "client_secret": "s-of-tests"}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_call_that_is_tried_hides_no_need_of_authorization(server: TokenServer, status: int) -> None:
+    row = make_granted(server, expires_in=7200)
+    ExternalApiConnection.objects.filter(pk=row.pk).update(status=ConnectionStatus.ERROR, error_message="Reconnect.")
+    Grant.objects.filter(pk=row.pk).update(state=GrantState.NEEDS_REAUTHORIZATION)
+    server.answers = [http(status, {})]
+    tried = stored(row)
+    assert services.test_connection(tried).is_ok is (status == 200)
+    assert tried.error_message == stored(row).error_message == "Reconnect."
+    Grant.objects.filter(pk=row.pk).update(state=GrantState.GOOD)
+    server.answers = [http(200, {})]
+    assert services.test_connection(stored(row)).is_ok
+    assert stored(row).error_message is None
+
+
 def test_client_credentials_are_fetched_on_first_use_and_kept(server: TokenServer) -> None:
-    config = {
-        "base_url": server.url,
-        "auth_type": "client_credentials",
-        "client_credentials": {"client_id": "c", "client_secret": "s-of-the-tests", "token_url": f"{server.url}/token"},
-    }
-    row = make_connection(make_provider(environment="development", api_config=config), credentials={})
+    api = make_provider(environment="development", api_config=machine_config(server.url))
+    row = make_connection(api, credentials={})
     first = services.get_api_client(row.pk).target.credentials["access_token"]
     assert (
         services.get_api_client(row.pk).target.credentials["access_token"] == first == secrets_of(row)["access_token"]

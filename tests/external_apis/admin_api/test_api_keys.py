@@ -132,11 +132,12 @@ def test_the_life_of_a_key(admin: RestClient) -> None:
     assert soon.json()["data"]["status"] == "ending"
     assert admin.send("post", f"{KEYS}/{second['id']}/revoke", {}).json()["data"]["status"] == "revoked"
     assert failure(client_of(second["token"]).get(KEYS)) == (401, "INVALID_API_KEY")
-    told = sorted(AuditEvent.objects.values_list("action", flat=True))
+    events = AuditEvent.objects.filter(object_type="apikey")  # failures of many tests from one address tell of that
+    told = sorted(events.values_list("action", flat=True))
     assert told == sorted(
         [f"api_key.{verb}" for verb in ("created", "updated", "rolled", "created", "deleted", "revoked", "revoked")]
     )
-    assert {event.api_key_id for event in AuditEvent.objects.all()} == {"ADMIN_API_KEY"}
+    assert {event.api_key_id for event in events} == {"ADMIN_API_KEY"}
 
 
 def test_verifying(admin: RestClient) -> None:

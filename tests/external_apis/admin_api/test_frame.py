@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import time_machine
 from django.db import OperationalError
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLResolver, get_resolver
 
 from external_apis import scopes
 from external_apis.admin_api.frame import ResourceView, UnknownEndpoint
@@ -333,8 +333,10 @@ def _views() -> list[tuple[str, type[ResourceView]]]:
         for pattern in patterns:
             if isinstance(pattern, URLResolver):
                 yield from walk(pattern.url_patterns, path + str(pattern.pattern))
-            elif isinstance(pattern, URLPattern) and issubclass(getattr(pattern.callback, "cls", object), ResourceView):
-                yield path + str(pattern.pattern), pattern.callback.cls
+                continue
+            view = getattr(pattern.callback, "cls", object)
+            if issubclass(view, ResourceView):
+                yield path + str(pattern.pattern), view
 
     return [(path, view) for path, view in walk(get_resolver().url_patterns, "/") if view is not UnknownEndpoint]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,12 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from social_django.models import UserSocialAuth
 
 from external_apis.models import AuditEvent
-from external_apis.sign_on.accounts import DEFAULT_GROUP
+from external_apis.sign_on.accounts import DEFAULT_GROUP, admit
 from external_apis.tenancy import scope_of
 from tests.external_apis.sign_on.conftest import SignOn
 from tests.factories import make_tenant, make_user
@@ -233,6 +236,25 @@ def test_nobody_of_an_inactive_tenant_or_account_comes_in(sign_on: Make) -> None
     User.objects.update(is_active=False)
     flow.browser = Client()
     assert flow.sign_in("uwe").status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_person_in_several_tabs_gets_one_account(settings: Any) -> None:
+    settings.OIDC_STAFF_CLAIM, settings.OIDC_STAFF_VALUE = "groups", "staff"
+    claims = {"iss": "https://a.example", "sub": "1", "groups": ["staff"], "preferred_username": "tabs"}
+    start = threading.Barrier(4)
+
+    def come_in(_: int) -> Any:
+        start.wait(5)
+        try:
+            return admit(claims).pk
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as tabs:
+        keys = list(tabs.map(come_in, range(4)))
+    assert len(set(keys)) == 1
+    assert (User.objects.count(), UserSocialAuth.objects.count()) == (1, 1)
 
 
 def test_groups_may_come_from_a_claim(sign_on: Make) -> None:
