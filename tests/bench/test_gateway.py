@@ -36,8 +36,8 @@ def upstream() -> Iterator[str]:
 
 
 def requests_a_second(web: Web, path: str, token: str) -> float:
-    command = [sys.executable, str(Path(__file__).with_name("requests_load.py")), str(web.port), path, f"Bearer {token}"]
-    command += [str(CLIENTS), str(SECONDS)]
+    command = [sys.executable, str(Path(__file__).with_name("requests_load.py"))]
+    command += [str(web.port), path, f"Bearer {token}", str(CLIENTS), str(SECONDS)]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout)
 
 
