@@ -66,6 +66,18 @@ WEB_WORKERS = env.number("WEB_WORKERS", 1, low=1, high=256)
 WEB_THREADS = env.number("WEB_THREADS", 96, low=1, high=1024)
 # How many of them may wait for one connection's provider; an eighth of them never waits for any.
 GATEWAY_CALLS_PER_CONNECTION = env.number("GATEWAY_CALLS_PER_CONNECTION", 64, low=1, high=1024)
+# Of good calls, one in so many is kept (0: none); failed ones all are. Both only up to a number for each connection.
+CALL_SAMPLE_ONE_IN = env.number("CALL_SAMPLE_ONE_IN", 100, low=0, high=1_000_000)
+CALLS_KEPT = env.number("CALLS_KEPT", 200, low=0, high=10_000)
+# How long the figures of calls are kept by minute, hour and day.
+METRICS_MINUTES_KEPT_HOURS = env.number("METRICS_MINUTES_KEPT_HOURS", 3, low=1, high=168)
+METRICS_HOURS_KEPT_DAYS = env.number("METRICS_HOURS_KEPT_DAYS", 14, low=1, high=366)
+METRICS_DAYS_KEPT_DAYS = env.number("METRICS_DAYS_KEPT_DAYS", 400, low=1, high=3660)
+# Turns /metrics on, for whoever sends it as a bearer token.
+METRICS_TOKEN = env.text("METRICS_TOKEN")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("METRICS_TOKEN has fewer than 16 characters.")
+METRICS_BY_CONNECTION = env.flag("METRICS_BY_CONNECTION", default=False)
 WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
 
 MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
@@ -248,6 +260,7 @@ CELERY_BEAT_SCHEDULE = {
     "send-notices": {"task": "connections.send_notices", "schedule": 30.0, "options": {"expires": 30}},
     "prune-grant-events": {"task": "connections.prune_grant_events", "schedule": 86_400.0},
     "purge-idempotent-calls": {"task": "connections.purge_idempotent_calls", "schedule": 3600.0},
+    "prune-usage": {"task": "connections.prune_usage", "schedule": 600.0, "options": {"expires": 600}},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

@@ -6,7 +6,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 from django.db import connection
 
-from connections import idempotent_calls, usage_rollup
+from connections import idempotent_calls, usage_pruning, usage_rollup
 from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
@@ -15,6 +15,11 @@ from connections.oauth.sweep import sweep
 @shared_task(name="connections.roll_up_usage")
 def roll_up_usage() -> None:
     usage_rollup.roll_up()
+
+
+@shared_task(name="connections.prune_usage")
+def prune_usage() -> None:
+    usage_pruning.prune()
 
 
 @shared_task(name="connections.purge_idempotent_calls")

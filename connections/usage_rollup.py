@@ -1,28 +1,75 @@
-"""Brings the counters that calls leave in Valkey into the connections' rows."""
+"""Brings what was counted of calls, which Valkey holds, into the tables: by connection, provider and time."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from connections.client.measures import Bag, add
+from connections.client.samples import Sample
 from connections.client.usage import Batch, drain
-from connections.models import ExternalApiConnection, UsageBatch
+from connections.models import CallPeriod, ExternalApiConnection, ObservedCall, ProviderTotal, Step, UsageBatch
+from external_apis.models import ExternalApi
 
 __all__ = ["roll_up"]
 
 _REMEMBERED = timedelta(days=7)
+_CONNECTIONS, _PERIODS = ExternalApiConnection._meta.db_table, CallPeriod._meta.db_table
 
 # One statement for all of them, whatever their number.
 _APPLY = f"""
-UPDATE {ExternalApiConnection._meta.db_table} AS row
+UPDATE {_CONNECTIONS} AS row
 SET calls_count = row.calls_count + used.calls,
     errors_count = row.errors_count + used.errors,
     last_used_at = greatest(row.last_used_at, used.at)
 FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::timestamptz[]) AS used (id, calls, errors, at)
 WHERE row.id = used.id
 """  # noqa: S608 (our own table's name)
+
+_SUM = """
+(
+    SELECT jsonb_object_agg(name, number)
+    FROM (
+        SELECT name, sum(number::bigint) AS number
+        FROM (SELECT * FROM jsonb_each_text(kept.figures) UNION ALL SELECT * FROM jsonb_each_text(EXCLUDED.figures))
+            AS either (name, number)
+        GROUP BY name
+    ) AS sums
+)
+"""
+
+_ADD_PERIODS = f"""
+INSERT INTO {_PERIODS} AS kept (connection_id, tenant_id, step, starts_at, figures)
+SELECT row.id, row.tenant_id, new.step, new.starts_at, new.figures::jsonb
+FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::text[]) AS new (id, step, starts_at, figures)
+JOIN {_CONNECTIONS} AS row ON row.id = new.id
+ORDER BY row.id, new.step, new.starts_at
+ON CONFLICT (connection_id, step, starts_at) DO UPDATE SET figures = {_SUM}
+"""  # noqa: S608
+
+_ADD_TOTALS = f"""
+INSERT INTO {ProviderTotal._meta.db_table} AS kept (external_api_id, tenant_id, figures)
+SELECT row.id, row.tenant_id, new.figures::jsonb
+FROM unnest(%s::text[], %s::text[]) AS new (id, figures)
+JOIN {ExternalApi._meta.db_table} AS row ON row.id = new.id
+ORDER BY row.id
+ON CONFLICT (external_api_id) DO UPDATE SET figures = {_SUM}
+"""  # noqa: S608
+
+_LEAVE_LATEST = f"""
+DELETE FROM {ObservedCall._meta.db_table} WHERE id IN (
+    SELECT id FROM (
+        SELECT id, row_number() OVER (PARTITION BY connection_id ORDER BY id DESC) AS place
+        FROM {ObservedCall._meta.db_table} WHERE connection_id = ANY(%s)
+    ) AS placed
+    WHERE place > %s
+)
+"""  # noqa: S608
 
 
 def roll_up() -> int:
@@ -33,20 +80,78 @@ def roll_up() -> int:
     Valkey.
     """
     with drain() as batch, transaction.atomic():
-        if not batch.counts or not _is_new(batch):
+        if not (batch.periods or batch.samples) or not _is_new(batch):
             return 0
-        ids = sorted(batch.counts)
-        columns = (
-            ids,
-            [batch.counts[name].calls for name in ids],
-            [batch.counts[name].errors for name in ids],
-            [batch.counts[name].last_used_at for name in ids],
-        )
-        with connection.cursor() as cursor:
-            cursor.execute(_APPLY, columns)
-            return int(cursor.rowcount)
+        used = _apply_counts(batch)
+        _add_periods(batch)
+        _keep_samples(batch.samples)
+        return used
 
 
 def _is_new(batch: Batch) -> bool:
     UsageBatch.objects.filter(applied_at__lt=timezone.now() - _REMEMBERED).delete()
     return UsageBatch.objects.get_or_create(id=batch.id)[1]
+
+
+def _apply_counts(batch: Batch) -> int:
+    ids = sorted(batch.counts)
+    columns = (
+        ids,
+        [batch.counts[name].calls for name in ids],
+        [batch.counts[name].errors for name in ids],
+        [batch.counts[name].last_used_at for name in ids],
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_APPLY, columns)
+        return int(cursor.rowcount)
+
+
+def _add_periods(batch: Batch) -> None:
+    sums: dict[tuple[str, str, datetime], Bag] = {}
+    by_connection: dict[str, Bag] = {}
+    for (connection_id, minute), bag in batch.periods.items():
+        add(by_connection.setdefault(connection_id, {}), bag)
+        for step, starts_at in _periods_of(minute):
+            add(sums.setdefault((connection_id, step, starts_at), {}), bag)
+    totals: dict[str, Bag] = {}
+    rows = ExternalApiConnection.objects.filter(pk__in=by_connection)
+    for connection_id, provider_id in rows.values_list("pk", "external_api_id"):
+        add(totals.setdefault(provider_id, {}), by_connection[connection_id])
+    with connection.cursor() as cursor:
+        if sums:
+            columns = [list(column) for column in zip(*sums, strict=True)]
+            cursor.execute(_ADD_PERIODS, (*columns, [json.dumps(bag) for bag in sums.values()]))
+        if totals:
+            cursor.execute(_ADD_TOTALS, (list(totals), [json.dumps(bag) for bag in totals.values()]))
+
+
+def _periods_of(minute: int) -> Iterable[tuple[str, datetime]]:
+    at = datetime.fromtimestamp(minute * 60, UTC)
+    yield Step.MINUTE.value, at
+    yield Step.HOUR.value, at.replace(minute=0)
+    yield Step.DAY.value, at.replace(hour=0, minute=0)
+
+
+def _keep_samples(samples: list[Sample]) -> None:
+    ids = sorted({sample.connection_id for sample in samples})
+    if not ids:
+        return
+    tenants = dict(ExternalApiConnection.objects.filter(pk__in=ids).values_list("pk", "tenant_id"))
+    ObservedCall.objects.bulk_create(
+        ObservedCall(
+            connection_id=sample.connection_id,
+            tenant_id=tenants[sample.connection_id],
+            ended_at=datetime.fromtimestamp(sample.at, UTC),
+            method=sample.method,
+            path=sample.path,
+            status=sample.status,
+            error=sample.error,
+            duration_ms=sample.duration_ms,
+            attempts=sample.attempts,
+            request_id=sample.request_id,
+        )
+        for sample in samples
+        if sample.connection_id in tenants
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_LEAVE_LATEST, (ids, settings.CALLS_KEPT))

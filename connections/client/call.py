@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from connections.client import tracing
 from external_apis.transport import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from connections.client.graphql import Reader
     from connections.client.scheme import Scheme
+    from connections.client.tracing import Step
     from external_apis.errors import CallError
     from external_apis.transport import Answer
 
@@ -50,6 +52,11 @@ class Call:
     signer: Scheme | None = None  # of the request that was sent last; None for one that went to strangers
     has_refreshed: bool = False
     has_waited_out: bool = False  # the pause that the provider asked for
+    waits: int = 0  # for slots of a rate limit
+    wait_seconds: float = 0.0
+    bytes_out: int = 0  # of bodies that are no uploads, which count themselves
+    bytes_in: int = 0  # of bodies that are no streams
+    trail: list[Step] | None = field(default_factory=lambda: [] if tracing.IS_ON else None)
 
     def keep_or_close(self, answer: Answer) -> None:
         """Deal with the unread body of an error: whoever passes bodies through wants that of the last attempt."""

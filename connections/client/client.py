@@ -10,17 +10,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import connections as databases
 
-from connections.client import usage
 from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
 from connections.client.auth import make_scheme, read_certificate
 from connections.client.call import Call
 from connections.client.composer import Composer
 from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
+from connections.client.observing import observe, observe_stream
 from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing, refuse
 from connections.client.pace import read_pause
@@ -29,6 +30,7 @@ from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_r
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
 from connections.client.verbs import Priority, Verbs
+from external_apis import request_context
 from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamError, UpstreamUnauthorized
 from external_apis.ids import new_id
 from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
@@ -191,7 +193,8 @@ class ApiClient(Verbs, Passage):
         if priority not in ("interactive", "batch"):
             raise refuse("priority", "is neither interactive nor batch")
         started = self._clock.monotonic()
-        call = self._begin(request, new_id("req"), timeout_ms / 1000, started + deadline_ms / 1000)
+        request_id = request_context.current().request_id or new_id("req")
+        call = self._begin(request, request_id, timeout_ms / 1000, started + deadline_ms / 1000)
         call.is_batch, call.reader = priority == "batch", reader
         call.stream_deadline = call.deadline if is_streamed else None
         call.max_body_bytes = max_body_bytes or (MAX_STREAM_BYTES if is_streamed else MAX_BODY_BYTES)
@@ -221,9 +224,9 @@ class ApiClient(Verbs, Passage):
             outcome = {"reason": error.code, "status": getattr(error, "upstream_status", None)}
             raise
         finally:
-            if call.sent and self.target.connection_id:
-                usage.record(self.target.connection_id, is_error="reason" in outcome, at=self._clock.now())
-            self._tell("outcome", call, seconds=self._clock.monotonic() - started, **outcome)
+            seconds = self._clock.monotonic() - started
+            self._tell("outcome", call, seconds=seconds, **outcome)
+            observe(self.target, request, call, now=self._clock.now(), seconds=seconds, **outcome)
         return answer
 
     def _call(self, request: Outgoing, call: Call) -> Answer:
@@ -315,11 +318,12 @@ class ApiClient(Verbs, Passage):
         return signed
 
     def _send(self, request: Outgoing, signed: Outgoing, call: Call, until: float) -> Answer:
-        if self.on_event is not None:
-            self._tell("redirect" if call.hops else "attempt", call, request=redact(request, signed))
+        kind = "redirect" if call.hops else "attempt"
+        self._tell(kind, call, request=None if self.on_event is None else redact(request, signed))
         if signed.upload is not None and not signed.upload.rewind():
             raise BadAnswer(f"{self._origin} redirected an upload that can be read only once.", may_have_happened=True)
         call.sent += 1
+        call.bytes_out += len(signed.body or b"")
         started = self._clock.monotonic()
         transport = self._transport_abroad if call.signer is None else self._transport
         answer = transport.send(
@@ -333,6 +337,9 @@ class ApiClient(Verbs, Passage):
             stream_deadline=None if call.stream_deadline is None else time.monotonic() + call.stream_deadline - started,
             is_raw=call.passing is not None,
         )
+        call.bytes_in += len(answer.body)
+        if answer.stream is not None:
+            answer.stream.on_end(partial(observe_stream, self.target.connection_id, self._clock))
         if call.passing is not None:
             call.passing.is_answered = True
             call.passing.latency_seconds = self._clock.monotonic() - started
@@ -358,6 +365,8 @@ class ApiClient(Verbs, Passage):
                 message = f"The rate limit of {self.target.name} gives no slot in time."
                 raise RateLimited(message, retry_after_seconds=wait, details={"request_id": call.request_id})
             self._tell("wait", call, seconds=wait, reason="rate_limit")
+            call.waits += 1
+            call.wait_seconds += wait
             self._clock.sleep(wait)
 
     def _heed_pace(self, answer: Answer, verdict: Verdict) -> None:
@@ -381,6 +390,9 @@ class ApiClient(Verbs, Passage):
         return True
 
     def _tell(self, kind: Any, call: Call, **facts: Any) -> None:
+        if call.trail is not None:
+            known = {name: value for name, value in facts.items() if value is not None and name != "request"}
+            call.trail.append((time.time_ns(), kind, {"attempt": call.attempt, **known}))
         if self.on_event is None:
             return
         try:

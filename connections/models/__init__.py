@@ -1,5 +1,6 @@
 """The upper floor's tables."""
 
+from connections.models.calls import CallPeriod, ObservedCall, ProviderTotal, Step
 from connections.models.connections import ConnectionStatus, ExternalApiConnection
 from connections.models.credentials import ExternalApiCredential
 from connections.models.grants import Grant, GrantEvent, GrantState
@@ -8,6 +9,7 @@ from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
 
 __all__ = [
+    "CallPeriod",
     "ConnectLink",
     "ConnectionStatus",
     "ExternalApiConnection",
@@ -17,5 +19,8 @@ __all__ = [
     "GrantState",
     "IdempotentCall",
     "OAuthFlow",
+    "ObservedCall",
+    "ProviderTotal",
+    "Step",
     "UsageBatch",
 ]

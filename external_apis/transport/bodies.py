@@ -69,6 +69,7 @@ class StreamedBody(io.RawIOBase):
         _check_announced(response, limit)
         self._response, self._name, self._limit, self._sock = response, name, limit, sock
         self._finish: Callable[[bool], None] | None = finish
+        self._hear: Callable[[int], None] | None = None
         self._unpacker = _Unpacker() if _is_packed(response) and not is_raw else None
         self._packed = b""
         self._received = self._given = 0
@@ -103,6 +104,13 @@ class StreamedBody(io.RawIOBase):
         if not self.closed:
             self._end(is_reusable=False)
             super().close()
+
+    def on_end(self, hear: Callable[[int], None]) -> None:
+        """Tell ``hear`` once, at the end or when this is closed before, how many bytes were received."""
+        if self._finish is None:
+            hear(self._received)
+        else:
+            self._hear = hear
 
     @property
     def announced_bytes(self) -> int | None:
@@ -183,6 +191,8 @@ class StreamedBody(io.RawIOBase):
         if finish is not None:
             self._response.close()
             finish(is_reusable)
+            if self._hear is not None:
+                self._hear(self._received)
 
 
 class _Unpacker:

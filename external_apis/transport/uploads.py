@@ -25,7 +25,7 @@ class Upload:
     """A body of ``length`` bytes, or of one that shows (None: it goes out in chunks).
 
     A file is sent from where it stands, and can be sent again if it can seek; an iterator can be read once. Whoever
-    knows the length of what cannot seek says so.
+    knows the length of what cannot seek says so. ``sent_bytes`` counts what was given out, over all readings.
     """
 
     def __init__(self, source: Any, length: int | None = None) -> None:
@@ -34,6 +34,7 @@ class Upload:
         self._start: int | None = None
         self.length = length
         self.is_touched = False
+        self.sent_bytes = 0
         if self._is_file and _can_seek(source):
             self._start = source.tell()
             self.length = source.seek(0, io.SEEK_END) - self._start
@@ -66,6 +67,7 @@ class Upload:
                 if self.length is not None and sent > self.length:
                     raise _refuse("grew while it was sent")  # noqa: TRY301
                 if piece:
+                    self.sent_bytes += len(piece)
                     yield bytes(piece)
             if self.length is not None and sent < self.length:
                 raise _refuse("shrank while it was sent")  # noqa: TRY301

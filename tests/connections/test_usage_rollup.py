@@ -34,9 +34,9 @@ def row(pk: str) -> ExternalApiConnection:
 def test_counts_are_added_once() -> None:
     first, second = make_connection(), make_connection()
     for at in (1_700_000_000, 1_800_000_000, 1_750_000_000):
-        usage.record(first.pk, is_error=at == 1_750_000_000, at=at)
-    usage.record(second.pk, is_error=False, at=1_600_000_000)
-    usage.record("conn_purged_since", is_error=False, at=1_600_000_000)
+        usage.record(first.pk, {"calls": 1, "errors": int(at == 1_750_000_000)}, at=at)
+    usage.record(second.pk, {"calls": 1}, at=1_600_000_000)
+    usage.record("conn_purged_since", {"calls": 1}, at=1_600_000_000)
     assert usage_rollup.roll_up() == 2
     assert usage_rollup.roll_up() == 0
     found = row(first.pk)
@@ -50,7 +50,7 @@ def test_the_task_adds_to_what_is_there_and_never_turns_last_use_back() -> None:
     ExternalApiConnection.objects.update(
         calls_count=10, errors_count=5, last_used_at=datetime.fromtimestamp(1_900_000_000, UTC)
     )
-    usage.record(stored.pk, is_error=True, at=1_800_000_000)
+    usage.record(stored.pk, {"calls": 1, "errors": 1}, at=1_800_000_000)
     roll_up_usage()
     found = row(stored.pk)
     assert (found.calls_count, found.errors_count) == (11, 6)
@@ -59,7 +59,7 @@ def test_the_task_adds_to_what_is_there_and_never_turns_last_use_back() -> None:
 
 def test_a_failed_write_loses_nothing() -> None:
     stored = make_connection()
-    usage.record(stored.pk, is_error=False, at=1_800_000_000)
+    usage.record(stored.pk, {"calls": 1}, at=1_800_000_000)
 
     def refuse(execute: object, sql: str, *args: object) -> None:
         if sql.lstrip().startswith("UPDATE"):
@@ -76,7 +76,7 @@ def test_a_failed_write_loses_nothing() -> None:
 def test_no_history_row_is_written() -> None:
     stored = make_connection()
     before = stored.history.count()
-    usage.record(stored.pk, is_error=False, at=1_800_000_000)
+    usage.record(stored.pk, {"calls": 1}, at=1_800_000_000)
     usage_rollup.roll_up()
     assert stored.history.count() == before
 
@@ -90,7 +90,7 @@ def test_the_beat_schedule_names_the_task() -> None:
 
 def test_a_roll_up_that_broke_off_after_its_commit_is_not_added_again(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = make_connection()
-    usage.record(stored.pk, is_error=False, at=1_800_000_000)
+    usage.record(stored.pk, {"calls": 1}, at=1_800_000_000)
 
     @contextmanager
     def never_forgotten() -> Iterator[usage.Batch]:
@@ -101,6 +101,6 @@ def test_a_roll_up_that_broke_off_after_its_commit_is_not_added_again(monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(usage_rollup, "drain", never_forgotten)
         assert usage_rollup.roll_up() == 1
-    usage.record(stored.pk, is_error=True, at=1_800_000_001)
+    usage.record(stored.pk, {"calls": 1, "errors": 1}, at=1_800_000_001)
     assert [usage_rollup.roll_up(), usage_rollup.roll_up()] == [0, 1]
     assert (row(stored.pk).calls_count, row(stored.pk).errors_count) == (2, 1)

@@ -63,10 +63,10 @@ def test_a_connection_that_is_not_stored_is_not_counted(sandbox: Sandbox, allow_
 
 
 def test_what_is_drained_is_gone_and_what_fails_comes_again() -> None:
-    usage.record("conn_a", is_error=True, at=100.5)
+    usage.record("conn_a", {"calls": 1, "errors": 1}, at=100.5)
     with pytest.raises(ZeroDivisionError), usage.drain() as batch:
         batch.counts["conn_a"].calls / 0
-    usage.record("conn_a", is_error=False, at=90.0)
+    usage.record("conn_a", {"calls": 1}, at=90.0)
     totals = [drained("conn_a"), drained("conn_a"), drained("conn_a")]
     assert totals == [(1, 1), (1, 0), None]
 
@@ -78,7 +78,7 @@ def drained(connection_id: str) -> tuple[int, int] | None:
 
 
 def test_two_roll_ups_never_hold_the_same_counts() -> None:
-    usage.record("conn_a", is_error=False, at=1.0)
+    usage.record("conn_a", {"calls": 1}, at=1.0)
     with usage.drain() as first, usage.drain() as second:
         assert "conn_a" in first.counts
         assert second.counts == {}
@@ -87,7 +87,8 @@ def test_two_roll_ups_never_hold_the_same_counts() -> None:
 def test_an_answer_that_was_lost_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Valkey did its work, but the process never heard of it and hands the same batch over again."""
     recorder = usage._Recorder()
-    recorder._counts = {"conn_a": [2, 1, 5.0]}
+    recorder._sums.periods["conn_a", 0] = {"calls": 2, "errors": 1}
+    recorder._sums.last_use["conn_a"] = 5.0
     real = usage._script(valkey.client())
 
     def lose(**arguments: Any) -> None:
@@ -117,9 +118,9 @@ RECORD = """
 import os, sys, django
 django.setup()
 from connections.client import usage
-usage.record(sys.argv[1], is_error=False, at=1.0)
+usage.record(sys.argv[1], {"calls": 1}, at=1.0)
 if os.fork() == 0:
-    usage.record(sys.argv[1], is_error=False, at=2.0)
+    usage.record(sys.argv[1], {"calls": 1}, at=2.0)
     usage.flush()
     os._exit(0)
 os.wait()

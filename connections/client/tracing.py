@@ -1,0 +1,82 @@
+"""OpenTelemetry spans of calls: off, and costing nothing, unless the environment names where they go.
+
+``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) turns them on; the SDK reads its other variables itself. The
+SDK is the extra ``[otel]``, which is not even imported otherwise. A provider is never sent a ``traceparent``: it would
+tell strangers which of our calls belong together.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from connections.client.samples import Sample
+
+__all__ = ["IS_ON", "Step", "tell"]
+
+Step = tuple[int, str, dict[str, Any]]
+"""When something happened (nanoseconds since 1970), what, and its facts."""
+
+
+def _is_on() -> bool:
+    named = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return bool(named) and not is_off and os.environ.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
+
+
+IS_ON = _is_on()
+
+if IS_ON:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+    except ImportError:
+        raise ImproperlyConfigured("OTEL_EXPORTER_OTLP_ENDPOINT needs the extra [otel].") from None
+
+
+def tell(provider: str, sample: Sample, steps: Sequence[Step]) -> None:
+    """Hand a call's span over for export, with an event for each step; nobody waits for that."""
+    now = time.time_ns()
+    span = _tracer().start_span(
+        f"{sample.method} {provider}",
+        kind=SpanKind.CLIENT,
+        start_time=now - sample.duration_ms * 1_000_000,
+        attributes={
+            "http.request.method": sample.method,
+            "url.path": sample.path,
+            "http.request.resend_count": max(sample.attempts - 1, 0),
+            "eam.provider": provider,
+            "eam.connection.id": sample.connection_id,
+            "eam.request.id": sample.request_id,
+        },
+    )
+    if sample.status is not None:
+        span.set_attribute("http.response.status_code", sample.status)
+    if sample.error:
+        span.set_attribute("error.type", sample.error)
+        span.set_status(Status(StatusCode.ERROR))
+    for at, name, facts in steps:
+        span.add_event(name, facts, timestamp=at)
+    span.end(now)
+
+
+@lru_cache(maxsize=1)
+def _tracer() -> Any:
+    # Made at the first span: its thread would not survive a server's fork.
+    own = {} if _is_named() else {"service.name": "external-api-manager"}
+    provider = TracerProvider(resource=Resource.create(own))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider.get_tracer("connections.client")
+
+
+def _is_named() -> bool:
+    return "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")

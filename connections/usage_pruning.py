@@ -1,0 +1,48 @@
+"""Forgets the figures and the kept calls that are too old, a few thousand rows at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from connections.models import CallPeriod, ObservedCall, Step
+
+__all__ = ["kept", "prune"]
+
+_BATCH = 5_000
+_MOST_BATCHES = 200  # in one run: the rest is for the next
+
+
+def kept(step: str) -> timedelta:
+    """Return how long the figures of a step are kept."""
+    return {
+        Step.MINUTE.value: timedelta(hours=settings.METRICS_MINUTES_KEPT_HOURS),
+        Step.HOUR.value: timedelta(days=settings.METRICS_HOURS_KEPT_DAYS),
+        Step.DAY.value: timedelta(days=settings.METRICS_DAYS_KEPT_DAYS),
+    }[step]
+
+
+def prune() -> int:
+    """Delete what is older than `kept` says (single calls: as old as the days'); returns the number of rows."""
+    now = timezone.now()
+    old: list[QuerySet[Any]] = [
+        CallPeriod.objects.filter(step=step, starts_at__lt=now - kept(step)).order_by("starts_at")
+        for step in Step.values
+    ]
+    old.append(ObservedCall.objects.filter(ended_at__lt=now - kept(Step.DAY)).order_by("pk"))
+    return sum(_delete(rows) for rows in old)
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    total = 0
+    for _ in range(_MOST_BATCHES):
+        # Two statements: the planner may run a subquery with a limit for each row anew.
+        keys = list(rows.values_list("pk", flat=True)[:_BATCH])
+        total += rows.model._default_manager.filter(pk__in=keys)._raw_delete(rows.db) if keys else 0  # noqa: SLF001
+        if len(keys) < _BATCH:
+            break
+    return total
