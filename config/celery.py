@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import after_task_publish, beat_init, heartbeat_sent, worker_init, worker_process_init
+from celery.signals import (
+    after_task_publish,
+    beat_init,
+    before_task_publish,
+    heartbeat_sent,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+)
 
 from config import lifeline, postgres, sealed_under
-from external_apis import heartbeats
+from external_apis import heartbeats, request_context
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 os.environ.setdefault("DATABASE_STATEMENT_MS", postgres.SERVING_STATEMENT_MS)
@@ -19,6 +28,8 @@ os.environ.setdefault("DATABASE_POOL_SIZE", "0")
 
 # It warns root of pickled tasks; this worker accepts JSON alone.
 warnings.filterwarnings("ignore", category=SecurityWarning)
+
+_REQUEST_ID = "eam_request_id"
 
 app = Celery("config")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -33,6 +44,18 @@ def _end_with_master(**_: object) -> None:
 @worker_init.connect
 def _refuse_foreign_keys(**_: object) -> None:
     sealed_under.end_with_foreign_keys()
+
+
+@before_task_publish.connect
+def _send_request_id(headers: dict[str, Any], **_: object) -> None:
+    # The id alone: whatever else a task needs it finds in the database.
+    if request_id := request_context.current().request_id:
+        headers[_REQUEST_ID] = request_id
+
+
+@task_prerun.connect
+def _take_request_id(task: Any, **_: object) -> None:
+    request_context.start(str(task.request.get(_REQUEST_ID) or ""))
 
 
 @heartbeat_sent.connect

@@ -50,6 +50,17 @@ def acting(actor: str, *, user_id: Any = None) -> Iterator[None]:
         _current.reset(token)
 
 
+def start(request_id: str = "") -> None:
+    """Begin anew, for the log too, where one thing is done after another; a malformed id, or none, becomes a new one.
+
+    Nobody acts yet.
+    """
+    request_id = request_id if _REQUEST_ID.fullmatch(request_id) else new_id("req")
+    _current.set(RequestContext(request_id=request_id))
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
 def set_actor(actor: str, *, user_id: Any = None, api_key_id: str = "") -> None:
     """Name the actor for the rest of the current request."""
     _current.set(replace(_current.get(), actor=actor, user_id=user_id, api_key_id=api_key_id))

@@ -16,8 +16,8 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import display
 
+from connections.admin.calls import CallPages
 from connections.admin.connection_form import connection_form, credential_fields, stored_credential
-from connections.admin.grants import GrantPages
 from connections.models import ExternalApiConnection, ExternalApiCredential
 from connections.services import delete_connection, restore_connection, test_connection
 from external_apis import providers
@@ -31,7 +31,7 @@ _OFFERED_AT_MOST = 50
 
 
 @admin.register(ExternalApiConnection)
-class ConnectionAdmin(GrantPages):
+class ConnectionAdmin(CallPages):
     """A connection is added to a provider (``add/?external_api=…``), whose auth type decides on the fields."""
 
     list_display: ClassVar = [

@@ -42,8 +42,6 @@ def connect_url(api: ExternalApi, **query: str) -> str:
 class GrantPages(ServiceAdmin):
     """The part of the connections' pages that is about OAuth; other auth types show none of it."""
 
-    change_form_outer_after_template = "connections/grant_events.html"
-
     def grant_fieldsets(self, obj: ExternalApiConnection) -> list[Any]:
         if obj.external_api.auth_type not in _GRANTED:
             return []

@@ -6,6 +6,7 @@ from django.urls import path
 
 from connections.api.connect_links import ConnectLinkList, ConnectLinkPage
 from connections.api.connect_page import ConnectPage, DonePage
+from connections.api.metrics import metrics
 from connections.api.oauth import Authorize, Callback, ConnectionRevoke
 from connections.api.views import ConnectionList, ConnectionPage, ConnectionRefresh, ConnectionTest
 
@@ -14,6 +15,7 @@ _CONNECTIONS = "admin/external-apis/<str:reference>/connections"
 _LINKS = "admin/external-apis/<str:reference>/connect-links"
 
 urlpatterns = [
+    path("metrics", metrics, name="metrics"),
     path(_CONNECTIONS, ConnectionList.as_view(), name="connections"),
     path(f"{_CONNECTIONS}/<str:connection_reference>", ConnectionPage.as_view(), name="connection"),
     path(f"{_CONNECTIONS}/<str:connection_reference>/refresh", ConnectionRefresh.as_view(), name="connection-refresh"),

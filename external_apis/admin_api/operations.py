@@ -105,9 +105,9 @@ def lists(name: str, scope: str, item: type[BaseModel], query: type[PageQuery], 
     return _declare(Operation(name, summary, scope, item, query, is_list=True, failures=(400, *_ASKING)))
 
 
-def reads(name: str, scope: str | None, item: type[BaseModel], summary: str) -> Decorator:
+def reads(name: str, scope: str | None, item: type[BaseModel], summary: str, query: type[Query] = Query) -> Decorator:
     """Declare a GET that answers with one thing."""
-    return _declare(Operation(name, summary, scope, item, failures=(400, *_ASKING, *_FINDING)))
+    return _declare(Operation(name, summary, scope, item, query, failures=(400, *_ASKING, *_FINDING)))
 
 
 def writes(

@@ -1,0 +1,64 @@
+"""Tasks through the real broker: the request id of whoever sends one goes with it, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from celery.contrib.testing.worker import start_worker
+
+from config.celery import app
+from external_apis import request_context, valkey
+from external_apis.request_context import acting, current
+from tests.config.conftest import wait_for
+
+QUEUE = "tests-request-id"
+seen: list[tuple[str, str, dict[str, Any]]] = []
+
+
+@pytest.fixture
+def task() -> Iterator[Any]:
+    @app.task(name="tests.note_request_id", ignore_result=True)
+    def note() -> None:
+        context = current()
+        seen.append((context.request_id, context.actor, structlog.contextvars.get_contextvars()))
+
+    seen.clear()
+    yield note
+    app.tasks.pop("tests.note_request_id")
+    valkey.client().delete(QUEUE)
+    request_context.start()
+    structlog.contextvars.clear_contextvars()
+
+
+def work_off() -> None:
+    with start_worker(app, pool="solo", queues=[QUEUE], perform_ping_check=False, shutdown_timeout=10):
+        wait_for(lambda: len(seen) == 3, 10, lambda: str(seen))
+
+
+def test_a_task_goes_by_the_request_id_of_its_sender(task: Any) -> None:
+    request_context.start("request-of-the-tests")
+    with acting("user:alice"):
+        task.apply_async(queue=QUEUE)
+    raw: Any = valkey.client().lrange(QUEUE, 0, -1)
+    (message,) = [json.loads(item) for item in raw]
+    assert message["headers"]["eam_request_id"] == "request-of-the-tests"
+    assert "alice" not in json.dumps(message)
+    task.apply_async(queue=QUEUE, headers={"eam_request_id": "evil\nid"})
+    request_context._current.set(request_context.RequestContext())
+    task.apply_async(queue=QUEUE)
+    work_off()
+    ids = [request_id for request_id, _, _ in seen]
+    assert ids[0] == ids[1] == "request-of-the-tests"
+    assert ids[2].startswith("req_")
+    assert [bound["request_id"] for _, _, bound in seen] == ids
+    assert {actor for _, actor, _ in seen} == {""}
+
+
+def test_a_malformed_id_is_replaced() -> None:
+    request_context.start("evil\nid")
+    assert current().request_id.startswith("req_")
+    structlog.contextvars.clear_contextvars()
