@@ -9,9 +9,9 @@ from connections.client import tracing
 from external_apis.transport import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
-    from connections.client.graphql import Reader
     from connections.client.scheme import Scheme
     from connections.client.tracing import Step
+    from connections.wire.graphql import Reader
     from external_apis.errors import CallError
     from external_apis.transport import Answer
 

@@ -23,13 +23,14 @@ from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
 from connections.client.observing import observe, observe_stream
 from connections.client.outcomes import Outcomes
-from connections.client.outgoing import Outgoing, refuse
+from connections.client.outgoing import Outgoing
 from connections.client.pace import read_pause
 from connections.client.passage import Passage, preview
 from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_request
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
 from connections.client.verbs import Priority, Verbs
+from connections.wire.arguments import refuse
 from external_apis import request_context
 from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamError, UpstreamUnauthorized
 from external_apis.ids import new_id
@@ -38,9 +39,9 @@ from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, sh
 if TYPE_CHECKING:
     import requests
 
-    from connections.client.graphql import Reader
     from connections.client.outcomes import Verdict
     from connections.client.target import Target
+    from connections.wire.graphql import Reader
     from external_apis.transport import Transport
 
 __all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient", "give_back_database_connections"]

@@ -9,8 +9,10 @@ from urllib.parse import unquote_plus
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from connections.client.encoding import CONTENT_TYPES, encode_body, encode_query, encode_text
-from connections.client.outgoing import Headers, Outgoing, join_path, refuse
+from connections.client.outgoing import Headers, Outgoing
+from connections.wire.arguments import refuse
+from connections.wire.encoding import CONTENT_TYPES, encode_body, encode_query, encode_text
+from connections.wire.paths import join_path
 from external_apis.api_config import ApiKeyConfig
 from external_apis.errors import EgressRefused
 from external_apis.transport import Origin, Upload

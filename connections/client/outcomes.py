@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from connections.client.json_paths import look_up
+from connections.wire.json_paths import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote
 
-from external_apis.errors import InvalidInput
+from connections.wire.arguments import refuse
 from external_apis.transport import Origin, Upload
 
-__all__ = ["Headers", "Outgoing", "join_path", "refuse"]
-
-_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~:@,-]+(\.[A-Za-z0-9_~:@,-]+)*)*/?")
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\\#]")
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PATH_SAFE, _QUERY_SAFE = "/:@!$&'()*+,;=~%", "/?:@!$&'()*+,;=~%"
+__all__ = ["Headers", "Outgoing"]
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -105,40 +98,3 @@ class Outgoing:
 
     def __repr__(self) -> str:  # a query or a header may hold a key
         return f"<Outgoing {self.method} {self.origin}>"
-
-
-def join_path(base_path: str, path: str) -> str:
-    """Append a caller's path, which may have a query, to the base URL's path and encode what needs it.
-
-    Raises `InvalidInput` for whatever could lead elsewhere: absolute URLs, ``//host``, ``..`` segments however they are
-    spelled, control characters, backslashes, fragments.
-    """
-    if not isinstance(path, str):
-        raise refuse("path", "is not text")
-    base = base_path.rstrip("/")
-    if not path:
-        return base or "/"
-    if not path.startswith("/"):
-        if _ABSOLUTE.match(path):
-            raise refuse("path", "is a path below the provider's base URL, not a URL")
-        path = f"/{path}"
-    if _PLAIN_PATH.fullmatch(path):
-        return base + path
-    if path.startswith("//") or _CONTROL.search(path):
-        raise refuse("path", "begins with two slashes, or holds a control character, a backslash or a fragment")
-    route, mark, query = path.partition("?")
-    if any(segment.partition(";")[0] == ".." for segment in re.split(r"[/\\]", unquote(unquote(route)))):
-        raise refuse("path", "holds a '..' segment")
-    return base + _encode(route, _PATH_SAFE) + mark + _encode(query, _QUERY_SAFE)
-
-
-def refuse(path: str, message: str) -> InvalidInput:
-    """Return the error for a call's argument; the message never quotes the value."""
-    return InvalidInput(f"Invalid call: {path} {message}.", details={"errors": [{"path": path, "message": message}]})
-
-
-def _encode(text: str, safe: str) -> str:
-    try:
-        return quote(_STRAY_PERCENT.sub("%25", text), safe=safe)
-    except UnicodeEncodeError:
-        raise refuse("path", "holds characters that UTF-8 cannot carry") from None

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from oauthlib import oauth1
 from requests_aws4auth import AWS4Auth
 
-from connections.client.outgoing import refuse
 from connections.client.scheme import Scheme
+from connections.wire.arguments import refuse
 from external_apis.errors import MissingCredential
 from external_apis.url_variables import fill_text
 

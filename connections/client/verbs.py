@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from connections.client import graphql, pagination
-from connections.client.outgoing import refuse
+from connections.client import pagination
+from connections.wire import graphql, pages
+from connections.wire.arguments import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -69,19 +70,19 @@ class Verbs:
 
         ``style`` (``page``, ``offset``, ``cursor``, ``link``, ``next_url``) and ``settings``, which are the fields of
         `pagination_config.Pagination`, go before what the provider configures. ``options`` are those of `follow`, for
-        each page. Raises `InvalidInput` at once, and as `pagination.walk` says while it iterates.
+        each page. Raises `InvalidInput` at once, and as `pages.walk` says while it iterates.
         """
         paging = pagination.read_settings(self.target.config.pagination, style, settings)
         given = dict(options or {})
         if unknown := given.keys() - _PAGE_OPTIONS:
             raise refuse(f"options.{min(map(str, unknown))}", f"is none of {', '.join(sorted(_PAGE_OPTIONS))}")
 
-        def fetch(address: pagination.Address) -> requests.Response:
+        def fetch(address: pages.Address) -> requests.Response:
             if address.url:
                 return self.follow(address.url, **given)
             return self.get(path, address.params, **given)
 
-        return pagination.walk(fetch, paging, params)
+        return pages.walk(fetch, paging, params)
 
     def graphql(
         self,

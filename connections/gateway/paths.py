@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from connections.client.outgoing import refuse
+from connections.wire.arguments import refuse
 
 __all__ = ["Route", "read_route", "spellings"]
 

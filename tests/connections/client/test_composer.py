@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connections.client.composer import Composer
-from connections.client.encoding import encode_body, encode_query
-from connections.client.outgoing import join_path
+from connections.wire.encoding import encode_body, encode_query
+from connections.wire.paths import join_path
 from external_apis.api_config import parse
 from external_apis.errors import InvalidInput
 from tests.connections.client.conftest import MakeClient

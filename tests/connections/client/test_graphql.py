@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from connections.client import Clock, Event
-from connections.client.graphql import _find_cost as find_cost
 from connections.sandbox import credentials
+from connections.wire.graphql import _find_cost as find_cost
 from external_apis.errors import BadAnswer, GraphqlError, RateLimited, UpstreamUnauthorized
 from tests.connections.client.conftest import MakeClient
 from tests.sandbox import Sandbox

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connections.client.outgoing import join_path
 from connections.gateway.paths import read_route
+from connections.wire.paths import join_path
 from external_apis.errors import InvalidInput
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connections.client.json_paths import look_up
+from connections.wire.json_paths import look_up
 from external_apis.errors import BadAnswer, CallError, GraphqlError, UpstreamError
 
 __all__ = ["Cost", "Reader", "build_body"]

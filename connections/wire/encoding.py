@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
-from connections.client.outgoing import refuse
+from connections.wire.arguments import refuse
 
 __all__ = ["CONTENT_TYPES", "encode_body", "encode_query", "encode_text"]
 

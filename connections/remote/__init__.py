@@ -1,0 +1,1 @@
+"""The client for other services: it needs requests, and no Django."""
