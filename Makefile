@@ -33,7 +33,7 @@ bench:
 
 lock:
 	@sh .ci/venv dev
-	$(LOCK) --extra server --extra embedded --group dev -o requirements/dev.txt
+	$(LOCK) --extra server --extra embedded --extra otel --group dev -o requirements/dev.txt
 	$(LOCK) --extra server --extra embedded -c requirements/dev.txt -o requirements/run.txt
 	$(LOCK) --extra server -c requirements/dev.txt -o requirements/server.txt
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from django.urls import path
@@ -110,13 +110,19 @@ class CallList(ResourceView):
 
 def _span(query: MetricsQuery) -> tuple[datetime, datetime]:
     """Return the first moment and the one after the last; a period counts whose beginning lies between."""
-    until = query.until or timezone.now()
-    since = query.since or until - _SHOWN[query.step]
+    try:
+        until = (query.until or timezone.now()).astimezone(UTC)
+        since = (query.since or until - _SHOWN[query.step]).astimezone(UTC)
+    except OverflowError:
+        raise _refuse("to", "is out of range") from None
     if since >= until:
-        message = "is not before the end"
-        details = {"errors": [{"path": "from", "message": message}]}
-        raise InvalidInput(f"Invalid input: from: {message}", details=details)
+        raise _refuse("from", "is not before the end")
     return since, until
+
+
+def _refuse(name: str, message: str) -> InvalidInput:
+    details = {"errors": [{"path": name, "message": message}]}
+    return InvalidInput(f"Invalid input: {name}: {message}", details=details)
 
 
 def _figures(bag: Bag) -> dict[str, Any]:

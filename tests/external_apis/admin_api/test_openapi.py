@@ -79,7 +79,8 @@ def test_answers_are_as_documented() -> None:
         if method != "get":
             continue
         resource = path.removeprefix(f"{EXTERNAL}/").partition("/")[0]
-        url = path.partition("{")[0] + (str(rows[resource]) if "{" in path else "")
+        beginning, brace, rest = path.partition("{")
+        url = beginning + (f"{rows[resource]}{rest.partition('}')[2]}" if brace else "")
         for answer in (client.get(url), RestClient().get(url), client.get(f"{url}?unknown=1")):
             content = operation["responses"][str(answer.status_code)]["content"]["application/json"]
             schema = {**content["schema"], "components": _document()["components"]}

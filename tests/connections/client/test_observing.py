@@ -1,0 +1,174 @@
+"""What calls leave behind: real calls against the sandbox, and what then waits in Valkey."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from connections.client import usage
+from connections.client.samples import MASK, Sample, shown_path
+from external_apis import request_context
+from external_apis.errors import ApiManagerError
+from tests.connections.client.conftest import FakeTime, MakeClient
+from tests.connections.client.test_usage import forget
+from tests.sandbox import Sandbox
+
+SECRET = "swordfish-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted_yet() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+def taken() -> tuple[dict[str, int], list[Sample]]:
+    with usage.drain() as batch:
+        bags = list(batch.periods.values())
+        merged = {name: sum(bag.get(name, 0) for bag in bags) for bag in bags for name in bag}
+        return merged, batch.samples
+
+
+def test_errors_statuses_and_durations_are_counted(make_client: MakeClient, settings: Any) -> None:
+    settings.CALL_SAMPLE_ONE_IN = 0
+    client = make_client(retry_config={"max_retries": 0})
+    client.get("/balance")
+    for path in ("/status/404", "/status/500"):
+        with pytest.raises(ApiManagerError):
+            client.get(path)
+    bag, samples = taken()
+    assert (bag["calls"], bag["errors"]) == (3, 2)
+    assert {name: number for name, number in bag.items() if ":" in name and not name.startswith("le:")} == {
+        "status:2xx": 1,
+        "status:4xx": 1,
+        "status:5xx": 1,
+        "error:UPSTREAM_CLIENT_ERROR": 1,
+        "error:UPSTREAM_SERVER_ERROR": 1,
+    }
+    assert sum(number for name, number in bag.items() if name.startswith("le:")) == 3
+    assert bag["bytes_in"] > 0
+    assert [(sample.path.rpartition("/")[2], sample.status) for sample in samples] == [("404", 404), ("500", 500)]
+
+
+def test_a_sample_tells_what_happened(make_client: MakeClient, fake_time: FakeTime) -> None:
+    client = make_client(retry_config={"max_retries": 2})
+    request_context.start("request-of-this-test")
+    with pytest.raises(ApiManagerError):
+        client.get("/status/503", params={"password": SECRET})
+    _, (sample,) = taken()
+    assert (sample.method, sample.status, sample.error) == ("GET", 503, "UPSTREAM_SERVER_ERROR")
+    assert sample.path.endswith("/status/503")
+    assert (sample.attempts, sample.request_id) == (3, "request-of-this-test")
+    assert sample.duration_ms == round(sum(fake_time.slept) * 1000) > 0
+    assert SECRET not in repr(sample)
+
+
+def test_the_request_id_goes_upstream_and_is_new_where_there_is_none(make_client: MakeClient, sandbox: Sandbox) -> None:
+    client = make_client()
+    request_context.start("request-of-this-test")
+    first = client.get("/balance", params={"key": "observing-id"})
+    request_context._current.set(request_context.RequestContext())
+    for _ in range(2):
+        client.get("/balance", params={"key": "observing-id"})
+    assert first.ok
+    sent = [dict(request["headers"]) for request in sandbox.requests("observing-id")]
+    ids = [{name.lower(): value for name, value in headers.items()}["x-request-id"] for headers in sent]
+    assert ids[0] == "request-of-this-test"
+    assert len(set(ids)) == 3
+    assert all(found.startswith("req_") for found in ids[1:])
+    assert not any("traceparent" in {name.lower() for name in headers} for headers in sent)
+
+
+def test_one_good_call_in_so_many_is_kept(make_client: MakeClient, settings: Any) -> None:
+    settings.CALL_SAMPLE_ONE_IN = 3
+    usage._recorder._good = 0
+    client = make_client()
+    for _ in range(7):
+        client.get("/balance")
+    _, samples = taken()
+    assert [(sample.status, sample.error) for sample in samples] == [(200, "")] * 2
+
+
+def test_waits_are_counted_also_of_a_call_that_got_no_slot(make_client: MakeClient, fake_time: FakeTime) -> None:
+    client = make_client(rate_limit={"requests_per_day": 1})
+    client.get("/balance")
+    with pytest.raises(ApiManagerError):
+        client.get("/balance", timeout_ms=1000)
+    bag, samples = taken()
+    assert (bag["calls"], bag.get("errors", 0), bag["error:RATE_LIMIT_EXCEEDED"]) == (1, 0, 1)
+    assert samples[-1].error == "RATE_LIMIT_EXCEEDED"
+
+
+def test_a_wait_that_ends_is_counted_with_its_time(
+    make_client: MakeClient, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client()
+    answers = iter([1.5, 0.25, 0.0])
+    monkeypatch.setattr(client._lane, "take", lambda *args, **kwargs: next(answers))
+    client.get("/balance")
+    bag, _ = taken()
+    assert (bag["waits"], bag["wait_ms"]) == (2, 1750)
+
+
+def test_bodies_are_counted_in_both_directions(make_client: MakeClient) -> None:
+    client = make_client(retry_config={"max_retries": 0})
+    body = client.post("/echo", data=b"x" * 1000).content
+    bag, _ = taken()
+    assert (bag["bytes_out"], bag["bytes_in"]) == (1000, len(body))
+    client.post("/echo", data=io.BytesIO(b"y" * 5000))
+    client.post("/echo", data=iter([b"z" * 10, b"z" * 20]))
+    bag, _ = taken()
+    assert bag["bytes_out"] == 5030
+
+
+def test_a_stream_is_counted_when_it_ends_and_when_it_is_given_up(make_client: MakeClient) -> None:
+    client = make_client()
+    with client.get("/balance", stream=True) as response:
+        assert taken()[0].get("bytes_in") is None
+        length = len(response.content)
+    assert taken()[0] == {"bytes_in": length}
+    with suppress(ApiManagerError), client.get("/balance", stream=True) as response:
+        response.raw.read(5)
+    assert taken()[0]["bytes_in"] == 5 or taken()[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("/v1/charges/ch_3Nabc?key=value", "/v1/charges/ch_3Nabc"),
+        ("/v1/3fa85f64-5717-4562-b3fc-2c963f66afa6", "/v1/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+        ("/v1/payment_intents.search-by-merchant_reference", "/v1/payment_intents.search-by-merchant_reference"),
+        ("/services/T0/B0/XXXXXXXXXXXXXXXXXXXXXXXX", f"/services/T0/B0/{MASK}"),
+        ("/v1/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", f"/v1/{MASK}"),
+        ("/users/alice%40example.com/mail", f"/users/{MASK}/mail"),
+        ("/bot123:swordfish/send", f"/{MASK}/send"),
+        ("/sword%66ish", f"/{MASK}"),
+        ("/%0d%0aevil", "/%0d%0aevil"),
+        ("/" + "a/" * 400, ("/" + "a/" * 400)[:300]),
+        ("/", "/"),
+    ],
+)
+def test_a_path_gives_nothing_away(target: str, shown: str) -> None:
+    assert shown_path(target, ["swordfish", "ab", ""]) == shown
+
+
+def test_what_waits_for_valkey_is_bounded(settings: Any) -> None:
+    """Away for hours, with thousands of connections: memory has an end, and the newest failures are kept."""
+    url, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:1/0"
+    for number in range(usage._MOST_PERIODS + 100):
+        usage.record(f"conn_{number}", {"calls": 1}, at=60.0)
+    for number in range(usage._MOST_SAMPLES + 100):
+        made = Sample("conn_0", float(number), "GET", "/", 500, "X", 1, 1, "")
+        usage.keep(lambda made=made: made, is_error=True, one_in=0)  # type: ignore[misc]
+    waiting = [usage._recorder._sums, usage._recorder._batch or usage._Sums()]
+    assert sum(len(sums.periods) for sums in waiting) <= 2 * usage._MOST_PERIODS
+    assert all(len(sums.samples) <= usage._MOST_SAMPLES for sums in waiting)
+    settings.REDIS_URL = url
+    with usage.drain() as batch:
+        assert len(batch.periods) >= usage._MOST_PERIODS
+        assert batch.samples[-1].at == usage._MOST_SAMPLES + 99

@@ -1,0 +1,88 @@
+"""Traces go to a real collector where the environment names one, without a secret; otherwise nothing is loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.otlp_receiver import Receiver, receiving, values_of
+from tests.sandbox import ROOT, Sandbox
+
+SECRET = "canary-swordfish-0123456789"
+
+CALLS = """
+import sys, django
+django.setup()
+from django.conf import settings
+settings.EGRESS_ALLOW = ["127.0.0.1"]
+from connections.client import ApiClient, Clock, Target
+from external_apis import request_context
+from external_apis.api_config import parse
+from external_apis.crypto import Secrets
+from external_apis.errors import ApiManagerError
+url, secret = sys.argv[1:]
+request_context.start("request-of-this-test")
+config = parse({"base_url": url, "auth_type": "bearer", "retry_config": {"max_retries": 1}}, environment="development")
+clock = Clock(sleep=lambda seconds: None)
+target = Target("ext_api_1", "acme", "conn_1", "default", config, Secrets({"access_token": secret}))
+client = ApiClient(target, clock=clock)
+client.get("/balance", params={"key": "tracing", "password": secret}, headers={"X-Secret": secret})
+for path in ("/status/503", f"/status/404/{secret}"):
+    try:
+        client.post(path, json={"secret": secret}, params={"q": secret})
+    except ApiManagerError:
+        pass
+print("opentelemetry.exporter" in sys.modules)  # Valkey's client loads the SDK itself wherever it is installed
+"""
+
+
+def run(url: str, **environ: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CALLS, url, SECRET],
+        check=False,
+        cwd=ROOT,
+        env={**clean, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_a_span_for_each_call_with_an_event_for_each_step(sandbox: Sandbox) -> None:
+    with receiving() as receiver:
+        assert run(sandbox.url, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) == "True"
+    check(receiver, sandbox)
+
+
+def check(receiver: Receiver, sandbox: Sandbox) -> None:
+    good, busy, missing = receiver.spans
+    assert set(receiver.paths) == {"/v1/traces"}
+    assert receiver.resources[0]["service.name"] == "external-api-manager"
+    told = values_of(good.attributes)
+    assert (good.name, told["http.response.status_code"], told["url.path"]) == ("GET acme", 200, "/balance")
+    assert told["eam.connection.id"] == "conn_1"
+    assert told["eam.request.id"] == "request-of-this-test"
+    assert [event.name for event in good.events] == ["attempt", "answer", "outcome"]
+    assert good.start_time_unix_nano <= good.events[0].time_unix_nano <= good.end_time_unix_nano
+    told = values_of(busy.attributes)
+    assert told["error.type"] == "UPSTREAM_SERVER_ERROR"
+    assert busy.status.code == 2
+    assert values_of(missing.attributes)["url.path"] == "/status/404/***"
+    assert not any(SECRET.encode() in raw for raw in receiver.raw)
+    headers: list[Any] = [dict(request["headers"]) for request in sandbox.requests("tracing")]
+    assert headers
+    assert not any("traceparent" in {name.lower() for name in sent} for sent in headers)
+
+
+@pytest.mark.parametrize("off", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_off_means_that_nothing_is_loaded(sandbox: Sandbox, off: dict[str, str]) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"} if off else {}
+    assert run(sandbox.url, **off, **endpoint) == "False"
