@@ -49,7 +49,7 @@ def tell(provider: str, sample: Sample, steps: Sequence[Step]) -> None:
     span = _tracer().start_span(
         f"{sample.method} {provider}",
         kind=SpanKind.CLIENT,
-        start_time=now - sample.duration_ms * 1_000_000,
+        start_time=steps[0][0] if steps else now,
         attributes={
             "http.request.method": sample.method,
             "url.path": sample.path,
