@@ -27,6 +27,31 @@ def find(connection_id: str, scope: Scope = EVERYTHING) -> ExternalApiConnection
     return _only(scope.own(live()), connection_id)
 
 
+def find_in_scope(reference: str, scope: Scope, environment: str | None = None) -> ExternalApiConnection:
+    """Return the scope's own connection of an id, ``provider-slug/connection-slug``, or a provider's slug alone.
+
+    By slug those of the scope's tenant are found (of the whole installation: those of none) that belong to no partner
+    or user; the others have ids. At most two queries. Raises `NotFound`, and `Conflict` where a slug is ambiguous.
+    """
+    if reference.startswith("conn_") and "/" not in reference:
+        return find(reference, scope)
+    if not can_name(reference):
+        raise _missing(reference)
+    provider_slug, slash, connection_slug = reference.partition("/")
+    api = resolve(provider_slug, environment, scope.tenant_id, is_sandbox=scope.is_sandbox)
+    rows = of_provider(api).filter(tenant_id=scope.tenant_id, partner=None, user=None).order_by("slug")
+    if slash:
+        rows = rows.filter(slug=connection_slug)
+    found = list(rows.select_related("credential", "tenant")[: _MAX_NAMED + 1])
+    if not found:
+        raise _missing(reference)
+    if len(found) > 1:
+        names = ", ".join(f"{provider_slug}/{row.slug}" for row in found[:_MAX_NAMED])
+        raise Conflict(f"Connection {reference} is ambiguous: name one of {names}")
+    found[0].external_api = api
+    return found[0]
+
+
 def in_scope(scope: Scope) -> QuerySet[ExternalApiConnection]:
     """The scope's live connections of all providers, newest first.
 

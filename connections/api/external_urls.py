@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from connections.api import external_calls, external_connections
+from connections.api import external_calls, external_connections, external_credentials
 
-urlpatterns = [*external_connections.routes, *external_calls.routes]
+urlpatterns = [*external_connections.routes, *external_calls.routes, *external_credentials.routes]

@@ -71,34 +71,44 @@ def refresh_token(connection_id: str, *, cause: str = "manual", scope: Scope = E
     )
 
 
-def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None) -> bool:
-    """Tell whether a loaded connection's access token is missing, marked expired, or inside its margin. No query."""
+def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None, *, min_valid_seconds: float = 0) -> bool:
+    """Tell whether a loaded connection's access token is missing, marked expired, or inside its margin. No query.
+
+    ``min_valid_seconds`` makes the margin as long as that, where the provider's own is shorter.
+    """
     if row.external_api.auth_type not in grants.AUTH_TYPES or not can_be_renewed(row):
         return False
     if "access_token" not in row.credential.secrets or row.status == ConnectionStatus.EXPIRED:
         return True
-    from_then_on = fresh_until(row)
+    from_then_on = fresh_until(row, min_valid_seconds=min_valid_seconds)
     return from_then_on is not None and (now or timezone.now()) >= from_then_on
 
 
-def fresh_until(row: ExternalApiConnection) -> datetime | None:
+def fresh_until(row: ExternalApiConnection, *, min_valid_seconds: float = 0) -> datetime | None:
     """Return when a renewable connection's access token enters its margin; None for one without end."""
     credential = row.credential
-    margin_seconds = refresh_margin_seconds(row.external_api)
+    margin_seconds = max(refresh_margin_seconds(row.external_api), min_valid_seconds)
     return credential.expires_at and margin_begin(credential.expires_at, credential.updated_at, margin_seconds)
 
 
-def ensure_fresh(row: ExternalApiConnection, *, cause: str = "use") -> ExternalApiConnection:
+def ensure_fresh(
+    row: ExternalApiConnection, *, cause: str = "use", min_valid_seconds: float = 0
+) -> ExternalApiConnection:
     """Return the connection with a token that may be used: the loaded row itself, or one with a renewed token.
 
-    A token inside its margin is renewed first. While that fails for the moment, a token that lives is used. Raises as
+    A token inside its margin, or with less than ``min_valid_seconds`` left (of a short-lived one at most half its
+    life), is renewed first. While that fails for the moment, a token that lives is used. Raises as
     `refresh_token` does where none does.
     """
-    if not has_to_be_fresh(row):
+
+    def is_good(now: ExternalApiConnection, _: Grant | None = None) -> bool:
+        return not has_to_be_fresh(now, min_valid_seconds=min_valid_seconds)
+
+    if is_good(row):
         return row
     lives = "access_token" in row.credential.secrets and not _has_ended(row)
     try:
-        return _renewed(row.pk, cause, lambda now, _: not has_to_be_fresh(now))
+        return _renewed(row.pk, cause, is_good)
     except ApiManagerError as error:
         has_ended = isinstance(error, ConnectionRevoked) or row.status == ConnectionStatus.EXPIRED
         if lives and not has_ended:

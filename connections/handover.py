@@ -1,0 +1,103 @@
+"""What leaves for other programs: a connection's values, or what a client of the gateway needs to know instead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from connections import lookup
+from connections.client.composer import Composer
+from connections.credentials import ADDITIONAL_DATA
+from connections.models import ExternalApiConnection
+from connections.oauth.refresh import ensure_fresh
+from connections.opening import check_usable, open_connection, target_of
+from external_apis import audit
+from external_apis.errors import MissingCredential
+from external_apis.tenancy import EVERYTHING, Scope
+
+__all__ = ["HandedOver", "describe_client", "hand_over"]
+
+# Whoever renewed a rotating grant beside us would end it for all.
+_KEPT_BACK = frozenset(("refresh_token",))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HandedOver:
+    """``values`` are the connection's own, by name. Printed it shows nothing, and it is not pickled."""
+
+    row: ExternalApiConnection
+    values: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return _name(self.row)
+
+    @property
+    def auth_type(self) -> str:
+        return str(self.row.external_api.auth_type)
+
+    @property
+    def token_type(self) -> str:
+        return str(self.row.credential.token_type)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.row.credential.expires_at
+
+    @property
+    def scopes(self) -> list[str]:
+        return list(self.row.credential.scopes)
+
+    def __repr__(self) -> str:
+        return f"<HandedOver {self.row.pk}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Opened credentials are not pickled.")
+
+
+def hand_over(
+    reference: str, scope: Scope = EVERYTHING, *, min_valid_seconds: float = 0, environment: str | None = None
+) -> HandedOver:
+    """Return the values of a connection (see `lookup.find_in_scope`), once the event of their reading is committed.
+
+    A token with less than ``min_valid_seconds`` left is renewed first (see `ensure_fresh`). They are the connection's
+    own: no secret that a provider's connections share, such as an OAuth client's, leaves with one of them, and neither
+    does a refresh token. Raises `NotFound`, `Conflict`, `ConnectionUnusable`, `MissingCredential` where nothing is left
+    to hand over, `VaultError`, and errors of a call where an ended token is not renewed.
+    """
+    row = lookup.find_in_scope(reference, scope, environment)
+    check_usable(row)
+    row = ensure_fresh(row, min_valid_seconds=min_valid_seconds)
+    values: dict[str, Any] = {name: value for name, value in row.credential.secrets.items() if name not in _KEPT_BACK}
+    if not values:
+        raise MissingCredential(f"Connection {_name(row)} has no credentials of its own.")
+    if ADDITIONAL_DATA in values:
+        values[ADDITIONAL_DATA] = json.loads(values[ADDITIONAL_DATA])
+    audit.record_reading("credentials.read", row, values)
+    return HandedOver(row, values)
+
+
+def describe_client(reference: str, scope: Scope, environment: str | None = None) -> dict[str, Any]:
+    """Return what a client needs to know to call through the gateway as `ApiClient` calls; no secret is in it.
+
+    Raises `NotFound`, `Conflict`, `ConnectionUnusable`, `VaultError`, and `InvalidInput` for a missing URL variable.
+    """
+    row = lookup.find_in_scope(reference, scope, environment)
+    target = target_of(open_connection(row))
+    config = target.config
+    composer = Composer(config, target.variables())
+    return {
+        "id": row.pk,
+        "name": target.name,
+        "base_url": f"{composer.origin}{composer.base_path}",
+        "request_encoding": config.request_encoding,
+        "graphql_path": config.graphql_path,
+        "pagination": config.pagination.model_dump() if config.pagination else None,
+    }
+
+
+def _name(row: ExternalApiConnection) -> str:
+    return f"{row.external_api.slug}/{row.slug}"
