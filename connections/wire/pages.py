@@ -20,7 +20,7 @@ from external_apis.errors import BadAnswer, PaginationBroken
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Address", "Fetch", "Settings", "walk"]
+__all__ = ["STYLES", "Address", "Fetch", "Settings", "walk"]
 
 _USUAL_ITEM_PATHS = ("data", "items", "results", "records", "entries", "values", "value")
 _DEFAULT_LIMIT = 100
@@ -85,7 +85,7 @@ def walk(fetch: Fetch, settings: Settings, params: Mapping[str, Any] | None) -> 
     pages (``page`` and ``offset`` without ``has_more_path``): that is what a provider gives that does not know the
     parameter. One that says itself that more follows is believed ten times.
     """
-    steps = _STYLES[settings.style](settings, dict(params or {}))
+    steps = STYLES[settings.style](settings, dict(params or {}))
     address = next(steps)
     repeats = _Repeats(_MOST_REPEATS if settings.has_more_path or settings.style not in ("page", "offset") else 0)
     empty = 0
@@ -195,7 +195,7 @@ def _by_url(settings: Settings, params: dict[str, Any], find: Callable[[Page], A
         page = yield Address(url=url)
 
 
-_STYLES: dict[str, Callable[[Settings, dict[str, Any]], Steps]] = {
+STYLES: dict[str, Callable[[Settings, dict[str, Any]], Steps]] = {
     "page": _by_page,
     "offset": _by_offset,
     "cursor": _by_cursor,

@@ -1,0 +1,106 @@
+"""Connections' values as environment variables of a command, which takes the place of this process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from connections.remote.reading import pick
+from connections.wire.arguments import refuse
+
+__all__ = ["Wanted", "become", "collect", "read_wanted"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_NOT_A_LETTER = re.compile(r"[^A-Z0-9]+")
+_DEFAULT_SLUG = "default"
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # as shells have it
+# What would let the command do more than what it was given values for.
+_STEERING = frozenset(
+    ("BASH_ENV", "ENV", "HOME", "IFS", "LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "NODE_OPTIONS", "PATH", "PERL5OPT",
+     "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "RUBYOPT", "SHELL")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A variable and the connection whose value it gets; without ``variable`` all values, under the usual names."""
+
+    reference: str
+    variable: str = ""
+    credential: str | None = None
+
+
+def read_wanted(variables: Iterable[str], references: Iterable[str]) -> list[Wanted]:
+    """Read ``NAME=reference[:credential]`` and bare references. Raises `InvalidInput` that quotes no more than names."""
+    wanted = []
+    for text in variables:
+        name, equals, source = text.partition("=")
+        reference, _, credential = source.partition(":")
+        if not equals or not _NAME.fullmatch(name) or not reference:
+            raise refuse("--env", "is not NAME=reference or NAME=reference:credential")
+        if name in _STEERING:
+            raise refuse("--env", f"may not set {name}, by which the command itself is found or steered")
+        wanted.append(Wanted(reference, name, credential or None))
+    wanted += [Wanted(reference) for reference in references]
+    names = [item.variable for item in wanted if item.variable]
+    if not wanted or len(set(names)) < len(names):
+        raise refuse("--env", "is given twice for one name" if wanted else "or --connection is needed")
+    return wanted
+
+
+def collect(
+    wanted: Sequence[Wanted], read: Callable[[str], tuple[str, Mapping[str, Any]]]
+) -> dict[str, str]:
+    """Return the variables; each connection is read once.
+
+    ``read`` returns a reference's name (both slugs) and its values. Raises what it raises, `MissingCredential`, and
+    `InvalidInput` for a value that no environment can carry, or where two connections would have one variable.
+    """
+    found = {reference: read(reference) for reference in dict.fromkeys(item.reference for item in wanted)}
+    variables: dict[str, str] = {}
+    for item in wanted:
+        name, values = found[item.reference]
+        chosen = {item.variable: item.credential} if item.variable else {_usual(name, key): key for key in values}
+        for variable, credential in chosen.items():
+            if variable in variables:
+                raise refuse("--connection", f"gives {variable} twice; name one of them by --env")
+            value = pick(values, credential)
+            if "\0" in value:
+                raise refuse("--env", f"cannot carry the value of {variable}, which holds a NUL byte")
+            variables[variable] = value
+    return variables
+
+
+def become(command: Sequence[str], variables: Mapping[str, str], withheld: Iterable[str]) -> NoReturn:
+    """Run a command in this process's place, with its environment, less ``withheld``, and the variables.
+
+    Signals and the exit code are the command's own. Where it cannot be run the process ends with 127 or 126.
+    """
+    hidden = set(withheld)
+    environ = {name: value for name, value in os.environ.items() if name not in hidden} | dict(variables)
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)  # Python ignores them, and the command would too
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(command[0], list(command), environ)  # noqa: S606 (what the caller asks for)
+    except FileNotFoundError:
+        print(f"{command[0]}: not found", file=sys.stderr)
+        sys.exit(_NOT_FOUND)
+    except (OSError, ValueError) as error:
+        print(f"{command[0]}: cannot be run ({type(error).__name__})", file=sys.stderr)
+        sys.exit(_NOT_EXECUTABLE)
+
+
+def _usual(name: str, credential: str) -> str:
+    """``stripe/default`` and ``access_token``: STRIPE_ACCESS_TOKEN; ``stripe/eu``: STRIPE_EU_ACCESS_TOKEN."""
+    provider, _, slug = name.partition("/")
+    parts = [provider, *([slug] if slug and slug != _DEFAULT_SLUG else []), credential]
+    variable = "_".join(_NOT_A_LETTER.sub("_", part.upper()).strip("_") for part in parts)
+    return variable if _NAME.fullmatch(variable) else f"_{variable}"
