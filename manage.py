@@ -12,6 +12,7 @@ from django.core.management import CommandError, execute_from_command_line
 from django.db import OperationalError
 
 from config import embedded, runtime
+from connections.remote.environment import Departure, split_command
 
 # These never open the database, or (`up`, `reset`) treat the servers themselves.
 _WITHOUT_SERVERS = frozenset(
@@ -40,6 +41,8 @@ def main(arguments: list[str]) -> None:
     try:
         with _servers(arguments):
             execute_from_command_line(arguments)
+    except Departure as departure:
+        departure.become()  # behind the block: servers that this process has started are stopped
     except (CommandError, ImproperlyConfigured) as error:
         sys.exit(f"{error}")
     except OperationalError as error:
@@ -56,7 +59,9 @@ def _servers(arguments: list[str]) -> AbstractContextManager[object]:
             file=sys.stderr,
         )
     command = arguments[1] if len(arguments) > 1 else "help"
-    is_offline = command in _WITHOUT_SERVERS or command.startswith("-") or {"-h", "--help"} & set(arguments)
+    is_offline = (
+        command in _WITHOUT_SERVERS or command.startswith("-") or {"-h", "--help"} & set(split_command(arguments)[0])
+    )
     return nullcontext() if is_offline else embedded.reach(folder)
 
 

@@ -1,4 +1,4 @@
-"""``python -m connections.remote exec --env STRIPE_KEY=stripe/default -- CMD``: a command with values of connections."""
+"""``python -m connections.remote exec --env STRIPE_KEY=stripe/default -- CMD``: a command with connections' values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connections.remote.environment import become, collect, read_wanted
+from connections.remote.environment import become, collect, read_wanted, split_command
 from connections.remote.reading import read_secrets
 from connections.remote.server import Server
 from external_apis.errors import ApiManagerError
@@ -18,7 +18,7 @@ _OURS = ("EAM_URL", "EAM_KEY", "EAM_CA_FILE")
 def main(arguments: Sequence[str]) -> None:
     """Read the values and become the command; what is wrong ends the process with 2."""
     # Not left to argparse, which would look for options of ours among those of the command.
-    own, _, command = _split(arguments)
+    own, command = split_command(arguments)
     parser = ArgumentParser("python -m connections.remote", allow_abbrev=False)
     parser.add_argument("action", choices=["exec"])
     parser.add_argument("--env", action="append", default=[], metavar="NAME=REFERENCE[:CREDENTIAL]")
@@ -39,13 +39,6 @@ def main(arguments: Sequence[str]) -> None:
         print(error.message, file=sys.stderr)
         sys.exit(2)
     become(command, variables, _OURS)
-
-
-def _split(arguments: Sequence[str]) -> tuple[Sequence[str], str, Sequence[str]]:
-    if "--" not in arguments:
-        return arguments, "", ()
-    place = list(arguments).index("--")
-    return arguments[:place], "--", arguments[place + 1 :]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from connections.remote.reading import pick
 from connections.wire.arguments import refuse
 
-__all__ = ["Wanted", "become", "collect", "read_wanted"]
+__all__ = ["Departure", "Wanted", "become", "collect", "read_wanted", "split_command"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _NOT_A_LETTER = re.compile(r"[^A-Z0-9]+")
@@ -36,7 +36,7 @@ class Wanted:
 
 
 def read_wanted(variables: Iterable[str], references: Iterable[str]) -> list[Wanted]:
-    """Read ``NAME=reference[:credential]`` and bare references. Raises `InvalidInput` that quotes no more than names."""
+    """Read ``NAME=reference[:credential]`` and bare references. Raises `InvalidInput`."""
     wanted = []
     for text in variables:
         name, equals, source = text.partition("=")
@@ -53,9 +53,7 @@ def read_wanted(variables: Iterable[str], references: Iterable[str]) -> list[Wan
     return wanted
 
 
-def collect(
-    wanted: Sequence[Wanted], read: Callable[[str], tuple[str, Mapping[str, Any]]]
-) -> dict[str, str]:
+def collect(wanted: Sequence[Wanted], read: Callable[[str], tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
     """Return the variables; each connection is read once.
 
     ``read`` returns a reference's name (both slugs) and its values. Raises what it raises, `MissingCredential`, and
@@ -96,6 +94,25 @@ def become(command: Sequence[str], variables: Mapping[str, str], withheld: Itera
     except (OSError, ValueError) as error:
         print(f"{command[0]}: cannot be run ({type(error).__name__})", file=sys.stderr)
         sys.exit(_NOT_EXECUTABLE)
+
+
+class Departure(SystemExit):
+    """Raised by whoever has to clear up first: what this process does once it has (see `become`)."""
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str], withheld: Iterable[str]) -> None:
+        super().__init__()
+        self._arguments = (command, variables, withheld)
+
+    def become(self) -> NoReturn:
+        become(*self._arguments)
+
+
+def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what stands before the first ``--`` and the command behind it, whose options are none of ours."""
+    if "--" not in arguments:
+        return list(arguments), []
+    place = list(arguments).index("--")
+    return list(arguments[:place]), list(arguments[place + 1 :])
 
 
 def _usual(name: str, credential: str) -> str:

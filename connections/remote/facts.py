@@ -87,9 +87,7 @@ def below(url: str, facts: Facts) -> str:
     if not is_home or asked.username is not None:
         raise EgressRefused(f"{asked.hostname} is refused: the provider's own origin is {home.scheme}://{home.netloc}.")
     if not f"{path}/".startswith(f"{facts.base_path}/"):
-        raise EgressRefused(
-            "The address that the provider named is not below its base URL, where the gateway ends."
-        )
+        raise EgressRefused("The address that the provider named is not below its base URL, where the gateway ends.")
     below = path.removeprefix(facts.base_path) or "/"
     return f"{below}?{asked.query}" if asked.query else below
 

@@ -70,9 +70,11 @@ class Server:
                 data: dict[str, Any] = answer["data"]
                 return data
         refusal = refusal_of(response.headers, body) if response.status_code >= 400 else None
-        raise refusal or ServiceUnavailable(
-            f"{self.url} answered with status {response.status_code}, and not as it does."
-        )
+        raise refusal or self.stranger(response.status_code)
+
+    def stranger(self, status: int) -> ServiceUnavailable:
+        """Return the error for an answer that is none of the server's: something before it spoke."""
+        return ServiceUnavailable(f"{self.url} answered with status {status}, and not as it does.")
 
     def send(
         self,
