@@ -10,16 +10,22 @@ from typing import Any
 import structlog
 
 _CONNECT_LINK = re.compile(r"(/connect/(?:done/)?)[^\s\"'?]+")
+_PROXIED_PATH = re.compile(r"(/api/external/proxy/[^\s\"'?/]+/)[^\s\"'?]+")
 
 
 def hide_links(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Take out of a message the secret part of a connect link's path, which whoever reads it could use.
+    """Take out of a message the secret part of a connect link's path, and the path of a call that is passed on.
 
-    Django's own log tells the path of each request that failed.
+    Django's own log tells the path of each request that failed. Providers have keys in theirs; what may be kept of one
+    is found among the connection's calls, by the request id.
     """
     text = event.get("event")
-    if isinstance(text, str) and "/connect/" in text:
-        event["event"] = _CONNECT_LINK.sub(r"\1[token]", text)
+    if isinstance(text, str):
+        if "/connect/" in text:
+            text = _CONNECT_LINK.sub(r"\1[token]", text)
+        if "/proxy/" in text:
+            text = _PROXIED_PATH.sub(r"\1[path]", text)
+        event["event"] = text
     return event
 
 

@@ -17,10 +17,12 @@ from psycopg import sql
 
 from config import runtime
 from tests.config.conftest import Installation, installation, wait_for
+from tests.otlp_receiver import Receiver, receiving
 
 __all__ = ["installation"]
 
 CANARY = "canary-7f3a-swordfish"
+METRICS_TOKEN = f"{CANARY}-metrics"
 
 
 class Product:
@@ -35,19 +37,36 @@ class Product:
         self.origin = f"http://127.0.0.1:{made.port}"
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        response = self.session.request(method, self.origin + path, timeout=30, **options)
+        response = self.pass_on(method, path, **options)
         self.answers.append(f"{response.status_code} {response.headers} {response.text}")
         return response
 
+    def pass_on(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Make a request whose answer is a secret itself, or somebody else's."""
+        return self.session.request(method, self.origin + path, timeout=30, **options)
+
 
 @pytest.fixture
-def product(installation: Installation) -> Iterator[Product]:
+def collector() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def product(installation: Installation, collector: Receiver) -> Iterator[Product]:
     running = Product(installation)
     with running.log.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "up"],
             cwd=runtime.CHECKOUT,
-            env=installation.environ(LOG_LEVEL="DEBUG"),
+            env=installation.environ(
+                LOG_LEVEL="DEBUG",
+                METRICS_TOKEN=METRICS_TOKEN,
+                METRICS_BY_CONNECTION="true",
+                CALL_SAMPLE_ONE_IN="1",
+                OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+                OTEL_BSP_SCHEDULE_DELAY="200",
+            ),
             stdout=log,
             stderr=log,
             text=True,
@@ -126,6 +145,67 @@ def call_with_canaries(product: Product) -> str:
     return output
 
 
+def pass_canaries_on(product: Product, sandbox: str) -> set[str]:
+    """Other programs' calls, with canaries in each part of them; returns the secrets that were made on the way."""
+    scopes = ["proxy", "connections:read", "credentials:read"]
+    asked = {"title": "Canary", "type": "secret", "scopes": scopes}
+    answer = product.pass_on("POST", "/api/external/api-keys", json=asked)
+    assert answer.status_code == 201, answer.text
+    texts = [value for value in answer.json()["data"].values() if isinstance(value, str)]
+    key = max((text for text in texts if text.startswith("sk_")), key=len)  # the other one is its hint
+    as_key = {"Authorization": f"Bearer {key}"}
+    answer = product.pass_on("POST", "/api/external/auth/validate", headers=as_key)
+    assert answer.status_code == 200, answer.text
+    token = answer.json()["data"]["token"]
+    as_token = {"Authorization": f"Bearer {token}"}
+    machine = make_machine(product, sandbox)
+    listed = product.ask("GET", "/admin/external-apis/canary-0/connections").json()
+    refused = listed[0]["id"]
+    sent: dict[str, Any] = {
+        "params": {"secret": f"{CANARY}-query", CANARY: "1"},
+        "json": {"secret": f"{CANARY}-body"},
+    }
+    statuses = []
+    for connection in (machine, refused, "conn_none"):
+        for number, headers in enumerate((as_key, as_token, {"X-Api-Key": key}, {"Authorization": f"Bearer {CANARY}"})):
+            more = {**headers, "X-Secret": f"{CANARY}-header", "Cookie": f"a={CANARY}", "Idempotency-Key": CANARY}
+            for path in ("balance", "status/503", f"status/404/{CANARY}-path", f"..%2f{CANARY}"):
+                url = f"/api/external/proxy/{connection}/{path}"
+                more["Idempotency-Key"] = f"{CANARY}-{number}-{path[:8].replace('/', '-')}"
+                method = "POST" if number else "GET"
+                statuses.append(product.pass_on(method, url, headers=more, **sent).status_code)
+    assert 200 in statuses, statuses
+    assert {401, 404} <= set(statuses), statuses
+    opened = product.pass_on("GET", f"/api/external/connections/{machine}/credentials", headers=as_key)
+    assert opened.status_code == 200, opened.text
+    issued = str(opened.json()["data"]["credentials"]["access_token"])
+    for page in ("metrics", "calls"):
+        shown = product.ask("GET", f"/api/external/connections/{machine}/{page}", headers=as_token)
+        assert shown.status_code == 200, shown.text
+    return {key, token, token.rpartition(".")[2], issued}
+
+
+def make_machine(product: Product, sandbox: str) -> str:
+    """A connection that the sandbox's token endpoint gives its token; returns its id."""
+    client = {"client_id": "canary-machine", "client_secret": f"{CANARY}-machine"}
+    assert product.session.post(f"{sandbox}/_sandbox/oauth", json=client, headers={"Authorization": ""}).ok
+    block = {**client, "token_url": f"{sandbox}/oauth/token", "scopes": ["read"]}
+    config = {"base_url": f"{sandbox}/auth/client-credentials", "auth_type": "client_credentials"}
+    body = {
+        "name": "Canary machine",
+        "slug": "canary-machine",
+        "category": "other",
+        "environment": "development",
+        "api_config": {**config, "client_credentials": block, "retry_config": {"max_retries": 0}},
+    }
+    provider = product.ask("POST", "/admin/external-apis", json=body)
+    assert provider.status_code == 201, provider.text
+    path = f"/admin/external-apis/{provider.json()['id']}/connections"
+    made = product.ask("POST", path, json={"connection_name": "Canary machine", "credentials": {}})
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
 def tables(folder: Path) -> str:
     url = runtime.postgres_url(runtime.socket_dir(folder), runtime.OWNER_ROLE)
     found = ""
@@ -151,17 +231,23 @@ def valkey(folder: Path) -> str:
     return repr([(key, readers[client.type(key)](key)) for key in client.scan_iter()])
 
 
-def test_no_secret_stands_in_clear_anywhere(product: Product) -> None:
+def test_no_secret_stands_in_clear_anywhere(product: Product, collector: Receiver) -> None:
     sandbox = f"http://127.0.0.1:{product.made.port + 1}"
     store_canaries(product, sandbox)
     printed = call_with_canaries(product)
+    made = pass_canaries_on(product, sandbox)
     # The counters reach the database by the worker.
     wait_for(lambda: '"errors_count":0' not in counted(product), 30, lambda: counted(product))
     marks = {CANARY, base64.b64encode(f"{CANARY}-user:{CANARY}-password".encode()).decode()[:20], CANARY.encode().hex()}
+    marks |= made
+    wait_for(lambda: 'eam_calls_total{provider="canary-machine"}' in scraped(product), 30, product.log.read_text)
+    wait_for(lambda: any("canary-machine" in span.name for span in collector.spans), 30, lambda: collector.paths)
     places = {
+        "metrics": scraped(product),
+        "traces": b"".join(collector.raw).decode("latin-1"),
         "answers": "".join(product.answers),
         "output of call": printed,
-        "log": product.log.read_text(),
+        "log": own_log(product),
         "tables": tables(product.made.folder),
         "valkey": valkey(product.made.folder),
     }
@@ -169,9 +255,19 @@ def test_no_secret_stands_in_clear_anywhere(product: Product) -> None:
         if file.is_file() and not file.is_socket():
             places[str(file.relative_to(product.made.folder))] = file.read_bytes().decode("latin-1")
     found = {(place, mark) for place, text in places.items() for mark in marks if mark in text}
-    assert not found
+    lines = [line[:300] for line in places["log"].splitlines() if any(mark in line for mark in marks)]
+    assert not found, lines[:20]
 
 
 def counted(product: Product) -> str:
     listed = product.ask("GET", "/admin/external-apis/canary-0/connections")
     return listed.text
+
+
+def scraped(product: Product) -> str:
+    return product.ask("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}).text
+
+
+def own_log(product: Product) -> str:
+    """The sandbox writes into the same file, but it is the provider: the paths that it tells of are its own."""
+    return "".join(line for line in product.log.open() if not line.startswith("127.0.0.1 "))
