@@ -114,7 +114,7 @@ def test_the_command_takes_the_place_of_the_process(is_remote: bool, web: Web, t
 
 
 def test_values_under_their_usual_names() -> None:
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "stripe/default": {"access_token": "1"},
         "send-grid/eu-2": {"api_key": "2", "additional_data": {"a": 1}},
         "2captcha/default": {"api_key": "3"},
