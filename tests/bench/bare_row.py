@@ -42,7 +42,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 
 
 class OneConnection(generics.RetrieveAPIView[Connection]):
-    queryset = Connection.objects.all()
+    queryset = Connection._default_manager.all()
     serializer_class = ConnectionSerializer
 
 
