@@ -442,6 +442,7 @@ OTHER_COMMANDS = {
     "call": "calls a provider",
     "connect": "tests/connections: the same functions as over REST",
     "connections": "shows",
+    "exec": "tests/connections/remote: its readings are noted",
     "providers": "shows, or creates by the same function as REST",
     "check_encryption_keys": "checks",
     "migrate": "changes no content",
