@@ -81,9 +81,11 @@ def bearer_token(header: str) -> str:
 class BearerAuthentication(BaseAuthentication):
     """``Authorization: Bearer`` and a secret key or a JWT; nothing else will do. Raises as `authenticate_token`."""
 
+    finder: KeyFinder = key_lookup
+
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
         token = bearer_token(request.headers.get("Authorization", ""))
-        return authenticate_token(token, request_context.current().address), None
+        return authenticate_token(token, request_context.current().address, finder=self.finder), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -221,10 +221,10 @@ def test_readings_are_limited() -> None:
     assert AuditEvent.objects.filter(action="credentials.read").count() == 1
 
 
-def test_three_queries_by_id_and_four_by_reference() -> None:
+def test_two_queries_by_id_and_three_by_reference() -> None:
     row = make_connection(make_provider(slug="counted"), slug="default")
     client = reader()
-    for reference, most in ((row.pk, 3), ("counted/default", 4)):
+    for reference, most in ((row.pk, 2), ("counted/default", 3)):
         client.get(url_of(reference))
         with CaptureQueriesContext(connection) as captured:
             data_of(client.get(url_of(reference)))
