@@ -10,7 +10,7 @@ COPY external_apis external_apis
 COPY connections connections
 COPY templates templates
 # Settings want their variables even for collecting files; these are seen by nothing else.
-RUN DATABASE_URL=postgresql://build REDIS_URL=redis://build SECRET_KEY=build JWT_SECRET=build \
+RUN DATABASE_URL=postgresql://build REDIS_URL=redis://build SECRET_KEY=build JWT_SECRET=build-only-and-nothing-is-signed-with-it \
     ENCRYPTION_KEYS=build:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
     python manage.py collectstatic --no-input \
     && useradd --system --uid 10001 app

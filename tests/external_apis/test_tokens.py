@@ -176,7 +176,7 @@ class TestRotation:
             decode_jwt(token)
 
     @pytest.mark.parametrize(
-        "text", ["one,two-secret-with-a-comma-in-the-middle", "one: two, which is long enough for it"]
+        "text", ["one,two-secret-with-a-comma-in-the-middle", "a secret: two, and long enough for it"]
     )
     def test_one_secret_may_hold_commas_and_colons(self, settings: Any, text: str) -> None:
         settings.JWT_SECRET = text
