@@ -76,8 +76,11 @@ def _tell(connection: ExternalApiConnection, secrets: Secrets) -> tuple[bool | N
         give_back_database_connections()
         for hint, token in tokens:
             answer = client.post(client.url(url), {"token": token, "token_type_hint": hint})
-            if answer.status not in (200, 204):
-                words = clean(" ".join(error_of(fields_of(answer), client.block.error_path)), [token, client.secret])
+            error = error_of(fields_of(answer), client.block.error_path)
+            # Google and Salesforce end the access token with the refresh token, and then do not know it (RFC 7009 2.2).
+            is_gone = answer.status == 400 and error[0] == "invalid_token"
+            if answer.status not in (200, 204) and not is_gone:
+                words = clean(" ".join(error), [token, client.secret])
                 return False, f"The provider answered with status {answer.status}" + (f": {words}" if words else "")
     except ApiManagerError as error:
         return False, error.message

@@ -58,6 +58,15 @@ def test_tokens_travel_in_the_body_alone_the_refresh_token_first(authority: Auth
     assert ("client_secret" in server.requests[0]) is (client_auth == "body")
 
 
+def test_a_token_that_the_provider_does_not_know_any_more_is_no_failure(authority: Authority) -> None:
+    with token_server() as server:
+        server.answers = [http(200, b""), http(400, {"error": "invalid_token"})]
+        row = make_granted(server, oauth2={"revocation_url": f"{server.url}/revoke"})
+        done = revoke(row)
+    assert done.was_told is True
+    assert done.message == "The provider has revoked the grant, and the tokens were removed."
+
+
 @pytest.mark.parametrize(
     "answer",
     [http(503, b"<html>busy</html>"), http(400, {"error": "unsupported_token_type"}), hang_up, http(307, b"")],
