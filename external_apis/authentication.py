@@ -21,13 +21,14 @@ from external_apis.errors import (
     MissingAuthHeader,
     NotAuthenticated,
 )
-from external_apis.key_format import is_like_key
+from external_apis.key_format import is_like_key, is_publishable
 from external_apis.key_holder import ADMIN, ADMIN_KEY_ID, KeyHolder
 from external_apis.key_lookup import StoredKey, find_by_id, find_by_token, is_configured
 from external_apis.models import KeyType
 from external_apis.tokens import decode_jwt, is_like_jwt
 
 __all__ = [
+    "AnyKeyOrSessionAuthentication",
     "BearerAuthentication",
     "BearerOrSessionAuthentication",
     "KeyHolder",
@@ -86,6 +87,16 @@ class BearerOrSessionAuthentication(BearerAuthentication):
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
         scheme = request.headers.get("Authorization", "").strip().partition(" ")[0]
         return super().authenticate(request) if scheme.lower() == "bearer" else None
+
+
+class AnyKeyOrSessionAuthentication(BearerOrSessionAuthentication):
+    """The same for what is public to a tenant: a publishable key will do as well."""
+
+    def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
+        scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+        if scheme.lower() == "bearer" and is_publishable(token.strip()):
+            return authenticate_token(token.strip(), request_context.current().address, KeyType.PUBLISHABLE), None
+        return super().authenticate(request)
 
 
 class StaffSessionAuthentication(SessionAuthentication):
