@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from connections.editing import check_connection, create_connection
 from connections.models import ConnectLink, ExternalApiConnection, OAuthFlow
-from connections.oauth import device, events, flows, grants
+from connections.oauth import device, events, flows, grants, trips
 from connections.oauth.tokens import Tokens
 from external_apis import request_context
 from external_apis.callbacks import callback_url
@@ -77,11 +77,11 @@ def redirect_uri(api: ExternalApi, origin: str = "") -> str:
 def begin_flow(wish: Wish, *, origin: str = "") -> str:
     """Begin an attempt and return the provider's URL for the browser, which may be sent there at once.
 
-    ``origin`` is where the browser sees us (``http://localhost:8000``). Raises as `check_connection` and `flows.begin`.
+    ``origin`` is where the browser sees us (``http://localhost:8000``). Raises as `check_connection` and `trips.begin`.
     """
     flow, provider_data, owner_id = _new_flow(wish)
     flow.redirect_uri = redirect_uri(wish.api, origin)
-    return flows.begin(flow, provider_data, origin=origin, owner_id=owner_id)
+    return trips.begin(flow, provider_data, origin=origin, owner_id=owner_id)
 
 
 def finish_flow(
@@ -96,7 +96,7 @@ def finish_flow(
 
     An attempt of a program or terminal to which a browser brings the answer is kept for that one, and None returned.
     ``on_stored`` is called within the transaction that stores the connection. Raises `FlowRefused` for somebody else's
-    attempt, which stays as it was, and for one that is used or too old; what `flows.exchange` raises is noted.
+    attempt, which stays as it was, and for one that is used or too old; what `trips.exchange` raises is noted.
     """
     if flow.bound_to not in bound_to:
         if not flows.is_parkable(flow):
@@ -107,7 +107,7 @@ def finish_flow(
     flows.claim(flow)
     try:
         _require_usable(flow)
-        tokens, kept = flows.exchange(flow, parameters)
+        tokens, kept = trips.exchange(flow, parameters)
         return _store(flow, tokens, kept, cause="callback", scope=scope, on_stored=on_stored)
     except ApiManagerError as error:
         _note_failure(flow, error, "callback")

@@ -140,9 +140,7 @@ def test_salesforce_names_no_expiry_and_tells_where_its_instance_is() -> None:
     assert tokens.provider_data == {"instance_url": fields["instance_url"], "identity_url": fields["id"]}
 
 
-@pytest.mark.parametrize(
-    ("slug", "hours"), [("facebook", 60 * 24), ("instagram", 1), ("threads", 1)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("slug", "hours"), [("facebook", 60 * 24), ("instagram", 1), ("threads", 1)], ids=str)
 def test_metas_tokens_end_although_no_answer_says_so(slug: str, hours: int) -> None:
     """https://developers.facebook.com/docs/instagram-platform, /docs/threads/get-started/long-lived-tokens"""
     tokens = read(slug, {"access_token": "at-1", "user_id": 178414})
