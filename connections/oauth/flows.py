@@ -20,7 +20,6 @@ from django.utils import timezone
 
 from connections.models import OAuthFlow
 from external_apis.errors import FlowRefused, NotFound
-from external_apis.ids import can_name
 
 __all__ = [
     "FLOW_SECONDS",
@@ -30,7 +29,7 @@ __all__ = [
     "digest",
     "fail",
     "find",
-    "find_ended",
+    "find_answered",
     "is_parkable",
     "origin_of",
     "park",
@@ -97,11 +96,12 @@ def find(parameters: Mapping[str, str]) -> OAuthFlow:
     return flow
 
 
-def find_ended(flow_id: str) -> OAuthFlow:
-    """Return an attempt that made a connection or came to nothing. Raises `NotFound` for all others."""
-    rows = OAuthFlow.objects.select_related("external_api", "made_connection__external_api")
-    flow = rows.filter(pk=flow_id).exclude(used_at=None).first() if can_name(flow_id) else None
-    if flow is None or not (flow.made_connection_id or flow.error):
+def find_answered(flow_id: str) -> OAuthFlow:
+    """Return an attempt that made a connection, came to nothing, or is kept for a program; else raise `NotFound`."""
+    made = [f"made_connection__{name}" for name in ("external_api", "credential", "grant")]
+    rows = OAuthFlow.objects.select_related("external_api", "link", *made)
+    flow = rows.filter(pk=flow_id).first()
+    if flow is None or not (flow.made_connection_id or flow.error or parked(flow) is not None):
         raise NotFound("Nothing is known here of such an attempt to connect.")
     return flow
 
