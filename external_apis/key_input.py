@@ -20,7 +20,7 @@ __all__ = ["OPERATOR", "Granter", "KeyInput", "Seconds", "granter_of", "refused"
 
 MAX_SECONDS = 366 * 86_400
 
-Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_SECONDS)]
 
 
 def _network(text: str) -> str:
@@ -48,7 +48,7 @@ class KeyInput(BaseModel):
     allowed_networks: Annotated[
         list[Annotated[str, Field(max_length=50), AfterValidator(_network)]], Field(max_length=100)
     ] = []
-    rate_limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    rate_limit: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
     """Requests an hour."""
 
     def check(self, now: datetime) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from external_apis import audit
 from external_apis.errors import Conflict, NotFound
@@ -41,13 +41,13 @@ class _Body(BaseModel):
 class TenantInput(_Body):
     name: Name
     slug: Slug
-    is_active: bool = True
+    is_active: StrictBool = True
 
 
 class TenantChanges(_Body):
     name: Name = ""
     slug: Slug = ""
-    is_active: bool = True
+    is_active: StrictBool = True
     """Everything of an inactive tenant stays stored and cannot be used."""
 
 
