@@ -86,18 +86,16 @@ def test_a_key_is_made_and_its_token_shown_once(admin: RestClient) -> None:
         ({"tenant_id": "ten_x"}, "tenant_id"),
         ({"token": "sk_live_mine"}, "token"),
         ({"allowedNetworks": ["x"]}, "allowedNetworks.0"),
-        ({"rateLimit": "5"}, None),
+        ({"rateLimit": "5"}, "rateLimit"),
+        ({"rateLimit": True}, "rateLimit"),
         ({"rateLimit": 0}, "rateLimit"),
         ({"scopes": ["nothing:read"]}, "scopes"),
         ({"type": "publishable", "scopes": []}, "tenantId"),
         ({"title": "x\u0000"}, "title"),
     ],
 )
-def test_bad_input_is_named_in_the_senders_words(admin: RestClient, fields: dict[str, Any], path: str | None) -> None:
+def test_bad_input_is_named_in_the_senders_words(admin: RestClient, fields: dict[str, Any], path: str) -> None:
     response = admin.send("post", KEYS, body(**fields))
-    if path is None:
-        assert response.status_code == 201
-        return
     assert failure(response) == (400, "VALIDATION_ERROR")
     assert response.json()["error"]["details"]["errors"][0]["path"] == path
 
