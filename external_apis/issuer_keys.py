@@ -27,7 +27,11 @@ _TIMEOUT_SECONDS = 5.0
 _MAX_DOCUMENT_BYTES = 256 * 1024
 _MAX_KEYS = 100
 _SHORTEST_RSA_BITS = 2048
-_KINDS: Mapping[tuple[str | None, str | None], str] = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+_KINDS: Mapping[tuple[str | None, str | None], str] = {
+    ("RSA", None): "RS256",
+    ("EC", "P-256"): "ES256",
+    ("OKP", "Ed25519"): "EdDSA",
+}
 
 _logger = structlog.get_logger(__name__)
 
