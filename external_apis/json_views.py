@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from django.core.handlers.wsgi import get_bytes_from_wsgi
 from django.db import models
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -14,6 +15,7 @@ from rest_framework.views import APIView
 from external_apis.bodies import StrictJSONParser, check_length
 from external_apis.error_answers import exception_handler
 from external_apis.errors import Forbidden, InvalidInput
+from external_apis.query_input import check_encoding
 from external_apis.tenancy import Scope, scope_of
 
 
@@ -26,7 +28,12 @@ class JsonView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # First, because the CSRF check of a session looks into the body.
         check_length(request)
+        self.check_query(request)
         super().initial(request, *args, **kwargs)
+
+    def check_query(self, request: Request) -> None:
+        """Raise `InvalidInput` for a query that is not UTF-8."""
+        check_encoding(get_bytes_from_wsgi(request.META, "QUERY_STRING", ""))
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return exception_handler

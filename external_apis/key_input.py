@@ -7,7 +7,7 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from external_apis import scopes
 from external_apis.errors import Forbidden, InvalidInput
@@ -15,6 +15,7 @@ from external_apis.key_holder import KeyHolder
 from external_apis.models import KeyMode, KeyType
 from external_apis.provider_input import Name, RowId
 from external_apis.tenancy import EVERYTHING, Scope
+from external_apis.time_input import Moment
 
 __all__ = ["OPERATOR", "Granter", "KeyInput", "Seconds", "granter_of", "refused"]
 
@@ -44,7 +45,7 @@ class KeyInput(BaseModel):
     """The account (``user_…``) that it belongs to."""
     service: Annotated[str, Field(max_length=100)] = ""
     """The service that uses it, where no user owns it."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     allowed_networks: Annotated[
         list[Annotated[str, Field(max_length=50), AfterValidator(_network)]], Field(max_length=100)
     ] = []

@@ -46,6 +46,7 @@ class ServiceView(JsonView):
         scope = self.operation.scope
         if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+        self.check_query(request)
         self.query = read_query(self.operation.query, request.query_params)
 
     @property

@@ -48,6 +48,7 @@ class ResourceView(JsonView):
         scope = self.operation.scope
         if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+        self.check_query(request)
         self.query = read_query(self.operation.query, request.query_params)
         if self.operation.body is None and int(request.META.get("CONTENT_LENGTH") or 0):
             read_body(CamelModel, self.body)  # there is nothing that could stand in it

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from django.urls import path
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +18,7 @@ from external_apis.errors import ServiceUnavailable
 from external_apis.json_output import Timestamp
 from external_apis.models import AuditEvent
 from external_apis.paging import recent_estimate
+from external_apis.time_input import Moment
 
 
 class CheckFacts(CamelAnswer):
@@ -81,9 +82,9 @@ class AuditQuery(PageQuery):
     object: Annotated[str, Field(max_length=100)] = ""
     """The id of what was changed or read."""
     object_type: Annotated[str, Field(max_length=60)] = ""
-    since: Annotated[AwareDatetime | None, Field(alias="from")] = None
+    since: Annotated[Moment | None, Field(alias="from")] = None
     """The first moment, with its offset: `2026-01-15T10:30:00Z`."""
-    until: Annotated[AwareDatetime | None, Field(alias="to")] = None
+    until: Annotated[Moment | None, Field(alias="to")] = None
     """The moment after the last one."""
 
 

@@ -83,6 +83,8 @@ def test_mistakes_stand_at_their_fields(operator: Client) -> None:
     assert "tenant" in problems(operator.post(f"{LIST}add/", posted(type="publishable")))
     past = posted(expires_at_0="2020-01-01", expires_at_1="00:00")
     assert "expires_at" in problems(operator.post(f"{LIST}add/", past))
+    far = posted(expires_at_0="9999-12-31", expires_at_1="23:59")
+    assert "expires_at" in problems(operator.post(f"{LIST}add/", far))
     assert "rate_limit" in problems(operator.post(f"{LIST}add/", posted(rate_limit="0")))
     assert not ApiKey.objects.exists()
 

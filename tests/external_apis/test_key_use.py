@@ -189,6 +189,14 @@ class TestAge:
         event = AuditEvent.objects.get(action="api_key.aged")
         assert (event.object_id, event.tenant_id, event.actor) == (key.pk, key.tenant_id, "system")
 
+    def test_a_row_that_cannot_be_read_keeps_no_other_back(self) -> None:
+        bad, good = make_key().key, make_key().key
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE external_apis_apikey SET updated_at = '10000-01-01' WHERE id = %s", [bad.pk])
+        with time_machine.travel(timezone.now() + timedelta(days=91)):
+            assert key_upkeep.tell_of_old_keys() == 1
+        assert AuditEvent.objects.get(action="api_key.aged").object_id == good.pk
+
     def test_a_dead_key_may_be_as_old_as_it_likes(self) -> None:
         revoked, expired = make_key(), make_key(expires_at=timezone.now() + timedelta(days=1))
         keys.revoke(revoked.key)

@@ -92,12 +92,27 @@ def test_a_key_is_made_and_its_token_shown_once(admin: RestClient) -> None:
         ({"scopes": ["nothing:read"]}, "scopes"),
         ({"type": "publishable", "scopes": []}, "tenantId"),
         ({"title": "x\u0000"}, "title"),
+        ({"expiresAt": "9999-12-31T23:59:59-14:00"}, "expiresAt"),
+        ({"expiresAt": "9998-12-31T00:00:01Z"}, "expiresAt"),
+        ({"expiresAt": "0001-01-01T00:00:00+14:00"}, "expiresAt"),
+        ({"expiresAt": "2099-01-01T00:00:00"}, "expiresAt"),
+        ({"expiresAt": "2099-01-01"}, "expiresAt"),
+        ({"expiresAt": 4102444800}, "expiresAt"),
+        ({"expiresAt": "4102444800"}, "expiresAt"),
+        ({"expiresAt": 4102444800.5}, "expiresAt"),
     ],
 )
 def test_bad_input_is_named_in_the_senders_words(admin: RestClient, fields: dict[str, Any], path: str) -> None:
     response = admin.send("post", KEYS, body(**fields))
     assert failure(response) == (400, "VALIDATION_ERROR")
     assert response.json()["error"]["details"]["errors"][0]["path"] == path
+    assert not ApiKey.objects.exists()
+
+
+def test_a_time_is_kept_in_utc_and_can_be_shown(admin: RestClient) -> None:
+    made = admin.send("post", KEYS, body(expiresAt="9998-12-30T23:30:00-00:30")).json()["data"]
+    assert made["expiresAt"] == "9998-12-31T00:00:00.000Z"
+    assert admin.get(f"{KEYS}/{made['id']}").json()["data"]["expiresAt"] == made["expiresAt"]
 
 
 def test_the_life_of_a_key(admin: RestClient) -> None:

@@ -202,6 +202,10 @@ class TestQueries:
             ("per_page=5", "per_page"), ("limit=5", "limit"), ("plan=free", "plan"), ("status=active", "status"),
             ("name__icontains=a", "name__icontains"), ("_connector=OR", "_connector"), ("isActive=maybe", "isActive"),
             ("page=1&page=2", "page"), ("search=" + "x" * 201, "search"),
+            ("page=1_0", "page"), ("page=%201", "page"), ("page=%2B1", "page"), ("page=%D9%A1", "page"),
+            ("perPage=1_0", "perPage"), ("perPage=0x5", "perPage"),
+            ("search=%FF", "search"), ("search=%ED%A0%80", "search"), ("page=1&search=a%C3", "search"),
+            ("search=a%C3&page=1", "search"), ("%FF=1", "%FF"), ("sea%72ch=%C0%AF", "search"),
         ],
     )  # fmt: skip
     def test_a_wrong_or_unknown_parameter_is_named(self, query: str, name: str) -> None:
