@@ -117,6 +117,11 @@ class ResourceView(JsonView):
         if self.scope.tenant_id != EVERYTHING.tenant_id:
             raise Forbidden("Only operators of the whole installation may do this.")
 
+    def require_live(self) -> None:
+        """Raise `Forbidden` for a test key, where what is changed has no sandbox of its own."""
+        if self.scope.is_sandbox:
+            raise Forbidden("A test key changes the sandbox alone, and this is of what is live.")
+
     def charge(self, quota: throttling.Quota) -> None:
         """Go on while the quota allows it. Raises `RateLimited`."""
         self.quota = quota

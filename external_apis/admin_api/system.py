@@ -118,6 +118,7 @@ class Tests(ResourceView):
 class CacheClearing(ResourceView):
     @writes("clear_caches", "system:write", None, Cleared, "Let go of everything that is kept for quickness")
     def post(self, request: Request) -> Response:
+        self.require_live()
         self.require_operator()
         return self.answer({"cleared": list(caches.clear())})
 
