@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ class KeyHolder:
     tenant_id: str | None = None
     scopes: frozenset[str] = frozenset((scopes.EVERY_SCOPE,))
     rate_limit: int | None = None
+    allowed_networks: tuple[str, ...] = ()
+    expires_at: datetime | None = None
 
     pk: ClassVar[None] = None
     is_authenticated: ClassVar[bool] = True

@@ -64,7 +64,7 @@ class PartnerChanges(_Body):
 
 
 def visible_tenants(scope: Scope) -> Any:
-    """The tenants that somebody of this scope sees: all, or their own; of the sandbox, which has none, their own alone."""
+    """The tenants that somebody of this scope sees: all, or their own; a test key its own alone."""
     if scope.tenant_id is not None:
         return Tenant.objects.filter(pk=scope.tenant_id)
     return Tenant.objects.none() if scope.is_sandbox else Tenant.objects.all()

@@ -135,7 +135,7 @@ class ResourceView(JsonView):
 
     def handle_exception(self, exc: Exception) -> Response:
         # Services know our own names of the fields; those of a body that was refused here are the sender's already.
-        if isinstance(exc, InvalidInput) and "given" in vars(self):
+        if isinstance(exc, InvalidInput | Forbidden) and "given" in vars(self):
             exc = _in_camel_case(exc)
         return super().handle_exception(exc)
 
@@ -164,7 +164,7 @@ class UnknownEndpoint(ResourceView):
         raise EndpointNotFound("There is no such endpoint.")
 
 
-def _in_camel_case(error: InvalidInput) -> InvalidInput:
+def _in_camel_case(error: InvalidInput | Forbidden) -> InvalidInput | Forbidden:
     """Rename the first step of each field's path; what is inside of a field is stored data with keys of its own."""
     message, errors = error.message, []
     for item in error.details.get("errors", ()):
