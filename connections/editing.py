@@ -27,8 +27,6 @@ from external_apis.tenancy import EVERYTHING, Scope
 
 _SLUG_ATTEMPTS = 10
 _TOKEN_NAMES = {"access_token", "refresh_token", "expires_at"}
-# The connection says so itself.
-_NOT_A_CREDENTIAL = {"connection_id", "tenant_id"}
 _NO_FACTS: Mapping[str, Any] = {"token_type": "", "expires_at": None, "scopes": []}
 
 
@@ -48,7 +46,7 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
         _apply(credential, credentials)
         credential.save()
         grants.begin_anew(connection)
-        facts = audit.changed_fields(connection) | _credential_changes(credential)
+        facts = audit.changed_fields(connection) | credential.changes_since(None)
         audit.record("connection.created", connection, facts)
     return connection
 
@@ -80,7 +78,7 @@ def update_connection(
             credential_before = copy(credential)
             _apply(credential, read_credentials(body.credentials, config))
             credential.save()
-            credential_changes = _credential_changes(credential, credential_before)
+            credential_changes = credential.changes_since(credential_before)
             connection.authenticated_at = timezone.now()
             if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.ERROR) and "status" not in given:
                 connection.status = ConnectionStatus.ACTIVE
@@ -111,7 +109,7 @@ def replace_credentials(connection: ExternalApiConnection, data: Mapping[str, An
         connection.status, connection.error_message = ConnectionStatus.ACTIVE, None
         _save(connection)
         grants.begin_anew(connection)
-        facts = audit.changed_fields(connection, before) | _credential_changes(credential, credential_before)
+        facts = audit.changed_fields(connection, before) | credential.changes_since(credential_before)
         audit.record("connection.updated", connection, facts)
     return connection
 
@@ -141,14 +139,6 @@ def _locked(connection: ExternalApiConnection) -> ExternalApiConnection:
 def _credential_of(connection: ExternalApiConnection) -> ExternalApiCredential:
     credential: ExternalApiCredential | None = getattr(connection, "credential", None)
     return credential or ExternalApiCredential(connection=connection, tenant_id=connection.tenant_id)
-
-
-def _credential_changes(
-    credential: ExternalApiCredential, before: ExternalApiCredential | None = None
-) -> dict[str, list[Any]]:
-    """What of the credential differs, secrets as their fingerprints, for the event of its connection."""
-    changes = audit.changed_fields(credential, before)
-    return {f"credentials.{name}": values for name, values in changes.items() if name not in _NOT_A_CREDENTIAL}
 
 
 def _draft(api: ExternalApi, body: ConnectionInput, scope: Scope) -> tuple[ExternalApiConnection, CredentialInput]:

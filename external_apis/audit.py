@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, models, transaction
@@ -10,7 +10,7 @@ from django.db import connection, models, transaction
 from external_apis import request_context
 from external_apis.models import AuditEvent
 
-__all__ = ["changed_fields", "record", "record_about", "record_reading"]
+__all__ = ["build", "changed_fields", "record", "record_about", "record_reading", "store"]
 
 # The last ones are facts about secrets, of which the fingerprints are enough, and what others count and note.
 _UNTOLD = frozenset(
@@ -48,10 +48,22 @@ def record_about(
     tenant_id: str | None = None,
 ) -> AuditEvent:
     """Write one event about what is no row, or no longer one: an address, a cache, a backup. Else as `record`."""
-    if not connection.in_atomic_block:
-        raise RuntimeError("An audit event belongs into the transaction of its change.")
+    event = build(action, object_type, object_id, changes, tenant_id=tenant_id)
+    store([event])
+    return event
+
+
+def build(
+    action: str,
+    object_type: str,
+    object_id: str = "",
+    changes: Mapping[str, Any] | None = None,
+    *,
+    tenant_id: str | None = None,
+) -> AuditEvent:
+    """Return an event with today's actor and request that is not written yet, for `store`."""
     context = request_context.current()
-    return AuditEvent.objects.create(
+    return AuditEvent(
         tenant_id=tenant_id,
         actor=context.actor or "system",
         api_key_id=context.api_key_id,
@@ -62,6 +74,13 @@ def record_about(
         object_id=object_id,
         changes=dict(changes or {}),
     )
+
+
+def store(events: Sequence[AuditEvent]) -> None:
+    """Write events in one query however many there are, in the transaction of their changes as `record` does."""
+    if not connection.in_atomic_block:
+        raise RuntimeError("An audit event belongs into the transaction of its change.")
+    AuditEvent.objects.bulk_create(events)
 
 
 def record_reading(action: str, row: models.Model, names: Iterable[str]) -> AuditEvent:

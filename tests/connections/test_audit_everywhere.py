@@ -7,7 +7,7 @@ that is in none of them fails here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from django.core.management import call_command, get_commands
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
+from django.utils import timezone
 
-from connections.models import ExternalApiConnection
+from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from connections.oauth.recovery import Recovered, recover
+from connections.oauth.sweep import sweep
 from external_apis import keys, valkey
 from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
 from tests.envelope import EXTERNAL
@@ -34,9 +37,9 @@ from tests.factories import (
     make_user,
     provider_body,
 )
-from tests.grants import make_granted, oauth2_config
+from tests.grants import make_granted, oauth2_config, secrets_of, stored
 from tests.rest import PROVIDERS, with_key
-from tests.token_server import token_server
+from tests.token_server import TokenServer, token_server
 
 SERVICES = "/exsvc/api/v1/services"
 
@@ -203,8 +206,11 @@ def _refusing_events() -> Iterator[None]:
             "$$ BEGIN RAISE EXCEPTION 'no event is taken'; END $$"
         )
         cursor.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} EXECUTE FUNCTION refuse_event()")
+    try:
         yield
-        cursor.execute(f"DROP TRIGGER refuse ON {table}")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER refuse ON {table}")
 
 
 def _check(act: Callable[[], int], action: str, *, actor: str, is_refused: Callable[[int], bool]) -> None:
@@ -247,15 +253,56 @@ def test_rolling_tells_of_both_keys(world: World) -> None:
     assert world.key.pk in AuditEvent.objects.values_list("object_id", flat=True)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_renewal_that_somebody_asked_for(settings: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def server(settings: Any, tmp_path: Path) -> Iterator[TokenServer]:
     settings.EGRESS_ALLOW = ["127.0.0.1"]
     settings.SPOOL_DIR = str(tmp_path / "spool")
-    with token_server() as server:
-        row = make_granted(server)
-        assert with_key().send("post", f"{EXTERNAL}/connections/{row.pk}/refresh").status_code == 200
-    event = AuditEvent.objects.get(action="connection.refreshed")
-    assert (event.object_id, event.actor) == (row.pk, "key:ADMIN_API_KEY")
+    with token_server() as started:
+        yield started
+
+
+def _let_end(row: ExternalApiConnection) -> None:
+    Grant.objects.filter(pk=row.pk).update(due_at=timezone.now())
+    ExternalApiCredential.objects.filter(pk=row.pk).update(expires_at=timezone.now())
+
+
+def _check_renewal(act: Callable[[], object], row: ExternalApiConnection, server: TokenServer, actor: str) -> None:
+    """Without its event a renewal changes nothing and its answer waits in the spool; both come in together."""
+    _let_end(row)
+    before = secrets_of(row)
+    with _refusing_events(), suppress(DatabaseError):
+        act()
+    assert secrets_of(row) == before
+    assert recover() == Recovered(kept=1)  # whoever asked might still be at it
+    Grant.objects.filter(pk=row.pk).update(leased_until=timezone.now())
+    assert recover() == Recovered(applied=1)
+    assert secrets_of(row)["access_token"] != before["access_token"]
+    _let_end(row)
+    act()
+    recovered, asked = AuditEvent.objects.filter(object_id=row.pk, action="connection.refreshed").order_by("pk")
+    assert (recovered.actor, asked.actor) == ("system", actor)
+    fingerprint = stored(row).credential.fingerprints["access_token"]
+    assert asked.changes["credentials.secret_fingerprints.access_token"][1] == fingerprint
+    assert recovered.changes["credentials.secret_fingerprints.access_token"][0] != fingerprint
+    assert secrets_of(row)["access_token"] not in str([recovered.changes, asked.changes])
+    assert len([request for request in server.requests if "grant_type" in request]) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["refresh", "test"])
+def test_a_renewal_over_rest(what: str, server: TokenServer) -> None:
+    row = make_granted(server)
+
+    def act() -> None:
+        with_key().send("post", f"{EXTERNAL}/connections/{row.pk}/{what}")
+
+    _check_renewal(act, row, server, "key:ADMIN_API_KEY")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_renewal_by_the_sweep(server: TokenServer) -> None:
+    row = make_granted(server)
+    _check_renewal(sweep, row, server, "system")
 
 
 @pytest.mark.django_db
