@@ -17,6 +17,7 @@ from external_apis.error_answers import exception_handler
 from external_apis.errors import Forbidden, InvalidInput
 from external_apis.query_input import check_encoding
 from external_apis.tenancy import Scope, scope_of
+from external_apis.throttling import Quota
 
 
 class JsonView(APIView):
@@ -24,6 +25,8 @@ class JsonView(APIView):
 
     parser_classes = (StrictJSONParser,)
     renderer_classes = (JSONRenderer,)
+
+    quota: Quota
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # First, because the CSRF check of a session looks into the body.
@@ -41,6 +44,16 @@ class JsonView(APIView):
     @property
     def default_response_headers(self) -> dict[str, str]:
         return {**super().default_response_headers, "Cache-Control": "no-store"}
+
+    def charge(self, quota: Quota) -> None:
+        """Go on while the quota allows it. Raises `RateLimited`."""
+        self.tell_quota(quota)
+        quota.require()
+
+    def tell_quota(self, quota: Quota) -> None:
+        """Have a quota told in the headers of whatever the answer becomes; `traffic` does it."""
+        self.quota = quota
+        self.request._request.quota = quota  # type: ignore[attr-defined]  # noqa: SLF001 (DRF has no public name)
 
     @cached_property
     def scope(self) -> Scope:

@@ -24,7 +24,7 @@ from external_apis.management_api.schema import reads, writes
 from external_apis.models import KeyType
 from external_apis.networks import counted_as
 from external_apis.permissions import ModelPermission
-from external_apis.throttling import MINUTE, charge_key, charge_tenant
+from external_apis.throttling import MINUTE, charge_tenant
 
 REQUESTS_A_MINUTE = 60
 """From one address with publishable keys: front ends ask again and again."""
@@ -135,22 +135,18 @@ class ConnectLinkPage(ManagementView):
         patch_vary_headers(response, ["Origin"])
         return response
 
+    def charge_key(self, holder: KeyHolder) -> None:
+        """Everybody has a publishable key: each address has its own limit, before that which the key may have."""
+        if is_publishable(holder):
+            whose = counted_as(request_context.current().address)
+            self.charge(charge_tenant(f"connect-status {whose}", REQUESTS_A_MINUTE, MINUTE))
+        super().charge_key(holder)
+
     @reads("get_connect_link", ShownConnectLink, "Tell how far a connect link has come", _PUBLIC, failures=(429,))
     def get(self, request: Request, reference: str, link_id: str) -> Response:
-        asker = request.user
-        if is_publishable(asker):
-            _charge(asker)
         api = providers.find_by_id_or_slug(reference, self.scope)
-        show = _public_status if is_publishable(asker) else _status
+        show = _public_status if is_publishable(request.user) else _status
         return Response(show(find_link(api, link_id, self.scope)))
-
-
-def _charge(holder: KeyHolder) -> None:
-    """Everybody has such a key: each address has its own limit, beside that which the key may have."""
-    whose = counted_as(request_context.current().address)
-    charge_tenant(f"connect-status {whose}", REQUESTS_A_MINUTE, MINUTE).require()
-    if holder.rate_limit is not None:
-        charge_key(holder).require()
 
 
 def _public_status(link: ConnectLink) -> dict[str, Any]:

@@ -37,7 +37,6 @@ class ResourceView(JsonView):
     schema: ResourceSchema | None = ResourceSchema()
 
     query: Query
-    quota: throttling.Quota
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let through who is known, has slots left and holds the scope, with a query that the method has."""
@@ -122,13 +121,6 @@ class ResourceView(JsonView):
         if self.scope.is_sandbox:
             raise Forbidden("A test key changes the sandbox alone, and this is of what is live.")
 
-    def charge(self, quota: throttling.Quota) -> None:
-        """Go on while the quota allows it. Raises `RateLimited`."""
-        self.quota = quota
-        # `traffic` tells it in the headers of whatever the answer becomes.
-        self.request._request.quota = quota  # type: ignore[attr-defined]  # noqa: SLF001 (DRF has no public name)
-        quota.require()
-
     def charge_address(self) -> None:
         """Take one of the slots of the address of whom nothing else is known. Raises `RateLimited`."""
         self.charge(throttling.charge_address(request_context.current().address))
@@ -142,7 +134,7 @@ class ResourceView(JsonView):
     def _admit(self, request: Request) -> None:
         """Find out who asks and take one of their slots, or one of the address's where nobody is known."""
         if self.operation.is_open:
-            self.charge_address()
+            self.charge(throttling.charge_open(request_context.current().address))
             return
         try:
             self.perform_authentication(request)

@@ -181,6 +181,20 @@ def test_the_limit_is_the_tenants(settings: Any) -> None:
     assert other.get(SERVICES).status_code == 200
 
 
+def test_a_key_with_a_limit_of_its_own_has_both(settings: Any) -> None:
+    settings.SERVICE_API_RATE_LIMIT = 4
+    tenant = make_tenant()
+    own, other = of_tenant(tenant, rate_limit=2), of_tenant(tenant)
+    first = own.get(SERVICES)
+    assert (first["X-RateLimit-Limit"], first["X-RateLimit-Remaining"]) == ("2", "1")
+    assert own.get(SERVICES)["X-RateLimit-Limit"] == "2"
+    assert error_of(own.get(SERVICES)) == (429, "RATE_LIMIT_EXCEEDED")
+    # What the key's own limit refuses takes nothing from the tenant.
+    assert [other.get(SERVICES).status_code for _ in range(3)] == [200, 200, 429]
+    ample = of_tenant(make_tenant(), rate_limit=100)
+    assert ample.get(SERVICES)["X-RateLimit-Limit"] == "4"
+
+
 def test_of_the_installation_all_share_one_limit(settings: Any) -> None:
     settings.SERVICE_API_RATE_LIMIT = 2
     assert [client.get(SERVICES).status_code for client in (with_key(), of_tenant(None), with_key())] == [
