@@ -55,7 +55,8 @@ class KeyHolder:
     @property
     def external_apis_scope(self) -> Scope:
         """Whose rows it sees; `tenancy.scope_of` asks for it."""
-        return Scope(self.tenant_id, None if self.mode is None else self.mode == KeyMode.TEST)
+        is_sandbox = None if self.mode is None else self.mode == KeyMode.TEST
+        return Scope(self.tenant_id, is_sandbox, reads_credentials=self.has_scope("credentials:read"))
 
     def has_scope(self, scope: str) -> bool:
         return self.is_staff and scopes.grants(self.scopes, scope)

@@ -63,7 +63,7 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
         if body.auth_type not in (None, api.auth_type):
             if not scope.owns(api):
                 raise Forbidden("This service belongs to the whole installation; its auth type is not yours to change.")
-            api = providers.update_external_api(api, {"api_config": {"auth_type": body.auth_type}})
+            api = providers.update_external_api(api, {"api_config": {"auth_type": body.auth_type}}, scope)
         row = _default_of(api, scope)
         if row is not None:
             return replace_credentials(row, credentials)
