@@ -35,6 +35,14 @@ def _refuse_foreign_keys(**_: object) -> None:
     sealed_under.end_with_foreign_keys()
 
 
+@worker_init.connect
+def _refuse_unusable_spool(**_: object) -> None:
+    # Only now is there a registry of apps.
+    from config import spool_required  # noqa: PLC0415
+
+    spool_required.end_without_spool()
+
+
 @heartbeat_sent.connect
 def _worker_is_alive(**_: object) -> None:
     heartbeats.note("worker")

@@ -17,7 +17,9 @@ application = get_wsgi_application()
 sealed_under.end_with_foreign_keys()
 
 # Only now is there a registry of apps.
+from config import spool_required  # noqa: E402
 from connections.oauth.recovery import recover_at_start  # noqa: E402
 
+spool_required.end_without_spool()
 recover_at_start()
 connection.close()

@@ -1,6 +1,7 @@
 """The upper floor as a Django app."""
 
 from django.apps import AppConfig
+from django.core.checks import register
 
 
 class ConnectionsConfig(AppConfig):
@@ -10,7 +11,9 @@ class ConnectionsConfig(AppConfig):
 
     def ready(self) -> None:
         # Models are there only now.
-        from connections.oauth import overdue  # noqa: PLC0415
+        from connections.oauth import overdue, spool_folder  # noqa: PLC0415
         from external_apis import health  # noqa: PLC0415
 
+        register(spool_folder.check_folder)
         health.add_upkeep("renewals", overdue.look)
+        health.add_upkeep("spool", spool_folder.look)
