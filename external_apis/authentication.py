@@ -57,10 +57,14 @@ def authenticate_token(token: str, address: str | None, type_: str = KeyType.SEC
     return holder
 
 
-def bearer_token(header: str) -> str:
+def bearer_token(header: str | None) -> str:
     """Return what an ``Authorization`` header carries. Raises `MissingAuthHeader` and `InvalidAuthScheme`."""
-    if not header.strip():
+    if header is None:
         raise _or_not_configured(MissingAuthHeader("No Authorization header provided."))
+    if not header.strip():
+        # Granian hands on a header with other bytes as an empty one.
+        message = "The Authorization header is empty, or holds characters beyond ASCII."
+        raise _or_not_configured(MissingAuthHeader(message))
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer":
         raise _or_not_configured(InvalidAuthScheme("Invalid authorization scheme (use Bearer)."))
@@ -71,7 +75,7 @@ class BearerAuthentication(BaseAuthentication):
     """``Authorization: Bearer`` and a secret key or a JWT; nothing else will do. Raises as `authenticate_token`."""
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
-        token = bearer_token(request.headers.get("Authorization", ""))
+        token = bearer_token(request.headers.get("Authorization"))
         return authenticate_token(token, request_context.current().address), None
 
     def authenticate_header(self, request: Request) -> str:

@@ -18,6 +18,7 @@ from external_apis.errors import InvalidApiKey, NotAuthenticated, ServiceUnavail
 from external_apis.models import AuditEvent
 from external_apis.tokens import issue_jwt
 from tests.factories import make_key, make_tenant
+from tests.rest import RestClient
 
 pytestmark = pytest.mark.django_db
 HOME = "127.0.0.1"
@@ -118,6 +119,21 @@ class TestFailures:
         event = AuditEvent.objects.get(action="authentication.failing")
         assert (event.object_type, event.object_id) == ("address", HOME)
         assert "guess" not in str(event.changes)
+
+    def test_an_event_that_cannot_be_written_changes_no_answer_and_is_made_up_for(
+        self, told: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE external_apis_auditevent ADD CONSTRAINT no_event CHECK (action = '') NOT VALID")
+        client = RestClient(headers={"Authorization": "Bearer sk_live_guess"})
+        for _ in range(11):
+            assert client.get("/api/external/auth/me", REMOTE_ADDR=HOME).status_code == 401
+        assert told == []
+        assert "cannot be written" in caplog.text
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE external_apis_auditevent DROP CONSTRAINT no_event")
+        assert client.get("/api/external/auth/me", REMOTE_ADDR=HOME).status_code == 401
+        assert told == [HOME]
 
     def test_failures_that_lie_further_apart_are_none(self, told: list[str]) -> None:
         times = f"{valkey.PREFIX}{{failing:{HOME}}}:times"

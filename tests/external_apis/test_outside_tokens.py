@@ -104,6 +104,12 @@ _NOW = time.time()
         ({"iat": _NOW + 3600}, InvalidToken),
         ({"sub": {"a": 1}}, InvalidToken),
         ({"jti": 7}, InvalidToken),
+        ({"sub": "a\ud800"}, InvalidToken),
+        ({"sub": "a\0"}, InvalidToken),
+        ({"tenant": "north\udfff"}, InvalidToken),
+        ({"scope": ["services:read\0"]}, InvalidToken),
+        ({"more": {"deep": ["\ud800"]}}, InvalidToken),
+        ({"\ud800": 1}, InvalidToken),
     ],
 )
 def test_wrong_claims(

@@ -21,7 +21,7 @@ from connections.models import ConnectionStatus, ExternalApiConnection, OAuthFlo
 from external_apis.models import AuditEvent
 from external_apis.providers import update_external_api
 from tests.authority import SECRET, Authority, authorize, come_back, connect, consent, query_of
-from tests.factories import MANAGER, make_connection, make_partner, make_provider, make_tenant, make_user
+from tests.factories import MANAGER, make_connection, make_key, make_partner, make_provider, make_tenant, make_user
 from tests.grants import kinds, secrets_of, stored
 from tests.rest import PROVIDERS, RestClient, connections_of, error_of, signed_in, with_key
 
@@ -369,6 +369,19 @@ def test_a_key_may_bring_the_answer_itself(authority: Authority) -> None:
     url = program.get(f"{PROVIDERS}/{api.pk}/oauth/authorize").json()["authorization_url"]
     done = come_back(program, consent(url))
     assert (done.status_code, done.json()["external_api_id"]) == (200, api.pk)
+
+
+def test_behind_a_proxy_a_keys_networks_hold_the_address_that_the_proxy_tells(
+    authority: Authority, settings: Any
+) -> None:
+    settings.TRUST_PROXY_HEADERS = True
+    api = authority.oauth2()
+    made = make_key(allowed_networks=["203.0.113.7"])
+    program = RestClient(headers={"Authorization": f"Bearer {made.token}", "X-Forwarded-For": "203.0.113.7"})
+    location = consent(program.get(f"{PROVIDERS}/{api.pk}/oauth/authorize").json()["authorization_url"])
+    elsewhere = RestClient(headers={"Authorization": f"Bearer {made.token}", "X-Forwarded-For": "203.0.113.8"})
+    assert error_of(come_back(elsewhere, location)) == (403, "FORBIDDEN")
+    assert come_back(program, location).status_code == 200
 
 
 def test_a_wrong_key_is_told_so_in_json(authority: Authority, staff: RestClient) -> None:

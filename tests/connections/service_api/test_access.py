@@ -86,7 +86,7 @@ def test_an_id_goes_before_a_slug_that_looks_like_it(oidc_provider: OidcProvider
     )
 
 
-@pytest.mark.parametrize("tenant", [None, "", "unknown", 7, ["north"], "\0", "x" * 1000, "inactive"])
+@pytest.mark.parametrize("tenant", [None, "", "unknown", 7, ["north"], "x" * 1000, "inactive"])
 def test_a_token_without_an_active_tenant_of_ours_is_forbidden(
     oidc_provider: OidcProvider, issuer: TrustedIssuer, tenant: Any
 ) -> None:
@@ -119,12 +119,24 @@ def test_an_outside_token_ends(oidc_provider: OidcProvider, issuer: TrustedIssue
 
 
 def test_a_strange_subject_is_no_actor(oidc_provider: OidcProvider, issuer: TrustedIssuer) -> None:
-    claims = _claims(issuer, make_tenant().pk) | {"sub": "a\n\0\u202e" + "x" * 500}
+    claims = _claims(issuer, make_tenant().pk) | {"sub": "a\n\x1b\u202e" + "x" * 500}
     client = bearer(oidc_provider.sign(claims))
     assert client.send("post", SERVICES, service_body()).status_code == 201
     actor = AuditEvent.objects.get(action="provider.created").actor
     assert actor.startswith("token:a???xxx")
     assert len(actor) < 200
+
+
+@pytest.mark.parametrize("claim", ["sub", "tenant", "more"])
+@pytest.mark.parametrize("value", ["\ud800", "a\0"])
+def test_claims_that_nothing_could_store_are_an_invalid_token(
+    oidc_provider: OidcProvider, issuer: TrustedIssuer, claim: str, value: str
+) -> None:
+    claims = _claims(issuer, make_tenant().pk) | {claim: value}
+    for path in (SERVICES, "/exsvc/debug/auth"):
+        response = bearer(oidc_provider.sign(claims)).get(path)
+        assert error_of(response) == (401, "UNAUTHORIZED")
+        assert response.json()["error"]["details"]["reason"] == "INVALID_TOKEN"
 
 
 @pytest.mark.parametrize(
