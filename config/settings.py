@@ -78,6 +78,8 @@ FAULT_FILE = env.text("FAULT_FILE") if env.flag("TESTING_FAULTS", default=False)
 vars().update(env.email("EMAIL_URL"))
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"external-api-manager@{_public.hostname}")
 EMAIL_TIMEOUT = 15
+# Who is told of connections that have neither an owner nor a user with an address; unless given, the superusers are.
+NOTICES_EMAIL = env.addresses("NOTICES_EMAIL")
 
 # Staff sign-in: by password, and at an OpenID Connect provider.
 PASSWORD_LOGIN = env.flag("PASSWORD_LOGIN", default=True)

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from connections import lookup
-from connections.belonging import find_account, find_partner, find_tenant
+from connections.belonging import find_account, find_owner, find_partner, find_tenant
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
@@ -154,7 +154,7 @@ def _draft(api: ExternalApi, body: ConnectionInput, scope: Scope) -> tuple[Exter
         tenant=tenant,
         partner=find_partner(api, body.partner_id, tenant),
         user=find_account(body.user_id, scope),
-        owner=find_account(body.owner_id, scope),
+        owner=find_owner(body.owner_id, scope),
         note=body.note,
         rotate_by=body.rotate_by,
         provider_data=body.provider_data,

@@ -31,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "FAULT_FILE": "",
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
+    "NOTICES_EMAIL": (),  # none: superusers are told what nobody else is
     "PASSWORD_LOGIN": True,
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
     "REDIS_URL": "",
