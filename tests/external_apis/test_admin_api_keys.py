@@ -111,6 +111,8 @@ def test_revoking_now_and_later(operator: Client) -> None:
     operator.post(url(made.key, "revoke"), {"seconds": "0"})
     assert not keys.verify(made.token).is_valid
     assert keys.find(made.key.pk).revoked_by == "user:operator"
+    events = AuditEvent.objects.filter(object_id=made.key.pk, action="api_key.revoked")
+    assert [event.actor for event in events] == ["user:operator"] * 2  # later, and now
 
 
 def test_rolling_shows_the_successor_once(operator: Client) -> None:
@@ -121,6 +123,8 @@ def test_rolling_shows_the_successor_once(operator: Client) -> None:
     assert "no-store" in response["Cache-Control"]
     assert keys.verify(response.context["token"]).is_valid
     assert keys.verify(made.token).is_valid
+    actions = AuditEvent.objects.filter(actor="user:operator").values_list("action", flat=True)
+    assert "api_key.rolled" in actions
     assert b"nothing to roll" in operator.post(url(made.key, "roll"), {"seconds": "0"}).content
 
 
