@@ -18,6 +18,7 @@ from external_apis.time_input import bounded
 
 ADDITIONAL_DATA = "additional_data"
 _MAX_SECRET_LENGTH = 20_000
+_OF_SEVERAL_LINES = frozenset({"private_key", "client_certificate", "client_key"})
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ def _secret_problem(name: str, value: Any) -> str:
         return "is empty or longer than 20,000 characters"
     if value == PLACEHOLDER:
         return "is the placeholder that stands for a stored secret, not a secret"
+    # A private key is text of several lines; anything else goes into a header, a URL or a form field as it is.
+    if name not in _OF_SEVERAL_LINES and ("\r" in value or "\n" in value):
+        return "holds a line break, which can never be sent"
     return ""
 
 

@@ -55,6 +55,8 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
     body = read_body(CredentialsInput, data)
     if body.service_id not in (None, api.pk):
         raise refusal("service_id", "is not the id in the path")
+    if not body.credentials:
+        raise refusal("credentials", "is empty; to have none, delete the service or revoke the connection")
     if "expires_at" in body.credentials:
         raise refusal("credentials.expires_at", "stands beside credentials, not in them")
     credentials = {**body.credentials, "expires_at": body.expires_at}

@@ -244,3 +244,21 @@ def test_many_at_once_make_one_connection() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(put, range(8))) == {200}
     assert ExternalApiConnection.objects.count() == 1
+
+
+@pytest.mark.parametrize("credentials", [{}, {"access_token": "one\r\nX-Evil: two"}, {"access_token": "one\n"}])
+def test_what_can_never_be_sent_is_refused_and_what_was_there_stays(credentials: dict[str, str]) -> None:
+    url = _registered(of_tenant(make_tenant()))
+    client = of_tenant(ExternalApi.objects.get().tenant)
+    client.send("put", url, {"auth_type": "bearer", "credentials": {"access_token": SECRET}})
+    response = client.send("put", url, {"credentials": credentials})
+    assert response.status_code == 400
+    assert "X-Evil" not in response.content.decode()
+    assert client.get(url).json()["credentials"] == {"access_token": SECRET}
+
+
+def test_a_key_of_several_lines_is_one_secret() -> None:
+    url = _registered(of_tenant(make_tenant()))
+    client = of_tenant(ExternalApi.objects.get().tenant)
+    body = {"auth_type": "jwt_bearer", "credentials": {"private_key": "-----BEGIN\nEND-----\n"}}
+    assert "line break" not in client.send("put", url, body).content.decode()
