@@ -218,6 +218,24 @@ def test_made_up_key_ids_do_not_make_us_ask_again_and_again(oidc_provider: OidcP
     assert keys.find("es256", "ES256").algorithm_name == "ES256"
 
 
+def test_a_key_published_just_now_is_found_soon_and_made_up_ids_stay_bounded(
+    oidc_provider: OidcProvider, issuer: TrustedIssuer
+) -> None:
+    clock = _Clock()
+    keys = IssuerKeys(oidc_provider.issuer, clock)
+    keys.find("es256", "ES256")
+    oidc_provider.rotate_key()
+    fresh = _key_id(oidc_provider.sign({"sub": "ann"}))
+    assert _is_unknown(keys, fresh)
+    clock.now += 2
+    assert keys.find(fresh, "RS256").key_id == fresh
+    before = oidc_provider.asked("jwks")
+    for second in range(600):
+        clock.now += 1
+        assert _is_unknown(keys, f"made-up-{second}")
+    assert oidc_provider.asked("jwks") - before <= 600 / 15 + 4
+
+
 def test_many_at_once_fetch_once(oidc_provider: OidcProvider, issuer: TrustedIssuer) -> None:
     keys, before = IssuerKeys(oidc_provider.issuer), oidc_provider.asked("jwks")
     with ThreadPoolExecutor(8) as pool:
