@@ -26,7 +26,7 @@ from connections.oauth import flows
 from connections.oauth.revocation import revoke
 from external_apis import providers, request_context
 from external_apis.error_answers import describe, plain_body
-from external_apis.errors import ApiManagerError, FlowRefused, Forbidden, InvalidInput, NotFound
+from external_apis.errors import ApiManagerError, FlowRefused, Forbidden, GrantKept, InvalidInput, NotFound
 from external_apis.key_holder import KeyHolder
 from external_apis.management_api.frame import ManagementView
 from external_apis.management_api.schema import redirects, writes
@@ -198,7 +198,9 @@ def _failed(request: HttpRequest, flow: OAuthFlow | None, error: ApiManagerError
         assert answer is not None  # noqa: S101 (every error of ours has one)
         return JsonResponse(plain_body(answer), status=answer.status, headers=dict(answer.headers))
     is_foreign = isinstance(error, FlowRefused) and error.reason == "foreign"
-    if flow is not None and flow.link is not None and not is_foreign:
+    if flow is not None and flow.link is not None and not is_foreign and not isinstance(error, GrantKept):
         note_failure(flow.link, error.message)
         return HttpResponseRedirect(landing_url(flow.link))
-    return oauth_pages.show(request, flow, None, error.message, status=error.status)
+    return oauth_pages.show(
+        request, flow, None, error.message, status=error.status, is_kept=isinstance(error, GrantKept)
+    )

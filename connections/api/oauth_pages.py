@@ -67,9 +67,15 @@ def result_url(flow: OAuthFlow) -> str:
 
 
 def show(
-    request: HttpRequest, flow: OAuthFlow | None, row: ExternalApiConnection | None, problem: str, *, status: int = 200
+    request: HttpRequest,
+    flow: OAuthFlow | None,
+    row: ExternalApiConnection | None,
+    problem: str,
+    *,
+    status: int = 200,
+    is_kept: bool = False,
 ) -> HttpResponse:
-    """Say that a connection was made, or why not."""
+    """Say that a connection was made, or why not; with ``is_kept`` why not yet."""
     can_look = row is not None and request.user.has_perm("connections.view_externalapiconnection")
     context = {
         "api": flow.external_api if flow else None,
@@ -78,6 +84,7 @@ def show(
         "was_known": flow is not None and flow.connection_id is not None,
         "missing": scope_facts(row).missing if row else (),
         "problem": problem,
+        "is_kept": is_kept,
     }
     return render(request, "connections/connect/oauth.html", context, status=status)
 
