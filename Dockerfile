@@ -10,10 +10,14 @@ COPY external_apis external_apis
 COPY connections connections
 COPY templates templates
 # Settings want their variables even for collecting files; these are seen by nothing else.
-RUN DATABASE_URL=postgresql://build REDIS_URL=redis://build SECRET_KEY=build JWT_SECRET=build \
+RUN DATABASE_URL=postgresql://build REDIS_URL=redis://build SECRET_KEY=build JWT_SECRET=build-only-and-nothing-is-signed-with-it \
     ENCRYPTION_KEYS=build:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
     python manage.py collectstatic --no-input \
-    && useradd --system --uid 10001 app
+    && useradd --system --uid 10001 app \
+    && install --directory --owner app --mode 0700 /var/lib/external-apis /var/lib/external-apis/spool
+# Answers of token endpoints until they are committed: give every machine a volume here.
+ENV SPOOL_DIR=/var/lib/external-apis/spool
+VOLUME ["/var/lib/external-apis/spool"]
 USER app
 EXPOSE 8000
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", \

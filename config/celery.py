@@ -58,6 +58,14 @@ def _take_request_id(task: Any, **_: object) -> None:
     request_context.start(str(task.request.get(_REQUEST_ID) or ""))
 
 
+@worker_init.connect
+def _refuse_unusable_spool(**_: object) -> None:
+    # Only now is there a registry of apps.
+    from config import spool_required  # noqa: PLC0415
+
+    spool_required.end_without_spool()
+
+
 @heartbeat_sent.connect
 def _worker_is_alive(**_: object) -> None:
     heartbeats.note("worker")

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 from environ.fileaware_mapping import FileAwareMapping
 
 from external_apis import jwt_secrets, trusted_issuers
@@ -62,6 +63,16 @@ class Environment:
     def items(self, name: str, default: Sequence[str] = ()) -> list[str]:
         """Return what stands between the commas."""
         return [item.strip() for item in self.text(name).split(",") if item.strip()] or list(default)
+
+    def addresses(self, name: str) -> list[str]:
+        """Return the e-mail addresses between the commas."""
+        given = self.items(name)
+        try:
+            for item in given:
+                validate_email(item)
+        except ValidationError:
+            raise ImproperlyConfigured(f"{name} lists e-mail addresses such as ops@example.com.") from None
+        return given
 
     def origins(self, name: str) -> tuple[str, ...]:
         """Return the origins between the commas, each in the one form in which browsers write it."""

@@ -29,6 +29,11 @@ def hide_links(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
     return event
 
 
+def put_message_first(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Have each line begin with its message, by whose mark (``[ExternalAPI]``) people look for it."""
+    return {"event": event.pop("event", ""), **event}
+
+
 _SHARED: list[Any] = [
     hide_links,
     structlog.contextvars.merge_contextvars,
@@ -48,7 +53,7 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
     )
     chain: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if as_json:
-        chain.append(structlog.processors.format_exc_info)
+        chain += [structlog.processors.format_exc_info, put_message_first]
     return {
         "version": 1,
         "disable_existing_loggers": False,

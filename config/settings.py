@@ -92,6 +92,8 @@ FAULT_FILE = env.text("FAULT_FILE") if env.flag("TESTING_FAULTS", default=False)
 vars().update(env.email("EMAIL_URL"))
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"external-api-manager@{_public.hostname}")
 EMAIL_TIMEOUT = 15
+# Who is told of connections that have neither an owner nor a user with an address; unless given, the superusers are.
+NOTICES_EMAIL = env.addresses("NOTICES_EMAIL")
 
 # Staff sign-in: by password, and at an OpenID Connect provider.
 PASSWORD_LOGIN = env.flag("PASSWORD_LOGIN", default=True)
@@ -249,12 +251,13 @@ CELERY_TASK_TIME_LIMIT = 300
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+REFRESH_EVERY_SECONDS = env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600)
 CELERY_BEAT_SCHEDULE = {
     "roll-up-key-uses": {"task": "external_apis.roll_up_key_uses", "schedule": 10.0, "options": {"expires": 10}},
     "tell-of-old-keys": {"task": "external_apis.tell_of_old_keys", "schedule": 3600.0, "options": {"expires": 3600}},
     "refresh-due-tokens": {
         "task": "connections.refresh_due_tokens",
-        "schedule": env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600),
+        "schedule": REFRESH_EVERY_SECONDS,
         "options": {"expires": 60},
     },
     "send-notices": {"task": "connections.send_notices", "schedule": 30.0, "options": {"expires": 30}},

@@ -17,7 +17,11 @@ application = get_wsgi_application()
 sealed_under.end_with_foreign_keys()
 
 # Only now is there a registry of apps.
+from config import spool_required  # noqa: E402
+from connections import first_grants  # noqa: E402
 from connections.oauth.recovery import recover_at_start  # noqa: E402
 
+spool_required.end_without_spool()
+first_grants.recover_at_start()
 recover_at_start()
 connection.close()

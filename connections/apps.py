@@ -1,9 +1,20 @@
 """The upper floor as a Django app."""
 
 from django.apps import AppConfig
+from django.core.checks import register
 
 
 class ConnectionsConfig(AppConfig):
     name = "connections"
     verbose_name = "Connections"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Models are there only now.
+        from connections.oauth import notices, overdue, spool_folder  # noqa: PLC0415
+        from external_apis import health  # noqa: PLC0415
+
+        register(spool_folder.check_folder)
+        health.add_upkeep("renewals", overdue.look)
+        health.add_upkeep("spool", spool_folder.look)
+        health.add_upkeep("notices", notices.look)

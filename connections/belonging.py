@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from external_apis import request_context
 from external_apis.errors import InvalidInput, NotFound
 from external_apis.models import Account, ExternalApi, Partner, Tenant
 from external_apis.tenancy import Scope
 
-__all__ = ["find_account", "find_partner", "find_tenant"]
+__all__ = ["find_account", "find_owner", "find_partner", "find_tenant"]
 
 
 def find_tenant(api: ExternalApi, tenant_id: str | None, scope: Scope) -> Tenant | None:
@@ -38,6 +39,17 @@ def find_partner(api: ExternalApi, partner_id: str | None, tenant: Tenant | None
     if api.partner_id not in (None, partner_id):
         raise InvalidInput("A provider of one partner takes no connection of another.")
     return partner
+
+
+def find_owner(account_id: str | None, scope: Scope) -> Account | None:
+    """Return the account that looks after a new connection: the one named, or the acting user's, if there is one.
+
+    Raises `NotFound` as `find_account` does.
+    """
+    if account_id is not None:
+        return find_account(account_id, scope)
+    user_id = request_context.current().user_id
+    return None if user_id is None else Account.objects.filter(user_id=user_id).first()
 
 
 def find_account(account_id: str | None, scope: Scope) -> Account | None:

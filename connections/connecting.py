@@ -14,16 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from connections.editing import check_connection, create_connection
 from connections.models import ConnectLink, ExternalApiConnection, OAuthFlow
-from connections.oauth import device, events, flows, grants
-from connections.oauth.tokens import Tokens
+from connections.oauth import device, events, first_answers, flows, grants, trips
 from external_apis import request_context
 from external_apis.callbacks import callback_url
-from external_apis.errors import ApiManagerError, FlowRefused, NotFound
+from external_apis.crypto import Key
+from external_apis.errors import ApiManagerError, FlowRefused, GrantKept, NotFound
 from external_apis.models import ExternalApi
 from external_apis.providers import require_active
 from external_apis.tenancy import EVERYTHING, Scope
@@ -37,6 +37,7 @@ __all__ = [
     "finish_device",
     "finish_flow",
     "redirect_uri",
+    "store_late",
 ]
 
 find_flow = flows.find
@@ -77,11 +78,11 @@ def redirect_uri(api: ExternalApi, origin: str = "") -> str:
 def begin_flow(wish: Wish, *, origin: str = "") -> str:
     """Begin an attempt and return the provider's URL for the browser, which may be sent there at once.
 
-    ``origin`` is where the browser sees us (``http://localhost:8000``). Raises as `check_connection` and `flows.begin`.
+    ``origin`` is where the browser sees us (``http://localhost:8000``). Raises as `check_connection` and `trips.begin`.
     """
     flow, provider_data, owner_id = _new_flow(wish)
     flow.redirect_uri = redirect_uri(wish.api, origin)
-    return flows.begin(flow, provider_data, origin=origin, owner_id=owner_id)
+    return trips.begin(flow, provider_data, origin=origin, owner_id=owner_id)
 
 
 def finish_flow(
@@ -96,7 +97,7 @@ def finish_flow(
 
     An attempt of a program or terminal to which a browser brings the answer is kept for that one, and None returned.
     ``on_stored`` is called within the transaction that stores the connection. Raises `FlowRefused` for somebody else's
-    attempt, which stays as it was, and for one that is used or too old; what `flows.exchange` raises is noted.
+    attempt, which stays as it was, and for one that is used or too old; what `trips.exchange` raises is noted.
     """
     if flow.bound_to not in bound_to:
         if not flows.is_parkable(flow):
@@ -107,8 +108,11 @@ def finish_flow(
     flows.claim(flow)
     try:
         _require_usable(flow)
-        tokens, kept = flows.exchange(flow, parameters)
-        return _store(flow, tokens, kept, cause="callback", scope=scope, on_stored=on_stored)
+        key = first_answers.key_for(flow)
+        answer = first_answers.Answer(*trips.exchange(flow, parameters))
+        return _keep_and_store(flow, answer, key, cause="callback", scope=scope, on_stored=on_stored)
+    except GrantKept:
+        raise
     except ApiManagerError as error:
         _note_failure(flow, error, "callback")
         raise
@@ -142,11 +146,25 @@ def finish_device(
     ``sleep`` takes seconds. Raises `FlowRefused` when it is denied or too late, and `GrantRefused`.
     """
     try:
-        tokens, kept = device.wait(flow, code, sleep=sleep, clock=clock)
-        flows.claim(flow)
-        return _store(flow, tokens, kept, cause="device_code")
+        key = first_answers.key_for(flow)
+        answer = first_answers.Answer(*device.wait(flow, code, sleep=sleep, clock=clock))
+        return _keep_and_store(flow, answer, key, cause="device_code")
+    except GrantKept:
+        raise
     except ApiManagerError as error:
         _note_failure(flow, error, "device_code")
+        raise
+
+
+def store_late(
+    flow: OAuthFlow, answer: first_answers.Answer, *, on_stored: OnStored | None = None
+) -> ExternalApiConnection:
+    """Store what an exchange gave that was cut off before it could be. Raises what `finish_flow` does, and notes it."""
+    try:
+        _require_usable(flow)
+        return _store(flow, answer, cause="recovery", on_stored=on_stored)
+    except ApiManagerError as error:
+        _note_failure(flow, error, "recovery")
         raise
 
 
@@ -185,20 +203,51 @@ def _require_usable(flow: OAuthFlow) -> None:
         require_active(tenant)
 
 
+def _keep_and_store(
+    flow: OAuthFlow,
+    answer: first_answers.Answer,
+    key: Key,
+    *,
+    cause: str,
+    scope: Scope = EVERYTHING,
+    on_stored: OnStored | None = None,
+) -> ExternalApiConnection:
+    """Store a connection; `GrantKept` where the database is away, and the answer is safe until it is back."""
+    entry = first_answers.keep(flow, answer, cause, key)
+    try:
+        connection = _store(flow, answer, cause=cause, scope=scope, on_stored=on_stored)
+    except (OperationalError, InterfaceError):
+        if entry is None:
+            raise
+        raise GrantKept(
+            "The provider has agreed, but our database is away. What it gave is kept safe: the connection is made as "
+            "soon as the database is back. Nothing has to be repeated."
+        ) from None
+    except ApiManagerError:
+        first_answers.settle(entry)
+        raise
+    first_answers.settle(entry)
+    return connection
+
+
 def _store(
     flow: OAuthFlow,
-    tokens: Tokens,
-    kept: flows.Kept,
+    answer: first_answers.Answer,
     *,
     cause: str,
     scope: Scope = EVERYTHING,
     on_stored: OnStored | None = None,
 ) -> ExternalApiConnection:
     with transaction.atomic():
-        connection = _again(flow) if flow.connection_id else _anew(flow, kept, scope)
-        connection = grants.store_tokens(connection, tokens, cause=cause, requested_scopes=list(flow.requested_scopes))
+        made = OAuthFlow.objects.select_for_update().values_list("made_connection_id", flat=True).get(pk=flow.pk)
+        if made:  # by a sweep that found the answer in the spool while we were kept from storing it
+            return ExternalApiConnection.objects.select_related("external_api", "credential", "grant").get(pk=made)
+        connection = _again(flow) if flow.connection_id else _anew(flow, answer.kept, scope)
+        scopes = list(flow.requested_scopes)
+        connection = grants.store_tokens(connection, answer.tokens, cause=cause, requested_scopes=scopes)
         flow.made_connection, flow.secrets = connection, {}
-        flow.save(update_fields=["made_connection", "secrets"])
+        flow.used_at = flow.used_at or timezone.now()
+        flow.save(update_fields=["made_connection", "secrets", "used_at"])
         if on_stored is not None:
             on_stored(connection)
     return connection

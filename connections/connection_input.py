@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connections.models import ConnectionStatus
 from external_apis.provider_input import Name, RowId, Slug
-
-# The years that `credentials` allows an expiry.
-RotationDay = Annotated[date, Field(ge=date(1970, 1, 1), le=date(9998, 12, 31))]
+from external_apis.time_input import Day
 
 
 class ConnectionInput(BaseModel):
@@ -30,7 +27,7 @@ class ConnectionInput(BaseModel):
     user_id: RowId | None = None
     owner_id: RowId | None = None
     note: Annotated[str, Field(max_length=10_000)] = ""
-    rotate_by: RotationDay | None = None
+    rotate_by: Day | None = None
 
 
 class ConnectionChanges(BaseModel):
@@ -44,5 +41,5 @@ class ConnectionChanges(BaseModel):
     provider_data: dict[str, Any] = {}
     owner_id: RowId | None = None
     note: Annotated[str, Field(max_length=10_000)] = ""
-    rotate_by: RotationDay | None = None
+    rotate_by: Day | None = None
     status: ConnectionStatus = ConnectionStatus.ACTIVE

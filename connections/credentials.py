@@ -14,11 +14,11 @@ from django.utils.dateparse import parse_datetime
 from external_apis import json_input
 from external_apis.api_config import PLACEHOLDER, ApiConfig
 from external_apis.errors import InvalidInput
+from external_apis.time_input import bounded
 
 ADDITIONAL_DATA = "additional_data"
 _MAX_SECRET_LENGTH = 20_000
-# A year of room on either side: a moment has to be shown in any time zone.
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+_OF_SEVERAL_LINES = frozenset({"private_key", "client_certificate", "client_key"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ def _secret_problem(name: str, value: Any) -> str:
         return "is empty or longer than 20,000 characters"
     if value == PLACEHOLDER:
         return "is the placeholder that stands for a stored secret, not a secret"
+    # A private key is text of several lines; anything else goes into a header, a URL or a form field as it is.
+    if name not in _OF_SEVERAL_LINES and ("\r" in value or "\n" in value):
+        return "holds a line break, which can never be sent"
     return ""
 
 
@@ -97,9 +100,7 @@ def _expires_at(value: Any) -> datetime | None:
         return None
     # The seed's expires_at has no zone of its own: UTC.
     aware = timezone.make_aware(moment, UTC) if timezone.is_naive(moment) else moment
-    if not _EARLIEST <= aware <= _LATEST:
-        raise ValueError("is not between the years 1970 and 9998")
-    return aware.astimezone(UTC)
+    return bounded(aware)
 
 
 def _scopes(value: Any) -> list[str]:

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from connections import lookup
-from connections.belonging import find_account, find_partner, find_tenant
+from connections.belonging import find_account, find_owner, find_partner, find_tenant
 from connections.connection_input import ConnectionChanges, ConnectionInput
 from connections.credentials import CredentialInput, read_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
@@ -27,8 +27,6 @@ from external_apis.tenancy import EVERYTHING, Scope
 
 _SLUG_ATTEMPTS = 10
 _TOKEN_NAMES = {"access_token", "refresh_token", "expires_at"}
-# The connection says so itself.
-_NOT_A_CREDENTIAL = {"connection_id", "tenant_id"}
 _NO_FACTS: Mapping[str, Any] = {"token_type": "", "expires_at": None, "scopes": []}
 
 
@@ -48,7 +46,7 @@ def create_connection(api: ExternalApi, data: Mapping[str, Any], scope: Scope = 
         _apply(credential, credentials)
         credential.save()
         grants.begin_anew(connection)
-        facts = audit.changed_fields(connection) | _credential_changes(credential)
+        facts = audit.changed_fields(connection) | credential.changes_since(None)
         audit.record("connection.created", connection, facts)
     return connection
 
@@ -80,7 +78,7 @@ def update_connection(
             credential_before = copy(credential)
             _apply(credential, read_credentials(body.credentials, config))
             credential.save()
-            credential_changes = _credential_changes(credential, credential_before)
+            credential_changes = credential.changes_since(credential_before)
             connection.authenticated_at = timezone.now()
             if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.ERROR) and "status" not in given:
                 connection.status = ConnectionStatus.ACTIVE
@@ -111,7 +109,7 @@ def replace_credentials(connection: ExternalApiConnection, data: Mapping[str, An
         connection.status, connection.error_message = ConnectionStatus.ACTIVE, None
         _save(connection)
         grants.begin_anew(connection)
-        facts = audit.changed_fields(connection, before) | _credential_changes(credential, credential_before)
+        facts = audit.changed_fields(connection, before) | credential.changes_since(credential_before)
         audit.record("connection.updated", connection, facts)
     return connection
 
@@ -143,14 +141,6 @@ def _credential_of(connection: ExternalApiConnection) -> ExternalApiCredential:
     return credential or ExternalApiCredential(connection=connection, tenant_id=connection.tenant_id)
 
 
-def _credential_changes(
-    credential: ExternalApiCredential, before: ExternalApiCredential | None = None
-) -> dict[str, list[Any]]:
-    """What of the credential differs, secrets as their fingerprints, for the event of its connection."""
-    changes = audit.changed_fields(credential, before)
-    return {f"credentials.{name}": values for name, values in changes.items() if name not in _NOT_A_CREDENTIAL}
-
-
 def _draft(api: ExternalApi, body: ConnectionInput, scope: Scope) -> tuple[ExternalApiConnection, CredentialInput]:
     refuse_given_id(body.id, scope)
     config = open_config(api).api_config
@@ -164,7 +154,7 @@ def _draft(api: ExternalApi, body: ConnectionInput, scope: Scope) -> tuple[Exter
         tenant=tenant,
         partner=find_partner(api, body.partner_id, tenant),
         user=find_account(body.user_id, scope),
-        owner=find_account(body.owner_id, scope),
+        owner=find_owner(body.owner_id, scope),
         note=body.note,
         rotate_by=body.rotate_by,
         provider_data=body.provider_data,

@@ -40,29 +40,32 @@ def read(rows: models.QuerySet[ExternalApiConnection], first: int, count: int) -
     found, parameters = ids.query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(_statement().replace("{ids}", found), parameters)
-        return [_connection(values) for values in cursor.fetchall()]
+        # Many connections of a page are to the same few providers.
+        providers: dict[str, ExternalApi] = {}
+        return [_connection(values, providers) for values in cursor.fetchall()]
 
 
-def _connection(values: Sequence[Any]) -> ExternalApiConnection:
-    made, end = [], 0
-    for part in _parts():
-        begin, end = end, end + len(part.names)
-        made.append(part.make(values[begin:end]))
-    row = made[0]
-    assert isinstance(row, ExternalApiConnection)  # noqa: S101 (tells the type checker)
-    row._state.fields_cache.update(zip(_RELATED, made[1:], strict=True))
-    return row
+def _connection(values: Sequence[Any], providers: dict[str, ExternalApi]) -> ExternalApiConnection:
+    connection_part, provider_part, *other_parts = _parts()
+    row: Any = connection_part.make(values)
+    if row.external_api_id not in providers:
+        providers[row.external_api_id] = provider_part.make(values)
+    related = [providers[row.external_api_id], *(part.make(values) for part in other_parts)]
+    row._state.fields_cache.update(zip(_RELATED, related, strict=True))
+    made: ExternalApiConnection = row
+    return made
 
 
 class _Part:
     """One model's share of a row."""
 
-    def __init__(self, model: type[models.Model], alias: str) -> None:
+    def __init__(self, model: type[models.Model], alias: str, begin: int) -> None:
         # In the order in which `Model.from_db` takes them.
         fields: list[Any] = [field for field in model._meta.concrete_fields if field.name in _COLUMNS[model]]
         self.model = model
         self.names = [field.attname for field in fields]
         self.columns = [f"{alias}.{connection.ops.quote_name(field.column)}" for field in fields]
+        self.place = slice(begin, begin + len(fields))
         self.key = next(position for position, field in enumerate(fields) if field.primary_key)
         self.converters: list[tuple[int, Callable[..., Any]]] = [
             (position, convert)
@@ -70,11 +73,11 @@ class _Part:
             for convert in field.get_db_converters(connection)
         ]
 
-    def make(self, values: Sequence[Any]) -> models.Model | None:
+    def make(self, values: Sequence[Any]) -> Any:
         """Return the instance, None where the outer join found nothing."""
-        if values[self.key] is None:
+        converted = list(values[self.place])
+        if converted[self.key] is None:
             return None
-        converted = list(values)
         for position, convert in self.converters:
             converted[position] = convert(converted[position], None, connection)
         return self.model.from_db(DEFAULT_DB_ALIAS, self.names, converted)
@@ -82,7 +85,10 @@ class _Part:
 
 @lru_cache(maxsize=1)
 def _parts() -> tuple[_Part, ...]:
-    return tuple(_Part(model, alias) for model, alias in zip(_COLUMNS, "cpkg", strict=True))
+    parts: list[_Part] = []
+    for model, alias in zip(_COLUMNS, "cpkg", strict=True):
+        parts.append(_Part(model, alias, parts[-1].place.stop if parts else 0))
+    return tuple(parts)
 
 
 @lru_cache(maxsize=1)

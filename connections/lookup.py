@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Q, QuerySet
 
@@ -57,12 +59,9 @@ def in_scope(scope: Scope) -> QuerySet[ExternalApiConnection]:
 
     Providers are a sub-query and no join: a page far down is found in an index of the connections alone.
     """
-    unseen = Q(deleted_at__isnull=False)
-    if scope.is_sandbox is not None:
-        unseen |= Q(is_sandbox=not scope.is_sandbox)
     mine = {} if scope.tenant_id is None else {"tenant_id": scope.tenant_id}
     rows = ExternalApiConnection.objects.filter(deleted_at=None, **mine)
-    return rows.exclude(external_api__in=ExternalApi.objects.filter(unseen))
+    return rows.exclude(external_api__in=_unseen(scope.is_sandbox))
 
 
 def of_provider(api: ExternalApi) -> QuerySet[ExternalApiConnection]:
@@ -166,3 +165,12 @@ def _missing(reference: str) -> NotFound:
 def _mine(column: str, value: str | None) -> Q:
     unset = Q(**{f"{column}__isnull": True})
     return unset if value is None else unset | Q(**{column: value})
+
+
+@lru_cache(maxsize=3)
+def _unseen(is_sandbox: bool | None) -> QuerySet[ExternalApi]:
+    """Providers whose connections a scope does not see. Never evaluated itself: only ever part of other queries."""
+    unseen = Q(deleted_at__isnull=False)
+    if is_sandbox is not None:
+        unseen |= Q(is_sandbox=not is_sandbox)
+    return ExternalApi.objects.filter(unseen)

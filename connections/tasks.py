@@ -6,7 +6,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 from django.db import connection
 
-from connections import idempotent_calls, usage_pruning, usage_rollup
+from connections import first_grants, idempotent_calls, usage_pruning, usage_rollup
 from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
@@ -29,6 +29,7 @@ def purge_idempotent_calls() -> None:
 
 @shared_task(name="connections.refresh_due_tokens")
 def refresh_due_tokens() -> None:
+    first_grants.recover()
     sweep()
 
 
@@ -44,5 +45,6 @@ def prune_grant_events() -> None:
 
 @worker_ready.connect
 def _apply_what_a_crash_left(**_: object) -> None:
+    first_grants.recover_at_start()
     recover_at_start()
     connection.close()

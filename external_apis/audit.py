@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, models, transaction
@@ -10,7 +10,7 @@ from django.db import connection, models, transaction
 from external_apis import request_context
 from external_apis.models import AuditEvent
 
-__all__ = ["changed_fields", "record", "record_about", "record_reading"]
+__all__ = ["build", "changed_fields", "record", "record_about", "record_reading", "store"]
 
 # The last ones are facts about secrets, of which the fingerprints are enough, and what others count and note.
 _UNTOLD = frozenset(
@@ -48,9 +48,39 @@ def record_about(
     tenant_id: str | None = None,
 ) -> AuditEvent:
     """Write one event about what is no row, or no longer one: an address, a cache, a backup. Else as `record`."""
+    event = build(action, object_type, object_id, changes, tenant_id=tenant_id)
+    store([event])
+    return event
+
+
+def build(
+    action: str,
+    object_type: str,
+    object_id: str = "",
+    changes: Mapping[str, Any] | None = None,
+    *,
+    tenant_id: str | None = None,
+) -> AuditEvent:
+    """Return an event with today's actor and request that is not written yet, for `store`."""
+    context = request_context.current()
+    return AuditEvent(
+        tenant_id=tenant_id,
+        actor=context.actor or "system",
+        api_key_id=context.api_key_id,
+        address=context.address,
+        request_id=context.request_id,
+        action=action,
+        object_type=object_type,
+        object_id=object_id,
+        changes=dict(changes or {}),
+    )
+
+
+def store(events: Sequence[AuditEvent]) -> None:
+    """Write events in one query however many there are, in the transaction of their changes as `record` does."""
     if not connection.in_atomic_block:
         raise RuntimeError("An audit event belongs into the transaction of its change.")
-    return _write(action, object_type, object_id, changes, tenant_id)
+    AuditEvent.objects.bulk_create(events)
 
 
 def record_reading(action: str, row: models.Model, names: Iterable[str]) -> AuditEvent:
@@ -64,7 +94,9 @@ def record_reading(action: str, row: models.Model, names: Iterable[str]) -> Audi
         with transaction.atomic(durable=True):  # which is refused
             return record(action, row, changes)
     # One statement is a transaction of its own, in one round trip for three.
-    return _write(action, row._meta.model_name or "", str(row.pk), changes, _tenant_of(row))
+    event = build(action, row._meta.model_name or "", str(row.pk), changes, tenant_id=_tenant_of(row))
+    event.save(force_insert=True)
+    return event
 
 
 def changed_fields(row: models.Model, before: models.Model | None = None) -> dict[str, list[Any]]:
@@ -82,23 +114,6 @@ def changed_fields(row: models.Model, before: models.Model | None = None) -> dic
             if old.get(path) != new.get(path):
                 found[path] = [old.get(path), new.get(path)]
     return found
-
-
-def _write(
-    action: str, object_type: str, object_id: str, changes: Mapping[str, Any] | None, tenant_id: str | None
-) -> AuditEvent:
-    context = request_context.current()
-    return AuditEvent.objects.create(
-        tenant_id=tenant_id,
-        actor=context.actor or "system",
-        api_key_id=context.api_key_id,
-        address=context.address,
-        request_id=context.request_id,
-        action=action,
-        object_type=object_type,
-        object_id=object_id,
-        changes=dict(changes or {}),
-    )
 
 
 def _values(field: Any, row: models.Model | None) -> Iterator[tuple[str, Any]]:

@@ -22,13 +22,14 @@ from external_apis.errors import (
     MissingAuthHeader,
     NotAuthenticated,
 )
-from external_apis.key_format import is_like_key
+from external_apis.key_format import is_like_key, is_publishable
 from external_apis.key_holder import ADMIN, ADMIN_KEY_ID, KeyHolder
 from external_apis.key_lookup import StoredKey, is_configured
 from external_apis.models import KeyType
 from external_apis.tokens import decode_jwt, is_like_jwt
 
 __all__ = [
+    "AnyKeyOrSessionAuthentication",
     "BearerAuthentication",
     "BearerOrSessionAuthentication",
     "KeyFinder",
@@ -68,10 +69,14 @@ def authenticate_token(
     return holder
 
 
-def bearer_token(header: str) -> str:
+def bearer_token(header: str | None) -> str:
     """Return what an ``Authorization`` header carries. Raises `MissingAuthHeader` and `InvalidAuthScheme`."""
-    if not header.strip():
+    if header is None:
         raise _or_not_configured(MissingAuthHeader("No Authorization header provided."))
+    if not header.strip():
+        # Granian hands on a header with other bytes as an empty one.
+        message = "The Authorization header is empty, or holds characters beyond ASCII."
+        raise _or_not_configured(MissingAuthHeader(message))
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer":
         raise _or_not_configured(InvalidAuthScheme("Invalid authorization scheme (use Bearer)."))
@@ -84,7 +89,7 @@ class BearerAuthentication(BaseAuthentication):
     finder: KeyFinder = key_lookup
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
-        token = bearer_token(request.headers.get("Authorization", ""))
+        token = bearer_token(request.headers.get("Authorization"))
         return authenticate_token(token, request_context.current().address, finder=self.finder), None
 
     def authenticate_header(self, request: Request) -> str:
@@ -100,6 +105,16 @@ class BearerOrSessionAuthentication(BearerAuthentication):
     def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
         scheme = request.headers.get("Authorization", "").strip().partition(" ")[0]
         return super().authenticate(request) if scheme.lower() == "bearer" else None
+
+
+class AnyKeyOrSessionAuthentication(BearerOrSessionAuthentication):
+    """The same for what is public to a tenant: a publishable key will do as well."""
+
+    def authenticate(self, request: Request) -> tuple[KeyHolder, None] | None:
+        scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+        if scheme.lower() == "bearer" and is_publishable(token.strip()):
+            return authenticate_token(token.strip(), request_context.current().address, KeyType.PUBLISHABLE), None
+        return super().authenticate(request)
 
 
 class StaffSessionAuthentication(SessionAuthentication):

@@ -21,7 +21,8 @@ ApiManagerError
 ├── IdempotencyKeyReused         422  the key came with another request before
 ├── PayloadTooLarge              413  a body over the limit
 ├── ServiceUnavailable           503  our own database or Valkey is away (transient)
-│   └── TooManyCalls                  this process has enough calls under way
+│   ├── TooManyCalls                  this process has enough calls under way
+│   └── GrantKept                     a provider has agreed, and its answer waits for the database
 ├── ApiKeyNotConfigured          503  there is no key at all that could be sent
 ├── VaultError                   500  a sealed value and the keyring do not fit
 │   ├── UnknownKey                    sealed under a key id that the keyring does not hold
@@ -77,6 +78,7 @@ __all__ = [
     "EndpointNotFound",
     "FlowRefused",
     "Forbidden",
+    "GrantKept",
     "GrantRefused",
     "GraphqlError",
     "IdempotencyKeyReused",
@@ -224,6 +226,10 @@ class ServiceUnavailable(ApiManagerError):
 
 class TooManyCalls(ServiceUnavailable):
     code = "TOO_MANY_CALLS"
+
+
+class GrantKept(ServiceUnavailable):
+    """Nothing has to be repeated: what the provider gave is stored when the database is back."""
 
 
 class ApiKeyNotConfigured(ApiManagerError):
@@ -380,8 +386,9 @@ class GrantRefused(CallError):
 class TokenEndpointFailed(CallError):
     """A token endpoint could not be reached, or answered with nothing that can be used.
 
-    ``may_have_happened`` is True where the request was sent and no answer came: then a provider may have renewed the
-    grant. Any answer, a 5xx too, counts as one that did not. ``error`` is the provider's code where it gave one.
+    ``may_have_happened`` is True where the request was sent and no answer of the endpoint came, a gateway's 502 or 504
+    among that: then a provider may have renewed the grant. Any other answer counts as one that did not. ``is_lasting``
+    tells of an answer that repeating does not change, such as a 404. ``error`` is the provider's code, if it gave one.
     """
 
     code = "TOKEN_ENDPOINT_FAILED"
@@ -394,10 +401,12 @@ class TokenEndpointFailed(CallError):
         may_have_happened: bool = False,
         retry_after_seconds: float | None = None,
         error: str = "",
+        is_lasting: bool = False,
     ) -> None:
         super().__init__(message, may_have_happened=may_have_happened)
         self.retry_after_seconds = retry_after_seconds
         self.error = error
+        self.is_lasting = is_lasting
 
 
 class UpstreamError(CallError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import psycopg
@@ -21,10 +21,11 @@ from external_apis.errors import ServiceUnavailable, VaultError
 from external_apis.key_registry import compare
 from external_apis.models import EncryptionKey
 
-__all__ = ["Check", "check_all", "check_services", "healthz"]
+__all__ = ["OK", "Check", "add_upkeep", "check_all", "check_services", "check_upkeep", "healthz"]
 
-_OK = "ok"
+OK = "ok"
 _TIMEOUT_SECONDS = 2
+_upkeep: dict[str, Callable[[], str]] = {}
 _KEYS_IN_USE = f'SELECT id, check_value FROM "{EncryptionKey._meta.db_table}" WHERE retired_at IS NULL'  # noqa: S608
 
 
@@ -37,10 +38,12 @@ class Check:
     status: str
     latency_ms: float
     seconds_since: float | None = None
+    is_vital: bool = True
+    """Whether nothing goes without it."""
 
     @property
     def is_ok(self) -> bool:
-        return self.status == _OK
+        return self.status == OK
 
 
 @csrf_exempt
@@ -49,7 +52,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
     """Answer 200 when everything is there that a request needs, else 503 that says what is not."""
     checks = check_services()
     is_well = all(check.is_ok for check in checks)
-    body = {"status": _OK if is_well else "unavailable", "checks": {check.name: check.status for check in checks}}
+    body = {"status": OK if is_well else "unavailable", "checks": {check.name: check.status for check in checks}}
     return JsonResponse(body, status=200 if is_well else 503, headers={"Cache-Control": "no-store"})
 
 
@@ -59,8 +62,27 @@ def check_services() -> list[Check]:
 
 
 def check_all() -> list[Check]:
-    """Look at the worker and the scheduler as well: none is asked, their own signs of life are read."""
-    return [*check_services(), *(_process(kind) for kind in heartbeats.LIVES_SECONDS)]
+    """Look at the worker and the scheduler as well: none is asked, their own signs of life are read.
+
+    And at what `add_upkeep` was told of, where the database is there to ask.
+    """
+    services = check_services()
+    has_database = all(check.is_ok for check in services if check.name == "database")
+    upkeep = check_upkeep() if has_database else [Check(name, "unknown", 0.0, is_vital=False) for name in _upkeep]
+    return [*services, *(_process(kind) for kind in heartbeats.LIVES_SECONDS), *upkeep]
+
+
+def add_upkeep(name: str, look: Callable[[], str]) -> None:
+    """Have work watched that a floor above does in the background; ``look`` returns `OK` or what is wrong.
+
+    Called by an app that is ready.
+    """
+    _upkeep[name] = look
+
+
+def check_upkeep() -> list[Check]:
+    """Look at the work in the background. Raises Django's database errors."""
+    return [replace(_timed(name, look), is_vital=False) for name, look in _upkeep.items()]
 
 
 def _database_and_keys() -> Iterator[Check]:
@@ -78,7 +100,7 @@ def _database_and_keys() -> Iterator[Check]:
                 status = f"{len(missing)} migrations are not applied"
             else:
                 registered = own.execute(_KEYS_IN_USE).fetchall()
-                status = _OK
+                status = OK
     except psycopg.errors.UndefinedTable:
         status = "not migrated"
     except psycopg.Error:
@@ -94,7 +116,7 @@ def _keys(registered: list[tuple[str, bytes]]) -> str:
         return error.message
     except ImproperlyConfigured:
         return "ENCRYPTION_KEYS is malformed"
-    return _OK
+    return OK
 
 
 def _valkey() -> str:
@@ -102,7 +124,7 @@ def _valkey() -> str:
         valkey.client().ping()
     except redis.RedisError:
         return "unavailable"
-    return _OK
+    return OK
 
 
 def _process(kind: str) -> Check:
@@ -111,7 +133,7 @@ def _process(kind: str) -> Check:
         since = heartbeats.seconds_since(kind)
     except ServiceUnavailable:
         return Check(kind, "unknown", _since(began))
-    return Check(kind, "silent" if since is None else _OK, _since(began), since)
+    return Check(kind, "silent" if since is None else OK, _since(began), since)
 
 
 def _timed(name: str, look: Callable[[], str]) -> Check:

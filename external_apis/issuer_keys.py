@@ -22,7 +22,7 @@ ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 _FRESH_SECONDS = 600.0
 _USABLE_SECONDS = 3600.0
-_COOL_DOWN_SECONDS = 15.0
+_COOL_DOWN_SECONDS, _SHORTEST_PAUSE_SECONDS, _MOST_SPARED = 15.0, 2.0, 4.0
 _TIMEOUT_SECONDS = 5.0
 _MAX_DOCUMENT_BYTES = 256 * 1024
 _MAX_KEYS = 100
@@ -39,8 +39,9 @@ _logger = structlog.get_logger(__name__)
 class IssuerKeys:
     """One issuer's keys, fetched at first use, again after ten minutes, and for a key id that is not among them.
 
-    They are asked for at most once in 15 s, whatever key ids are made up; while the issuer is away, those fetched
-    within the last hour serve on. ``clock`` counts seconds.
+    They are asked for once in 15 s at most, whatever key ids are made up, after a quiet minute up to four times 2 s
+    apart: so a token of a key that was published just now is refused for 2 s, and only while others make up ids for
+    15 s. While the issuer is away, keys fetched within the last hour serve on. ``clock`` counts seconds.
     """
 
     def __init__(self, issuer: str, clock: Callable[[], float] = monotonic) -> None:
@@ -49,6 +50,7 @@ class IssuerKeys:
         self._lock = threading.Lock()
         self._keys: Mapping[tuple[str | int, str], jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = float("-inf")
+        self._spared = 0.0  # fetches that were not made when they could have been, as of the last one
 
     def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK:
         """Return the key of an id, without one the only key for the algorithm.
@@ -78,8 +80,10 @@ class IssuerKeys:
         asked_at = self._clock()
         with self._lock:
             now = self._clock()
-            if self._tried_at < asked_at and now - self._tried_at >= _COOL_DOWN_SECONDS:
-                self._tried_at = now
+            pause = now - self._tried_at
+            spared = min(_MOST_SPARED, self._spared + pause / _COOL_DOWN_SECONDS)
+            if self._tried_at < asked_at and pause >= _SHORTEST_PAUSE_SECONDS and spared >= 1:
+                self._tried_at, self._spared = now, spared - 1
                 try:
                     self._keys = _fetch_keys(self._issuer)
                     self._fetched_at = now

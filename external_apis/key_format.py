@@ -36,6 +36,11 @@ def is_like_key(token: str) -> bool:
     return _PREFIX.match(token) is not None
 
 
+def is_publishable(token: str) -> bool:
+    """Whether this begins as a publishable key does."""
+    return is_like_key(token) and token.startswith(_LETTERS["publishable"])
+
+
 def is_well_formed(token: str) -> bool:
     """Whether this could be a key that `make_token` made: shape and checksum are right."""
     if _KEY.fullmatch(token) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ class KeyHolder:
     tenant_id: str | None = None
     scopes: frozenset[str] = frozenset((scopes.EVERY_SCOPE,))
     rate_limit: int | None = None
+    allowed_networks: tuple[str, ...] = ()
+    expires_at: datetime | None = None
 
     pk: ClassVar[None] = None
     is_authenticated: ClassVar[bool] = True
@@ -52,7 +55,8 @@ class KeyHolder:
     @property
     def external_apis_scope(self) -> Scope:
         """Whose rows it sees; `tenancy.scope_of` asks for it."""
-        return Scope(self.tenant_id, None if self.mode is None else self.mode == KeyMode.TEST)
+        is_sandbox = None if self.mode is None else self.mode == KeyMode.TEST
+        return Scope(self.tenant_id, is_sandbox, reads_credentials=self.has_scope("credentials:read"))
 
     def has_scope(self, scope: str) -> bool:
         return self.is_staff and scopes.grants(self.scopes, scope)

@@ -1,26 +1,24 @@
-"""What a key is made of (seed 003), and who may make one with which rights."""
+"""What a key is made of (seed 003)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from external_apis import scopes
-from external_apis.errors import Forbidden, InvalidInput
-from external_apis.key_holder import KeyHolder
+from external_apis.errors import InvalidInput
 from external_apis.models import KeyMode, KeyType
 from external_apis.provider_input import Name, RowId
-from external_apis.tenancy import EVERYTHING, Scope
+from external_apis.time_input import Moment
 
-__all__ = ["OPERATOR", "Granter", "KeyInput", "Seconds", "granter_of", "refused"]
+__all__ = ["MAX_SECONDS", "KeyInput", "Seconds", "refused"]
 
 MAX_SECONDS = 366 * 86_400
 
-Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_SECONDS)]
 
 
 def _network(text: str) -> str:
@@ -44,11 +42,11 @@ class KeyInput(BaseModel):
     """The account (``user_…``) that it belongs to."""
     service: Annotated[str, Field(max_length=100)] = ""
     """The service that uses it, where no user owns it."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     allowed_networks: Annotated[
         list[Annotated[str, Field(max_length=50), AfterValidator(_network)]], Field(max_length=100)
     ] = []
-    rate_limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    rate_limit: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
     """Requests an hour."""
 
     def check(self, now: datetime) -> None:
@@ -60,39 +58,6 @@ class KeyInput(BaseModel):
             raise refused("tenant_id", "a publishable key belongs to a tenant")
         if self.type == KeyType.PUBLISHABLE and self.scopes:
             raise refused("scopes", "a publishable key has none: it opens only what is public")
-
-
-@dataclass(frozen=True)
-class Granter:
-    """Somebody who makes keys, and the rights that they may pass on: at most their own."""
-
-    scope: Scope = EVERYTHING
-    scopes: frozenset[str] = frozenset((scopes.EVERY_SCOPE,))
-
-    def require(self, wanted: list[str], mode: str) -> None:
-        """Raise `Forbidden` for a key that could do more than its maker."""
-        beyond = [scope for scope in wanted if not scopes.grants(self.scopes, scope)]
-        if beyond:
-            raise Forbidden(f"You may not make a key with the scope {beyond[0]}.", details={"scopes": beyond})
-        if self.scope.is_sandbox not in (None, mode == KeyMode.TEST):
-            raise Forbidden(f"You may not make a {mode} key.")
-
-
-OPERATOR = Granter()
-"""Operators of the whole installation pass on whatever they like."""
-
-
-def granter_of(user: Any, scope: Scope) -> Granter:
-    """Return what a key's holder, or a signed-in user with this scope, may pass on.
-
-    A user may pass on the scopes that stand for permissions that the user has, a superuser all of them.
-    """
-    if isinstance(user, KeyHolder):
-        return Granter(scope, user.scopes)
-    if user.is_superuser:
-        return Granter(scope)
-    held = {name: scopes.permissions_of([name]) for name in scopes.SCOPES}
-    return Granter(scope, frozenset(name for name, needed in held.items() if needed and user.has_perms(needed)))
 
 
 def refused(path: str, message: str) -> InvalidInput:

@@ -68,7 +68,15 @@ class StoredKey:
     @property
     def holder(self) -> KeyHolder:
         return KeyHolder(
-            self.id, self.title, self.type, self.mode, self.tenant_id, frozenset(self.scopes), self.rate_limit
+            self.id,
+            self.title,
+            self.type,
+            self.mode,
+            self.tenant_id,
+            frozenset(self.scopes),
+            self.rate_limit,
+            tuple(self.allowed_networks),
+            self.expires_at,
         )
 
 

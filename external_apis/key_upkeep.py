@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db import connection, transaction
+import structlog
+from django.db import DataError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.dispatch import Signal
 from django.utils import timezone
@@ -20,6 +21,8 @@ MAX_AGE = timedelta(days=90)
 
 key_aged = Signal()
 """Sent once for a key that is older than `MAX_AGE`, with its ``key_id`` and ``tenant_id``, after the event's commit."""
+
+log = structlog.get_logger(__name__)
 
 _ACTION = "api_key.aged"
 _APPLY = f"""
@@ -41,7 +44,11 @@ def roll_up_uses() -> int:
 
 
 def tell_of_old_keys() -> int:
-    """Write one event for each working key that is older than `MAX_AGE` and was not told of; returns their number."""
+    """Write one event for each working key that is older than `MAX_AGE` and was not told of; returns their number.
+
+    A row that cannot be read, such as one with a time beyond Python's years, is told in the log and keeps none of the
+    others back.
+    """
     now = timezone.now()
     told = AuditEvent.objects.filter(action=_ACTION, object_id=OuterRef("pk"))
     old = ApiKey.objects.filter(
@@ -54,11 +61,19 @@ def tell_of_old_keys() -> int:
 
 
 def _tell_of(key_id: str) -> bool:
-    with transaction.atomic():
-        # Held, and looked at again: another process may have told of it in the meantime.
-        key = ApiKey.objects.select_for_update().filter(pk=key_id).first()
-        if key is None or AuditEvent.objects.filter(action=_ACTION, object_id=key_id).exists():
-            return False
-        audit.record(_ACTION, key, {"created_at": [None, key.created_at.isoformat()]})
-        transaction.on_commit(lambda: key_aged.send_robust(ApiKey, key_id=key_id, tenant_id=key.tenant_id))
+    try:
+        with transaction.atomic():
+            return _record(key_id)
+    except DataError:
+        log.exception("an API key's row cannot be read", key_id=key_id)
+        return False
+
+
+def _record(key_id: str) -> bool:
+    # Held, and looked at again: another process may have told of it in the meantime.
+    key = ApiKey.objects.select_for_update().filter(pk=key_id).first()
+    if key is None or AuditEvent.objects.filter(action=_ACTION, object_id=key_id).exists():
+        return False
+    audit.record(_ACTION, key, {"created_at": [None, key.created_at.isoformat()]})
+    transaction.on_commit(lambda: key_aged.send_robust(ApiKey, key_id=key_id, tenant_id=key.tenant_id))
     return True

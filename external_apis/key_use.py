@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 import structlog
-from django.db import transaction
+from django.db import Error, transaction
 from django.dispatch import Signal
 
 from external_apis import audit, valkey
@@ -78,15 +78,16 @@ def note_failure(address: str | None, error: NotAuthenticated) -> None:
     """Count a failed authentication; the tenth from one address within a minute raises an event, once a minute.
 
     IPv6 addresses of one network of 64 bits count, and are told, as one. A token that has merely expired does not
-    count. Without Valkey nothing is counted.
+    count. Without Valkey nothing is counted; an event that cannot be written is left to the next failure to raise, and
+    changes nothing of the answer.
     """
     if isinstance(error, TokenExpired) or not address:
         return
     log.info("authentication failed", address=address, code=error.code)
     counted = counted_as(address) or ""
     with suppress(redis.RedisError):
-        if _is_tenth(counted):
-            _raise_event(counted)
+        if _is_tenth(counted) and not _raise_event(counted):
+            _forget_that_it_was_told(counted)
 
 
 def forget() -> None:
@@ -106,16 +107,29 @@ def _use(value: str) -> Use:
 
 def _is_tenth(address: str) -> bool:
     client = valkey.quick_client()
-    scope = f"{valkey.PREFIX}{{failing:{address}}}"
-    arguments = [FAILURES, _WINDOW_SECONDS]
-    return bool(_script(client)(keys=[f"{scope}:times", f"{scope}:told"], args=arguments, client=client))
+    keys = [_key(address, "times"), _key(address, "told")]
+    return bool(_script(client)(keys=keys, args=[FAILURES, _WINDOW_SECONDS], client=client))
 
 
-def _raise_event(address: str) -> None:
+def _forget_that_it_was_told(address: str) -> None:
+    valkey.quick_client().delete(_key(address, "told"))
+
+
+def _key(address: str, name: str) -> str:
+    return f"{valkey.PREFIX}{{failing:{address}}}:{name}"
+
+
+def _raise_event(address: str) -> bool:
+    """Write the event and send the signal; return whether it could be written."""
     log.warning("authentication keeps failing", address=address, failures=FAILURES, seconds=_WINDOW_SECONDS)
-    with transaction.atomic():
-        audit.record_about("authentication.failing", "address", address, {"failures": FAILURES})
+    try:
+        with transaction.atomic():
+            audit.record_about("authentication.failing", "address", address, {"failures": FAILURES})
+    except Error:
+        log.exception("the event of failing authentications cannot be written", address=address)
+        return False
     authentication_failing.send_robust(sender=None, address=address)
+    return True
 
 
 @lru_cache(maxsize=8)

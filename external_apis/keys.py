@@ -19,7 +19,8 @@ from external_apis.errors import Conflict, NotFound
 from external_apis.ids import can_name
 from external_apis.key_digests import digest, make_secret
 from external_apis.key_format import make_token, public_part, redact
-from external_apis.key_input import MAX_SECONDS, OPERATOR, Granter, KeyInput, refused
+from external_apis.key_granting import OPERATOR, Granter
+from external_apis.key_input import MAX_SECONDS, KeyInput, refused
 from external_apis.key_lookup import find_by_token
 from external_apis.models import Account, ApiKey, KeyMode, Tenant
 from external_apis.provider_input import Name, read_body
@@ -86,13 +87,13 @@ class KeyChanges(BaseModel):
 def create(data: Mapping[str, Any], granter: Granter = OPERATOR) -> Created:
     """Make a key of what `KeyInput` describes; its token is returned this once.
 
-    Raises `InvalidInput` with field paths, `NotFound` for a tenant or an account that the granter does not see, and
-    `Forbidden` for rights that the granter does not have.
+    A bound that is not given is the granter's own. Raises `InvalidInput` with field paths, `NotFound` for a tenant or
+    an account that the granter does not see, and `Forbidden` for rights and bounds beyond the granter's.
     """
     body = read_body(KeyInput, data)
     body.tenant_id = body.tenant_id or granter.scope.tenant_id
+    granter.bound(body)
     body.check(timezone.now())
-    granter.require(body.scopes, body.mode)
     key = ApiKey(
         title=body.title,
         type=body.type,
@@ -105,6 +106,7 @@ def create(data: Mapping[str, Any], granter: Granter = OPERATOR) -> Created:
         rate_limit=body.rate_limit,
         expires_at=body.expires_at,
     )
+    granter.require(key)
     with transaction.atomic():
         return _store(key, "api_key.created")
 
@@ -162,7 +164,7 @@ def roll(key: ApiKey, overlap_seconds: int = 0, granter: Granter = OPERATOR) -> 
     """
     with transaction.atomic():
         key, before = _locked(key)
-        granter.require(key.scopes, key.mode)
+        granter.require(key)
         if status_of(key, timezone.now()) != KeyStatus.ACTIVE:
             raise Conflict("The API key is revoked or expired, or will be: there is nothing to roll.")
         successor = copy(key)

@@ -10,7 +10,8 @@ from typing import Any
 import jwt
 from django.conf import settings
 
-from external_apis.errors import InvalidToken, TokenExpired
+from external_apis import json_input
+from external_apis.errors import InvalidInput, InvalidToken, TokenExpired
 from external_apis.issuer_keys import ALGORITHMS, IssuerKeys
 from external_apis.trusted_issuers import TrustedIssuer
 
@@ -69,12 +70,14 @@ def verify(token: str, issuer: TrustedIssuer) -> OutsideToken:
             leeway=_LEEWAY_SECONDS,
             options={"require": ["exp", "iss", "aud"]},
         )
+        # Claims reach the database, the log and answers.
+        json_input.check(claims)
     except jwt.ExpiredSignatureError:
         raise TokenExpired("The token has expired.") from None
     except jwt.InvalidAudienceError:
         raise InvalidToken("The token is meant for another audience.") from None
     # The library lets some odd claims, such as an infinite time, through to Python's own errors.
-    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+    except (jwt.PyJWTError, InvalidInput, ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidToken("The token is not valid.") from None
     return OutsideToken(
         issuer=issuer.issuer,

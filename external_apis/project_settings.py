@@ -31,9 +31,11 @@ _DEFAULTS: dict[str, Any] = {
     "FAULT_FILE": "",
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
+    "NOTICES_EMAIL": (),  # none: superusers are told what nobody else is
     "PASSWORD_LOGIN": True,
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
     "REDIS_URL": "",
+    "REFRESH_EVERY_SECONDS": 60,
     "SERVICE_API_ISSUERS": (),
     "SERVICE_API_RATE_LIMIT": 100,
     "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer

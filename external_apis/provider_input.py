@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from external_apis import json_input
 from external_apis.api_config import validation_errors
@@ -37,7 +37,7 @@ class ProviderInput(BaseModel):
     """Whatever else is to be noted about it; nothing here reads it."""
     api_config: dict[str, Any]
     status: ProviderStatus = ProviderStatus.ACTIVE
-    is_sandbox: bool = False
+    is_sandbox: StrictBool = False
     environment: Environment = Environment.PRODUCTION
     sales_channel_id: RowId | None = None
     """The tenant that the provider belongs to."""
@@ -58,7 +58,7 @@ class ProviderChanges(BaseModel):
     """Replaced as a whole."""
     api_config: dict[str, Any] = {}
     status: ProviderStatus = ProviderStatus.ACTIVE
-    is_sandbox: bool = False
+    is_sandbox: StrictBool = False
     environment: Environment = Environment.PRODUCTION
 
 

@@ -14,7 +14,8 @@ from django.utils import timezone
 from external_apis import api_config, audit, catalogue
 from external_apis.api_config import ApiConfig
 from external_apis.config_patch import FACTS_SUFFIX, merged, replaced_names, without_facts
-from external_apis.errors import Conflict, ConnectionInactive, NotFound
+from external_apis.destinations import destinations
+from external_apis.errors import Conflict, ConnectionInactive, Forbidden, NotFound
 from external_apis.ids import can_name
 from external_apis.models import ExternalApi, Partner, Tenant
 from external_apis.provider_input import ProviderChanges, ProviderInput, read_body, refuse_given_id
@@ -116,6 +117,9 @@ def update_external_api(api: ExternalApi, data: Mapping[str, Any], scope: Scope 
 
     A secret that is not mentioned stays; what answers show in a secret's place (``key_encrypted``) may be sent back
     and changes nothing. Blocks of another auth type than the new one are dropped.
+
+    Raises as `create_external_api`, and `Forbidden` where stored credentials would be sent to another origin and the
+    scope does not read credentials: pointing a service at a host of one's own is a way of reading them.
     """
     body = read_body(ProviderChanges, data)
     if "is_sandbox" in body.model_fields_set:
@@ -128,6 +132,8 @@ def update_external_api(api: ExternalApi, data: Mapping[str, Any], scope: Scope 
         # Nothing else touches the configuration, and an unreadable row can still be renamed or switched off.
         if body.model_fields_set & {"api_config", "environment"}:
             _reconfigure(api, body.api_config)
+            if not scope.reads_credentials:
+                _require_same_destinations(api, before)
         _save(api)
         audit.record("provider.updated", api, audit.changed_fields(api, before))
     return api
@@ -195,6 +201,14 @@ def _reconfigure(api: ExternalApi, given: Mapping[str, Any]) -> None:
     api.api_config, changed = api_config.split(api_config.parse(data, environment=api.environment))
     if changed != dict(secrets) or set(changed) != set(api.fingerprints):
         api.secrets = changed
+
+
+def _require_same_destinations(api: ExternalApi, before: ExternalApi) -> None:
+    has_moved = destinations(api.api_config) - destinations(before.api_config)
+    # Connections are the upper floor's; the relation is named here and not imported.
+    if has_moved and (before.fingerprints or ExternalApi.objects.filter(pk=api.pk, connections__isnull=False).exists()):
+        message = "To change where stored credentials are sent (the origin of a URL) needs the scope credentials:read."
+        raise Forbidden(message, details={"scope": "credentials:read"})
 
 
 def _save(api: ExternalApi) -> None:

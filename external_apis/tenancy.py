@@ -21,10 +21,14 @@ _Model = TypeVar("_Model", bound=models.Model)
 
 @dataclass(frozen=True)
 class Scope:
-    """``tenant_id`` None means the whole installation, ``is_sandbox`` None both the sandbox and what is live."""
+    """``tenant_id`` None means the whole installation, ``is_sandbox`` None both the sandbox and what is live.
+
+    Whoever may not read credentials does not say either where those that are stored are sent.
+    """
 
     tenant_id: str | None = None
     is_sandbox: bool | None = None
+    reads_credentials: bool = True
 
     def own(self, rows: models.QuerySet[_Model]) -> models.QuerySet[_Model]:
         """Rows that may be read and changed."""

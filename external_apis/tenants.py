@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from external_apis import audit
 from external_apis.errors import Conflict, NotFound
@@ -28,6 +28,7 @@ __all__ = [
     "find_partner",
     "find_tenant",
     "update",
+    "visible_partners",
     "visible_tenants",
 ]
 
@@ -41,13 +42,13 @@ class _Body(BaseModel):
 class TenantInput(_Body):
     name: Name
     slug: Slug
-    is_active: bool = True
+    is_active: StrictBool = True
 
 
 class TenantChanges(_Body):
     name: Name = ""
     slug: Slug = ""
-    is_active: bool = True
+    is_active: StrictBool = True
     """Everything of an inactive tenant stays stored and cannot be used."""
 
 
@@ -63,9 +64,15 @@ class PartnerChanges(_Body):
 
 
 def visible_tenants(scope: Scope) -> Any:
-    """The tenants that somebody of this scope sees: all, or their own."""
-    rows = Tenant.objects.all()
-    return rows if scope.tenant_id is None else rows.filter(pk=scope.tenant_id)
+    """The tenants that somebody of this scope sees: all, or their own; a test key its own alone."""
+    if scope.tenant_id is not None:
+        return Tenant.objects.filter(pk=scope.tenant_id)
+    return Tenant.objects.none() if scope.is_sandbox else Tenant.objects.all()
+
+
+def visible_partners(scope: Scope) -> Any:
+    """The partners that somebody of this scope sees; the sandbox has none."""
+    return Partner.objects.none() if scope.is_sandbox else scope.own(Partner.objects.all())
 
 
 def find_tenant(tenant_id: str, scope: Scope = EVERYTHING) -> Tenant:
@@ -78,7 +85,7 @@ def find_tenant(tenant_id: str, scope: Scope = EVERYTHING) -> Tenant:
 
 def find_partner(partner_id: str, scope: Scope = EVERYTHING) -> Partner:
     """Return a partner of the scope. Raises `NotFound`."""
-    partner = scope.own(Partner.objects.all()).filter(pk=partner_id).first() if can_name(partner_id) else None
+    partner: Partner | None = visible_partners(scope).filter(pk=partner_id).first() if can_name(partner_id) else None
     if partner is None:
         raise NotFound(f"Partner {ascii(partner_id)[1:-1]} not found")
     return partner

@@ -24,7 +24,7 @@ from external_apis.key_holder import KeyHolder
 from external_apis.networks import counted_as
 from external_apis.rate_limit import Decision, Limit, LocalLimiter, charge, own_limit
 
-__all__ = ["Quota", "charge_address", "charge_key", "charge_tenant"]
+__all__ = ["Quota", "charge_address", "charge_key", "charge_open", "charge_own_limit", "charge_tenant"]
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +68,21 @@ def charge_key(holder: KeyHolder, requests: int = 1) -> Quota:
     return _charge(f"key:{holder.key_id}", holder.rate_limit or settings.ADMIN_API_RATE_LIMIT, HOUR, requests)
 
 
+def charge_own_limit(holder: KeyHolder) -> Quota | None:
+    """Charge one request to the limit that a key has of its own, which counts for all APIs together; None without."""
+    return None if holder.rate_limit is None else charge_key(holder)
+
+
 def charge_address(address: str | None) -> Quota:
     """Charge one request that nobody is known for to its address, of IPv6 to its network (see `networks`); all
     without an address share one limit."""
     return _charge(f"address:{counted_as(address)}", settings.ADMIN_API_RATE_LIMIT, HOUR)
+
+
+def charge_open(address: str | None) -> Quota:
+    """Charge one request that nobody need be known for to its address, apart from `charge_address`: whoever guesses
+    keys keeps no monitor behind the same address from asking how we are."""
+    return _charge(f"open:{counted_as(address)}", settings.ADMIN_API_RATE_LIMIT, HOUR)
 
 
 def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:

@@ -20,8 +20,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from external_apis import jwt_secrets
-from external_apis.errors import InvalidToken, TokenExpired
+from external_apis import json_input, jwt_secrets
+from external_apis.errors import InvalidInput, InvalidToken, TokenExpired
 from external_apis.ids import new_id
 from external_apis.jwt_secrets import derived_kid
 from external_apis.key_holder import ADMIN_KEY_ID, KeyHolder
@@ -91,7 +91,7 @@ def decode_jwt(token: str) -> dict[str, Any]:
     except jwt.ExpiredSignatureError:
         raise TokenExpired(_EXPIRED) from None
     # The library lets some odd claims, such as an infinite time, through to Python's own errors.
-    except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
+    except (jwt.PyJWTError, InvalidInput, KeyError, ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidToken("The token is malformed or invalid.") from None
     if int(claims["exp"]) <= time.time():
         raise TokenExpired(_EXPIRED)
@@ -119,7 +119,7 @@ def _verified(token: str, secrets: str) -> dict[str, Any]:
     Raises what the library and Python raise.
     """
     header = json.loads(jwt.utils.base64url_decode(token.partition(".")[0]))
-    return jwt.decode(
+    claims = jwt.decode(
         token,
         _ring(secrets).by_kid[header["kid"]],
         algorithms=[_ALGORITHM],
@@ -127,6 +127,9 @@ def _verified(token: str, secrets: str) -> dict[str, Any]:
         issuer=ISSUER,
         options={"require": _REQUIRED},
     )
+    # `sub` goes into a query.
+    json_input.check(claims)
+    return claims
 
 
 @lru_cache(maxsize=4)

@@ -109,9 +109,10 @@ def consent(url: str) -> str:
 
 
 def come_back(client: Client, location: str, **headers: str) -> Any:
-    """Let the browser follow the provider's redirect."""
+    """Let the browser follow the provider's redirect, and ours to the page of what has become of it."""
     parts = urlsplit(location)
-    return client.get(f"{parts.path}?{parts.query}", headers=headers or None)
+    answer = client.get(f"{parts.path}?{parts.query}", headers=headers or None)
+    return client.get(answer.headers["Location"], headers=headers or None) if answer.status_code == 303 else answer
 
 
 def connect(client: Client, api: ExternalApi, query: str = "") -> ExternalApiConnection:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import reverse
-from pydantic import BaseModel, ConfigDict
+from django.utils.cache import patch_vary_headers
+from pydantic import BaseModel, ConfigDict, RootModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connections.connect_links.invitations import ConnectLinkInput, create_link, find_link, link_url, state_of
+from connections.connect_links.origins import preflight_headers, sharing_headers
 from connections.models import ConnectLink, ExternalApiConnection
-from external_apis import providers
+from external_apis import providers, request_context
+from external_apis.authentication import AnyKeyOrSessionAuthentication, StaffSessionAuthentication
 from external_apis.json_output import Timestamp
+from external_apis.key_holder import KeyHolder
 from external_apis.management_api.frame import ManagementView
 from external_apis.management_api.schema import reads, writes
+from external_apis.models import KeyType
+from external_apis.networks import counted_as
 from external_apis.permissions import ModelPermission
+from external_apis.throttling import MINUTE, charge_tenant
 
+REQUESTS_A_MINUTE = 60
+"""From one address with publishable keys: front ends ask again and again."""
+
+_PUBLIC = (
+    "A publishable key (`pk_live_`, `pk_test_`) of the link's own tenant and mode sees `id`, `status`, `expires_at` "
+    "and `connection_id`, also from pages of `CONNECT_ALLOWED_ORIGINS`."
+)
 _CHANGE = "connections.change_externalapiconnection"
 
 
@@ -48,6 +64,35 @@ class ConnectLinkStatus(BaseModel):
     used_at: Timestamp | None
 
 
+class PublicConnectLinkStatus(BaseModel):
+    """What a publishable key sees of it."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    id: str
+    status: Literal["pending", "connected", "expired"]
+    expires_at: Timestamp
+    connection_id: str | None
+    """What it made, or authorised again."""
+
+
+class ShownConnectLink(RootModel[ConnectLinkStatus | PublicConnectLinkStatus]):
+    """All of it, or what is public."""
+
+
+def is_publishable(user: Any) -> TypeGuard[KeyHolder]:
+    return isinstance(user, KeyHolder) and user.type == KeyType.PUBLISHABLE
+
+
+class StatusPermission(ModelPermission):
+    """Whoever may see connections, and publishable keys, which see what is public of their tenant's."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if is_publishable(request.user):
+            return request.method in ("GET", "HEAD")
+        return super().has_permission(request, view)
+
+
 class ConnectLinkPermission(ModelPermission):
     """A link makes a connection or changes one: whoever gives it away may do both."""
 
@@ -70,12 +115,44 @@ class ConnectLinkList(ManagementView):
 
 
 class ConnectLinkPage(ManagementView):
+    """The one answer that a publishable key reads, and pages of ``CONNECT_ALLOWED_ORIGINS`` with it."""
+
+    authentication_classes = (AnyKeyOrSessionAuthentication, StaffSessionAuthentication)
+    permission_classes = (StatusPermission,)
     model = ExternalApiConnection
 
-    @reads("get_connect_link", ConnectLinkStatus, "Tell how far a connect link has come")
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        origin = request.headers.get("Origin", "")
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            # A browser asks before it sends the key.
+            response: HttpResponseBase = HttpResponse(status=204)
+            added = preflight_headers(origin)
+        else:
+            response = super().dispatch(request, *args, **kwargs)
+            added = sharing_headers(origin)
+        for name, value in added.items():
+            response[name] = value
+        patch_vary_headers(response, ["Origin"])
+        return response
+
+    def charge_key(self, holder: KeyHolder) -> None:
+        """Everybody has a publishable key: each address has its own limit, before that which the key may have."""
+        if is_publishable(holder):
+            whose = counted_as(request_context.current().address)
+            self.charge(charge_tenant(f"connect-status {whose}", REQUESTS_A_MINUTE, MINUTE))
+        super().charge_key(holder)
+
+    @reads("get_connect_link", ShownConnectLink, "Tell how far a connect link has come", _PUBLIC, failures=(429,))
     def get(self, request: Request, reference: str, link_id: str) -> Response:
         api = providers.find_by_id_or_slug(reference, self.scope)
-        return Response(_status(find_link(api, link_id, self.scope)))
+        show = _public_status if is_publishable(request.user) else _status
+        return Response(show(find_link(api, link_id, self.scope)))
+
+
+def _public_status(link: ConnectLink) -> dict[str, Any]:
+    return PublicConnectLinkStatus(
+        id=link.pk, status=state_of(link), expires_at=link.expires_at, connection_id=link.made_connection_id
+    ).model_dump(mode="json")
 
 
 def _status(link: ConnectLink) -> dict[str, Any]:

@@ -7,39 +7,30 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
-from django.shortcuts import render
-from django.urls import reverse
 from django.views import View
 from pydantic import BaseModel, ConfigDict
+from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connections import connecting, lookup
+from connections.api import oauth_pages
 from connections.api.oauth_binding import bound_to, holder_of, shown_by
 from connections.api.oauth_input import AuthorizeQuery, callback_parameters, read_authorize
 from connections.api.representation import ConnectionDetail, connection_detail
 from connections.api.views import ConnectionView
 from connections.connect_links.fulfilment import fulfil, landing_url
 from connections.connect_links.invitations import note_failure
-from connections.connect_links.reports import OPENER_POLICY, opener_policy
 from connections.models import ExternalApiConnection, OAuthFlow
 from connections.oauth import flows
 from connections.oauth.revocation import revoke
-from connections.oauth.scopes import scope_facts
 from external_apis import providers, request_context
 from external_apis.error_answers import describe, plain_body
-from external_apis.errors import ApiManagerError, FlowRefused, Forbidden
+from external_apis.errors import ApiManagerError, FlowRefused, Forbidden, GrantKept, InvalidInput, NotFound
 from external_apis.key_holder import KeyHolder
 from external_apis.management_api.frame import ManagementView
 from external_apis.management_api.schema import redirects, writes
 from external_apis.tenancy import EVERYTHING, Scope, scope_of
-
-_ADMIN_PAGE = "admin:connections_externalapiconnection_change"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class Begun(BaseModel):
@@ -63,16 +54,40 @@ class Authorize(ManagementView):
     def permission_actions(self) -> dict[str, str]:  # type: ignore[override]
         return {"GET": "change" if "connection" in self.request.query_params else "add"}
 
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """A redirect has no representation: nobody is refused for the wrong ``Accept``."""
+        return super().perform_content_negotiation(request, force=True)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        if isinstance(exc, NotAuthenticated) and oauth_pages.is_person(self._page_request):
+            return oauth_pages.secured(oauth_pages.log_in(self._page_request))
+        return super().handle_exception(exc)
+
     @redirects("authorize_connection", AuthorizeQuery, Begun, "Go to the provider to connect an account")
-    def get(self, request: Request, reference: str) -> Response:
-        _refuse_other_sites(request)
+    def get(self, request: Request, reference: str) -> Response | HttpResponse:
+        is_person, is_led_here = oauth_pages.is_person(self._page_request), _is_led_here(request)
+        if is_led_here and not is_person:
+            raise Forbidden("Connecting is begun here, not from another site.")
         api = providers.find_by_id_or_slug(reference, self.scope)
         query, body = read_authorize(request.query_params, api, request.user)
         row = lookup.find_of_provider(api, query.connection, self.scope) if query.connection else None
+        may_ask = is_person and row is None
+        missing = oauth_pages.missing_parts(api, body["provider_data"]) if may_ask else []
+        if missing or is_led_here:
+            return oauth_pages.ask(self._page_request, api, missing)
         wish = connecting.Wish(api, bound_to(request), row, body, scope=self.scope)
-        url = connecting.begin_flow(wish, origin=f"{request.scheme}://{request.get_host()}")
+        try:
+            url = connecting.begin_flow(wish, origin=f"{request.scheme}://{request.get_host()}")
+        except InvalidInput as error:
+            if may_ask and (parts := oauth_pages.missing_parts(api, {})):
+                return oauth_pages.ask(self._page_request, api, parts, error.message)
+            raise
         begun = {"authorization_url": url, "expires_in": flows.FLOW_SECONDS}
         return Response(begun, status=302, headers={"Location": url, "Referrer-Policy": "no-referrer"})
+
+    @property
+    def _page_request(self) -> HttpRequest:
+        return self.request._request  # noqa: SLF001 (DRF has no other way to Django's own)
 
 
 class Callback(View):
@@ -88,10 +103,10 @@ class Callback(View):
             flow = connecting.find_flow(parameters)
             _check_route(request, flow, reference, is_program=holder is not None)
             if elsewhere := _other_door(request, flow):
-                return _answered(HttpResponseRedirect(elsewhere), flow)
-            return _answered(self._finish(request, flow, parameters, holder), flow)
+                return oauth_pages.secured(HttpResponseRedirect(elsewhere), flow)
+            return oauth_pages.secured(self._finish(request, flow, parameters, holder), flow)
         except ApiManagerError as error:
-            return _answered(_failed(request, flow, error), flow)
+            return oauth_pages.secured(_failed(request, flow, error), flow)
 
     def _finish(
         self, request: HttpRequest, flow: OAuthFlow, parameters: dict[str, str], holder: KeyHolder | None
@@ -109,7 +124,23 @@ class Callback(View):
             return HttpResponseRedirect(landing_url(flow.link))
         if holder is not None:
             return JsonResponse(connection_detail(row)) if row else JsonResponse({"status": "pending"}, status=202)
-        return _page(request, flow, row, "")
+        return HttpResponseRedirect(oauth_pages.result_url(flow), status=303)
+
+
+class Result(View):
+    """What has become of an attempt, for the session that began it; its address may stay in a browser's history."""
+
+    http_method_names = ("get",)
+
+    def get(self, request: HttpRequest, reference: str, flow_id: str) -> HttpResponse:
+        try:
+            flow = flows.find_answered(flow_id)
+            if flows.is_parkable(flow):
+                return oauth_pages.secured(oauth_pages.show_handed_over(request))
+            _require_own(flow, reference, shown_by(request, flow, None))
+            return oauth_pages.secured(oauth_pages.show(request, flow, flow.made_connection, flow.error))
+        except ApiManagerError as error:
+            return oauth_pages.secured(oauth_pages.show(request, None, None, error.message, status=error.status))
 
 
 class ConnectionRevoke(ConnectionView):
@@ -124,10 +155,14 @@ class ConnectionRevoke(ConnectionView):
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _refuse_other_sites(request: Request) -> None:
-    """Another site may not begin a trip with somebody's session; browsers say whose link was followed."""
-    if not isinstance(request.user, KeyHolder) and request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Forbidden("Connecting is begun here, not from another site.")
+def _is_led_here(request: Request) -> bool:
+    """Tell whether another site sent a session here, which begins no trip by itself; browsers say whose link it was."""
+    return not isinstance(request.user, KeyHolder) and request.headers.get("Sec-Fetch-Site") == "cross-site"
+
+
+def _require_own(flow: OAuthFlow, reference: str, shown: frozenset[str]) -> None:
+    if flow.bound_to not in shown or reference not in (flow.external_api_id, flow.external_api.slug):
+        raise NotFound("Nothing is known here of such an attempt to connect.")
 
 
 def _check_route(request: HttpRequest, flow: OAuthFlow, reference: str, *, is_program: bool) -> None:
@@ -163,31 +198,9 @@ def _failed(request: HttpRequest, flow: OAuthFlow | None, error: ApiManagerError
         assert answer is not None  # noqa: S101 (every error of ours has one)
         return JsonResponse(plain_body(answer), status=answer.status, headers=dict(answer.headers))
     is_foreign = isinstance(error, FlowRefused) and error.reason == "foreign"
-    if flow is not None and flow.link is not None and not is_foreign:
+    if flow is not None and flow.link is not None and not is_foreign and not isinstance(error, GrantKept):
         note_failure(flow.link, error.message)
         return HttpResponseRedirect(landing_url(flow.link))
-    return _page(request, flow, None, error.message, status=error.status)
-
-
-def _page(
-    request: HttpRequest, flow: OAuthFlow | None, row: ExternalApiConnection | None, problem: str, *, status: int = 200
-) -> HttpResponse:
-    can_look = row is not None and request.user.has_perm("connections.view_externalapiconnection")
-    context = {
-        "api": flow.external_api if flow else None,
-        "connection": row,
-        "connection_url": reverse(_ADMIN_PAGE, args=[row.pk]) if can_look and row else "",
-        "was_known": flow is not None and flow.connection_id is not None,
-        "missing": scope_facts(row).missing if row else (),
-        "problem": problem,
-    }
-    return render(request, "connections/connect/oauth.html", context, status=status)
-
-
-def _answered(response: HttpResponse, flow: OAuthFlow | None) -> HttpResponse:
-    for name, value in _HEADERS.items():
-        response.headers[name] = value
-    if flow is not None and flow.link is not None:
-        # On the way to the link's own page: no redirect may cut off the window that opened it.
-        response.headers[OPENER_POLICY] = opener_policy(flow.link)
-    return response
+    return oauth_pages.show(
+        request, flow, None, error.message, status=error.status, is_kept=isinstance(error, GrantKept)
+    )

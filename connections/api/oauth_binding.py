@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from connections.connect_links import browsers
 from connections.models import OAuthFlow
+from external_apis import request_context
 from external_apis.authentication import authenticate_token, bearer_token
 from external_apis.key_holder import KeyHolder
 
@@ -27,7 +28,7 @@ def holder_of(request: HttpRequest) -> KeyHolder | None:
     header = request.headers.get("Authorization", "")
     if header.strip().partition(" ")[0].lower() != "bearer":
         return None
-    return authenticate_token(bearer_token(header), request.META.get("REMOTE_ADDR") or None)
+    return authenticate_token(bearer_token(header), request_context.current().address)
 
 
 def shown_by(request: HttpRequest, flow: OAuthFlow, holder: KeyHolder | None) -> frozenset[str]:

@@ -41,7 +41,8 @@ def read_authorize(given: QueryDict, api: ExternalApi, user: Any) -> tuple[Autho
     """
     variables = set(api.api_config.get("url_variables", {})) - set(AuthorizeQuery.model_fields)
     values = given.dict()
-    provider_data = {name: values.pop(name) for name in variables & set(values)}
+    parts = {name: values.pop(name) for name in variables & set(values)}
+    provider_data = {name: value for name, value in parts.items() if value}  # a form sends what was left empty, too
     query = read_body(AuthorizeQuery, values)
     account = getattr(user, "external_apis_account", None)
     body = query.model_dump(exclude={"connection"}, exclude_none=True)

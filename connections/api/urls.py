@@ -7,7 +7,7 @@ from django.urls import path
 from connections.api.connect_links import ConnectLinkList, ConnectLinkPage
 from connections.api.connect_page import ConnectPage, DonePage
 from connections.api.metrics import metrics
-from connections.api.oauth import Authorize, Callback, ConnectionRevoke
+from connections.api.oauth import Authorize, Callback, ConnectionRevoke, Result
 from connections.api.views import ConnectionList, ConnectionPage, ConnectionRefresh, ConnectionTest
 
 _CONNECTIONS = "admin/external-apis/<str:reference>/connections"
@@ -23,6 +23,7 @@ urlpatterns = [
     path(f"{_CONNECTIONS}/<str:connection_reference>/revoke", ConnectionRevoke.as_view(), name="connection-revoke"),
     path("admin/external-apis/<str:reference>/oauth/authorize", Authorize.as_view(), name="oauth-authorize"),
     path("admin/external-apis/<str:reference>/oauth/callback", Callback.as_view(), name="oauth-callback"),
+    path("admin/external-apis/<str:reference>/oauth/attempts/<str:flow_id>", Result.as_view(), name="oauth-result"),
     path("api/admin/oauth/<str:reference>/callback", Callback.as_view(), name="oauth-callback-by-slug"),
     path(_LINKS, ConnectLinkList.as_view(), name="connect-links"),
     path(f"{_LINKS}/<str:link_id>", ConnectLinkPage.as_view(), name="connect-link"),

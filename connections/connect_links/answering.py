@@ -95,5 +95,6 @@ def _store(link: ConnectLink, answer: _Answer) -> ExternalApiConnection:
     if link.connection is not None:
         return update_connection(link.connection, body)
     place = {"sales_channel_id": link.tenant_id, "partner_id": link.partner_id, "user_id": link.user_id}
+    place["owner_id"] = link.owner_id
     name = link.connection_name or link.external_api.name
     return create_connection(link.external_api, {**body, **place, "connection_name": name[:200]})

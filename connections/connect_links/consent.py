@@ -28,6 +28,7 @@ def begin(link: ConnectLink, posted: Mapping[str, str], browser: str, *, origin:
         "sales_channel_id": link.tenant_id,
         "partner_id": link.partner_id,
         "user_id": link.user_id,
+        "owner_id": link.owner_id,
         "provider_data": provider_data,
     }
     wish = Wish(api, bound_to(browser, link.pk), connection=link.connection, body=body, link=link)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.utils import timezone
 
 from connections.connect_links.invitations import done_url, link_path, require_pending
@@ -12,12 +14,13 @@ from external_apis import audit
 __all__ = ["fulfil", "landing_url"]
 
 
-def fulfil(link: ConnectLink, connection: ExternalApiConnection) -> None:
+def fulfil(link: ConnectLink, connection: ExternalApiConnection, *, at: datetime | None = None) -> None:
     """Use the link up for the connection that was made; call it in the transaction that stores that one.
 
+    ``at`` is when it was used, where that is not now: it has to have been in time.
     Raises `LinkUnusable` where somebody else has used it meanwhile: then nothing is stored.
     """
-    now = timezone.now()
+    now = at or timezone.now()
     rows = ConnectLink.objects.filter(pk=link.pk, used_at=None, expires_at__gt=now)
     if not rows.update(used_at=now, made_connection=connection, error=""):
         link.refresh_from_db()

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from connections import lookup
-from connections.belonging import find_account, find_partner, find_tenant
+from connections.belonging import find_account, find_owner, find_partner, find_tenant
 from connections.connect_links.asking import is_by_consent, questions
 from connections.connect_links.origins import allowed_origin
 from connections.models import ConnectLink
@@ -107,6 +107,7 @@ def create_link(api: ExternalApi, data: Mapping[str, Any], scope: Scope = EVERYT
         link.tenant = find_tenant(api, body.sales_channel_id, scope)
         link.partner = find_partner(api, body.partner_id, link.tenant)
         link.user = find_account(body.user_id, scope)
+        link.owner = find_owner(None, scope)
     with transaction.atomic():
         link.save()
         audit.record("connect_link.created", link, audit.changed_fields(link))

@@ -1,7 +1,8 @@
-"""Which other sites are told how a link ended: those that ``CONNECT_ALLOWED_ORIGINS`` names, letter for letter."""
+"""Which other sites are told of a link: those that ``CONNECT_ALLOWED_ORIGINS`` names, letter for letter."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from django.conf import settings
@@ -9,7 +10,7 @@ from django.conf import settings
 from external_apis.errors import EgressRefused
 from external_apis.transport.origin import Origin
 
-__all__ = ["allowed_origin", "is_allowed", "with_parameters"]
+__all__ = ["allowed_origin", "is_allowed", "preflight_headers", "sharing_headers", "with_parameters"]
 
 
 def allowed_origin(url: str) -> str | None:
@@ -33,6 +34,20 @@ def allowed_origin(url: str) -> str | None:
 def is_allowed(origin: str) -> bool:
     """Tell whether exactly this origin, such as ``https://app.example.com``, is in the setting."""
     return origin in settings.CONNECT_ALLOWED_ORIGINS
+
+
+def sharing_headers(origin: str) -> Mapping[str, str]:
+    """Return what lets a page of this origin read an answer (CORS), never with a session; nothing for other origins."""
+    if not is_allowed(origin):
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After"}
+
+
+def preflight_headers(origin: str) -> Mapping[str, str]:
+    """Return what lets a page of this origin send a GET with a key."""
+    allowed = {"Access-Control-Allow-Methods": "GET", "Access-Control-Allow-Headers": "Authorization"}
+    shared = sharing_headers(origin)
+    return {**shared, **allowed, "Access-Control-Max-Age": "600"} if shared else {}
 
 
 def with_parameters(url: str, **parameters: str) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from connections.models.connections import ExternalApiConnection
+from external_apis import audit
 from external_apis.models import Tenant
 from external_apis.models.base import Announced, History, Timestamped
 from external_apis.models.secret_bearing import SECRET_COLUMNS, SecretBearing
+
+# The connection, whose event tells of the change, says so itself.
+_NOT_A_CREDENTIAL = {"connection_id", "tenant_id"}
 
 
 class ExternalApiCredential(Announced, SecretBearing, Timestamped):
@@ -31,3 +37,8 @@ class ExternalApiCredential(Announced, SecretBearing, Timestamped):
 
     def changed_names(self) -> tuple[str, ...]:
         return (self.connection_id,)
+
+    def changes_since(self, before: ExternalApiCredential | None) -> dict[str, list[Any]]:
+        """What differs from a copy (None: the row is new), secrets as fingerprints, for its connection's event."""
+        changes = audit.changed_fields(self, before)
+        return {f"credentials.{name}": values for name, values in changes.items() if name not in _NOT_A_CREDENTIAL}

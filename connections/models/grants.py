@@ -70,6 +70,7 @@ class GrantEvent(models.Model):
     actor = models.CharField(max_length=200, blank=True)
     request_id = models.CharField(max_length=64, blank=True)
     mail_due = models.BooleanField(default=False)
+    mail_claimed_until = models.DateTimeField(null=True, blank=True, help_text="Until then somebody is sending it.")
 
     class Meta:
         ordering = ("-id",)

@@ -36,6 +36,14 @@ class ConnectLink(_Invitation):
     """A link that lets somebody without an admin account connect one account; used once."""
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "lnk"), editable=False)
+    owner = models.ForeignKey(
+        Account,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Who looks after the connection that it makes.",
+    )
     return_url = models.CharField(max_length=2000, blank=True)
     origin = models.CharField(max_length=300, blank=True, help_text="The page that is told by postMessage.")
     made_connection = models.ForeignKey(

@@ -1,9 +1,14 @@
-"""Stores how leases ended: a fixed number of queries however many there are, and nothing for a lease that was lost."""
+"""Stores how leases ended: a fixed number of queries however many there are, and nothing for a lease that was lost.
+
+The audit log's events are part of it. Where they cannot be written nothing is stored, and new tokens stay in the spool
+until they and their events can be (see `recovery`).
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from django.db import connection as database
@@ -15,6 +20,7 @@ from connections.oauth import events
 from connections.oauth.settlement import Settlement
 from connections.oauth.tokens import Tokens
 from external_apis import audit, changes, request_context
+from external_apis.models import AuditEvent
 from external_apis.models.secret_bearing import secrets_field
 
 __all__ = ["commit", "put_tokens"]
@@ -50,8 +56,8 @@ def commit(settlements: Sequence[Settlement], cause: str) -> frozenset[str]:
         held = _store_grants(settlements)
         mine = [item for item in settlements if item.lease.connection_id in held]
         renewed = {item.lease.connection_id: item.tokens for item in mine if item.tokens is not None}
-        credentials = _store_tokens(renewed)
-        _store_connections(mine)
+        credentials, told = _store_tokens(renewed)
+        audit.store(told + _store_connections(mine))
         events.store(
             [
                 events.build(
@@ -68,10 +74,6 @@ def commit(settlements: Sequence[Settlement], cause: str) -> frozenset[str]:
             ]
         )
         _keep_history(credentials)
-        if cause == "manual":  # somebody's doing; what renews itself is in the grant's own events
-            kind = ExternalApiConnection._meta.model_name or ""
-            for credential in credentials:
-                audit.record_about("connection.refreshed", kind, credential.pk, tenant_id=credential.tenant_id)
         changes.announce(renewed.keys() | {item.lease.connection_id for item in mine if item.status is not None})
     return held
 
@@ -104,20 +106,25 @@ def _store_grants(settlements: Sequence[Settlement]) -> frozenset[str]:
         return frozenset(name for (name,) in cursor.fetchall())
 
 
-def _store_tokens(renewed: dict[str, Tokens]) -> list[ExternalApiCredential]:
-    """Read again under a lock: somebody may have changed another secret of the row while the provider was asked."""
+def _store_tokens(renewed: dict[str, Tokens]) -> tuple[list[ExternalApiCredential], list[AuditEvent]]:
+    """Read again under a lock: somebody may have changed another secret of the row while the provider was asked.
+
+    Returns what is stored now, and the events that tell of it.
+    """
     if not renewed:
-        return []
+        return [], []
     field = secrets_field(ExternalApiCredential)
     locked = ExternalApiCredential.objects.select_for_update().filter(pk__in=renewed).order_by("pk")
-    credentials, rows, now = list(locked), [], timezone.now()
+    credentials, rows, told, now = list(locked), [], [], timezone.now()
     for tenant_id, owner in {credential.tenant_id: credential for credential in credentials}.items():
         if tenant_id is not None:
             field.hold_writing_key(owner)
     for credential in credentials:
+        before = copy(credential)
         put_tokens(credential, renewed[credential.pk])
         credential.updated_at = now
         credential.describe_secrets()
+        told.append(_event("refreshed", credential.pk, credential.tenant_id, credential.changes_since(before)))
         rows.append(
             (
                 credential.pk,
@@ -133,41 +140,49 @@ def _store_tokens(renewed: dict[str, Tokens]) -> list[ExternalApiCredential]:
     if rows:
         with database.cursor() as cursor:
             cursor.execute(_CREDENTIALS, _columns(rows))
-    return credentials
+    return credentials, told
 
 
-def _store_connections(settlements: Sequence[Settlement]) -> None:
-    """Store what changes about connections themselves, which is seldom: a status, and facts that came with tokens."""
+def _store_connections(settlements: Sequence[Settlement]) -> list[AuditEvent]:
+    """Store what changes about connections themselves, which is seldom: a status, and facts that came with tokens.
+
+    Returns the events that tell of it.
+    """
     changed = {
         item.lease.connection_id: item
         for item in settlements
         if item.status is not None or (item.tokens is not None and item.tokens.provider_data)
     }
     if not changed:
-        return
+        return []
     rows = ExternalApiConnection.objects.select_for_update().filter(pk__in=changed, deleted_at=None).order_by("pk")
-    touched = []
+    touched, told = [], []
     for row in rows:
         item = changed[row.pk]
-        before = (row.status, row.provider_data)
+        before, error_message = copy(row), row.error_message
         if item.tokens is not None and item.tokens.provider_data:
             row.provider_data = {**row.provider_data, **item.tokens.provider_data}
         if item.status is not None and row.status != ConnectionStatus.REVOKED:
-            row.error_message = item.error_message
-            if row.status != item.status:
-                facts = {"status": [row.status, str(item.status)]}
-                row.status = item.status
-                audit.record(f"connection.{_VERBS[ConnectionStatus(item.status)]}", row, facts)
-        if before != (row.status, row.provider_data):
+            row.status, error_message = str(item.status), item.error_message
+        if facts := audit.changed_fields(row, before):
             touched.append(row)
+            verb = "updated" if row.status == before.status else _VERBS[ConnectionStatus(row.status)]
+            told.append(_event(verb, row.pk, row.tenant_id, facts))
+        row.error_message = error_message  # an observation that comes and goes, and no change
         row.updated_at = timezone.now()
     ExternalApiConnection.objects.bulk_update(rows, ["status", "error_message", "provider_data", "updated_at"])
     ExternalApiConnection.history.bulk_history_create(touched, update=True, custom_historical_attrs=_context())
+    return told
 
 
 def _keep_history(credentials: list[ExternalApiCredential]) -> None:
     if credentials:
         ExternalApiCredential.history.bulk_history_create(credentials, update=True, custom_historical_attrs=_context())
+
+
+def _event(verb: str, connection_id: str, tenant_id: str | None, facts: dict[str, list[Any]]) -> AuditEvent:
+    kind = ExternalApiConnection._meta.model_name or ""
+    return audit.build(f"connection.{verb}", kind, connection_id, facts, tenant_id=tenant_id)
 
 
 def _context() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import datetime
 
 from django.db import transaction
@@ -49,12 +50,12 @@ def store_tokens(
         credential = getattr(connection, "credential", None) or ExternalApiCredential(
             connection=connection, tenant_id=connection.tenant_id
         )
+        before, credential_before = copy(connection), None if credential._state.adding else copy(credential)
         is_first = credential._state.adding or not credential.secrets
         if not tokens.refresh_token and grant.state != GrantState.GOOD:
             credential.secrets = credential.secrets.merged({"refresh_token": None})
         put_tokens(credential, tokens)
         credential.save()
-        facts = {"status": [connection.status, str(ConnectionStatus.ACTIVE)]}
         connection.status, connection.error_message = ConnectionStatus.ACTIVE, None
         connection.authenticated_at = timezone.now()
         connection.provider_data = {**connection.provider_data, **tokens.provider_data}
@@ -65,6 +66,7 @@ def store_tokens(
         _start(grant, connection)
         kind = "authorized" if is_first else "reauthorized"
         events.record(connection, kind, cause=cause, outcome="succeeded", message=message)
+        facts = audit.changed_fields(connection, before) | credential.changes_since(credential_before)
         audit.record(f"connection.{kind}", connection, facts)
     return connection
 

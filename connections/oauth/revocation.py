@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from django.db import transaction
 
@@ -26,6 +28,7 @@ _AUTH_TYPES = ("oauth2", "oauth1", "client_credentials", "jwt_bearer")
 _TOKENS = ("refresh_token", "access_token", "oauth_token", "oauth_token_secret")
 _HINTED = ("refresh_token", "access_token")
 _MOST_ROUNDS = 3
+_NO_FACTS: dict[str, list[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,11 @@ def _tell(connection: ExternalApiConnection, secrets: Secrets) -> tuple[bool | N
         give_back_database_connections()
         for hint, token in tokens:
             answer = client.post(client.url(url), {"token": token, "token_type_hint": hint})
-            if answer.status not in (200, 204):
-                words = clean(" ".join(error_of(fields_of(answer), client.block.error_path)), [token, client.secret])
+            error = error_of(fields_of(answer), client.block.error_path)
+            # Google and Salesforce end the access token with the refresh token, and then do not know it (RFC 7009 2.2).
+            is_gone = answer.status == 400 and error[0] == "invalid_token"
+            if answer.status not in (200, 204) and not is_gone:
+                words = clean(" ".join(error), [token, client.secret])
                 return False, f"The provider answered with status {answer.status}" + (f": {words}" if words else "")
     except ApiManagerError as error:
         return False, error.message
@@ -91,17 +97,20 @@ def _remove(connection: ExternalApiConnection, told: Secrets, message: str, *, i
         row = ExternalApiConnection.objects.select_for_update().filter(pk=connection.pk, deleted_at=None).first()
         if row is None:
             raise NotFound(f"Connection {connection.pk} not found")
+        before, facts = copy(row), _NO_FACTS
         if credential is not None:
+            credential_before = copy(credential)
             current: Secrets = credential.secrets_beside(_TOKENS)
             if not is_forced and any(current.get(name) != told.get(name) for name in _HINTED):
                 return current
             credential.secrets = current.merged(dict.fromkeys(_TOKENS))
             credential.expires_at = None
             credential.save()
-        before, row.status, row.error_message = row.status, ConnectionStatus.REVOKED, None
+            facts = credential.changes_since(credential_before)
+        row.status, row.error_message = ConnectionStatus.REVOKED, None
         row.save()
         grants.end(row, cause="manual", message=message)
-        audit.record("connection.revoked", row, {"status": [before, str(ConnectionStatus.REVOKED)]})
+        audit.record("connection.revoked", row, audit.changed_fields(row, before) | facts)
     return None
 
 

@@ -150,22 +150,23 @@ class SpoolFile:
             yield entry
 
 
-def own_spool() -> Spool:
-    """The spool of this process, in ``settings.SPOOL_DIR``."""
-    folder = Path(settings.SPOOL_DIR or "")
+def own_spool(folder: Path | None = None) -> Spool:
+    """The spool of this process in a folder, by default ``settings.SPOOL_DIR``."""
+    folder = Path(settings.SPOOL_DIR or "") if folder is None else folder
     with _making:
         return _spools.setdefault(folder, Spool(folder))
 
 
 @contextmanager
-def files() -> Iterator[list[SpoolFile]]:
-    """Open every regular file of ours in ``settings.SPOOL_DIR``; those that were left are held for the block.
+def files(folder: Path | None = None) -> Iterator[list[SpoolFile]]:
+    """Open every regular file of ours in a folder (``settings.SPOOL_DIR``); those left are held for the block.
 
     Links, folders, files of other users and other names are left alone.
     """
     found: list[SpoolFile] = []
+    folder = Path(settings.SPOOL_DIR or "") if folder is None else folder
     try:
-        paths = sorted(Path(settings.SPOOL_DIR).glob(f"*{_SUFFIX}")) if settings.SPOOL_DIR else []
+        paths = sorted(folder.glob(f"*{_SUFFIX}")) if folder != Path() else []
         found.extend(filter(None, map(_open, paths)))
         yield found
     finally:

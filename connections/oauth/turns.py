@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
-from connections.oauth import events, faults
+from connections.oauth import events, faults, spool_folder
 from connections.oauth.commits import commit
 from connections.oauth.leases import CALL_SECONDS, LEASE, Lease
 from connections.oauth.protocol import renew
@@ -191,7 +191,7 @@ def _spool(turns: Iterable[Turn], cause: str) -> list[Entry]:
     try:
         own_spool().append(entries)
     except OSError as error:
-        log.error("the spool cannot be written", error=type(error).__name__, errno=error.errno)  # noqa: TRY400
+        spool_folder.note_failure(error)
         return []
     faults.reach("spooled")
     return entries

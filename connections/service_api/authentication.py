@@ -45,7 +45,7 @@ class ServiceAuthentication(BearerAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, Any] | None:
-        token = bearer_token(request.headers.get("Authorization", ""))
+        token = bearer_token(request.headers.get("Authorization"))
         address = request_context.current().address
         issuer = outside_tokens.issuer_of(token)
         if issuer is None:

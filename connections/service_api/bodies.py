@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from external_apis.admin_api.operations import Query
 from external_apis.models import Category
 from external_apis.provider_input import Description, Name, RowId
+from external_apis.query_input import DIGITS_ALONE
 
 __all__ = ["CredentialsInput", "ServiceChanges", "ServiceInput", "ServiceQuery"]
 
@@ -68,9 +69,9 @@ class CredentialsInput(_Body):
 class ServiceQuery(Query):
     """The query of the list."""
 
-    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    limit: Annotated[int, Field(ge=1, le=1000), DIGITS_ALONE] = 50
     """How many services to return."""
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    offset: Annotated[int, Field(ge=0, le=1_000_000), DIGITS_ALONE] = 0
     """How many services to leave out first."""
     name: Annotated[str, Field(max_length=200)] = ""
     """A part of the name."""

@@ -16,7 +16,7 @@ from connections.oauth.refresh import ensure_fresh
 from connections.service_api.bodies import CredentialsInput
 from connections.service_api.refusals import in_seed_words, refusal
 from external_apis import audit, providers
-from external_apis.errors import ApiManagerError, Forbidden, NotFound
+from external_apis.errors import ApiManagerError, Conflict, Forbidden, NotFound
 from external_apis.models import ExternalApi
 from external_apis.provider_input import read_body
 from external_apis.tenancy import Scope
@@ -29,8 +29,9 @@ DEFAULT = "default"
 def read(api: ExternalApi, scope: Scope) -> tuple[ExternalApiConnection, dict[str, Any]]:
     """Return the connection and all of its credentials in clear, once the event of their reading is committed.
 
-    A token near its end is renewed first. Raises `NotFound` where there are none or they were revoked, `VaultError`,
-    and as `ensure_fresh` does where a token has ended and is not renewed.
+    A token near its end is renewed first. What the service's auth type does not use, because it was another one when
+    they were stored, is left out. Raises `NotFound` where there are none or they were revoked, `Conflict` where none of
+    them fits any more, `VaultError`, and as `ensure_fresh` does where a token has ended and is not renewed.
     """
     row = _default_of(api, scope)
     credential = getattr(row, "credential", None)
@@ -38,7 +39,13 @@ def read(api: ExternalApi, scope: Scope) -> tuple[ExternalApiConnection, dict[st
         raise NotFound(f"Service with ID '{api.pk}' has no credentials")
     row = _fresh(row)
     credential = row.credential
-    opened: dict[str, Any] = dict(credential.secrets)
+    used = providers.open_config(api).api_config.credentials_expected() | {ADDITIONAL_DATA}
+    opened: dict[str, Any] = {name: value for name, value in credential.secrets.items() if name in used}
+    if credential.secrets and not opened.keys() - {ADDITIONAL_DATA}:
+        message = (
+            f"The service authenticates by {api.auth_type} now, and what is stored is for another way. Store it anew."
+        )
+        raise Conflict(message)
     if ADDITIONAL_DATA in opened:
         opened[ADDITIONAL_DATA] = json.loads(opened[ADDITIONAL_DATA])
     facts = {"token_type": credential.token_type, "scopes": credential.scopes}
@@ -55,6 +62,8 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
     body = read_body(CredentialsInput, data)
     if body.service_id not in (None, api.pk):
         raise refusal("service_id", "is not the id in the path")
+    if not body.credentials:
+        raise refusal("credentials", "is empty; to have none, delete the service or revoke the connection")
     if "expires_at" in body.credentials:
         raise refusal("credentials.expires_at", "stands beside credentials, not in them")
     credentials = {**body.credentials, "expires_at": body.expires_at}
@@ -63,7 +72,7 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
         if body.auth_type not in (None, api.auth_type):
             if not scope.owns(api):
                 raise Forbidden("This service belongs to the whole installation; its auth type is not yours to change.")
-            api = providers.update_external_api(api, {"api_config": {"auth_type": body.auth_type}})
+            api = providers.update_external_api(api, {"api_config": {"auth_type": body.auth_type}}, scope)
         row = _default_of(api, scope)
         if row is not None:
             return replace_credentials(row, credentials)

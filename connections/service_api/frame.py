@@ -20,7 +20,6 @@ from external_apis.bodies import check_length
 from external_apis.errors import ApiManagerError, Forbidden, NotFound
 from external_apis.json_views import JsonView
 from external_apis.key_holder import KeyHolder
-from external_apis.throttling import Quota
 
 INSTALLATION = "installation"
 """Shares the limit of a tenant among all who are bound to none."""
@@ -46,6 +45,7 @@ class ServiceView(JsonView):
         scope = self.operation.scope
         if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+        self.check_query(request)
         self.query = read_query(self.operation.query, request.query_params)
 
     @property
@@ -60,14 +60,26 @@ class ServiceView(JsonView):
         return operation_of(handler) or _NOT_A_METHOD
 
     def _admit(self, request: Request) -> None:
-        """Find out who asks and take one of the tenant's slots, or one of the address's where nobody is known."""
+        """Find out who asks and take one of the tenant's slots, or one of the address's where nobody is known.
+
+        Of a key with a limit of its own that counts too; the one with less left is told.
+        """
         try:
             self.perform_authentication(request)
         except ApiManagerError:
-            take_slot_of_address(request)
+            self.charge_address()
             raise
+        own = throttling.charge_own_limit(self.asker)
+        if own is not None:
+            self.charge(own)
         name = self.scope.tenant_id or INSTALLATION
-        _take(request, throttling.charge_tenant(f"exsvc:{name}", settings.SERVICE_API_RATE_LIMIT))
+        self.charge(throttling.charge_tenant(f"exsvc:{name}", settings.SERVICE_API_RATE_LIMIT))
+        if own is not None and own.remaining < self.quota.remaining:
+            self.tell_quota(own)
+
+    def charge_address(self) -> None:
+        """Raise `RateLimited` where the address that nobody else is known of has no slot left."""
+        self.charge(throttling.charge_address(request_context.current().address))
 
 
 class UnknownService(ServiceView):
@@ -78,7 +90,7 @@ class UnknownService(ServiceView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
-        take_slot_of_address(request)
+        self.charge_address()
         raise NotFound("There is nothing at this address.")
 
 
@@ -98,14 +110,3 @@ def serves(  # noqa: PLR0917
         return method
 
     return declare
-
-
-def take_slot_of_address(request: Request) -> None:
-    """Raise `RateLimited` where the address that nobody else is known of has none left."""
-    _take(request, throttling.charge_address(request_context.current().address))
-
-
-def _take(request: Request, quota: Quota) -> None:
-    # Told in the headers of whatever the answer becomes.
-    request._request.quota = quota  # type: ignore[attr-defined]  # noqa: SLF001 (DRF has no public name for it)
-    quota.require()

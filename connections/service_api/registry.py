@@ -75,7 +75,10 @@ def create(data: Mapping[str, Any], scope: Scope) -> ExternalApi:
 
 
 def update(api: ExternalApi, data: Mapping[str, Any], scope: Scope, *, is_whole: bool) -> ExternalApi:
-    """Change what is given, or with ``is_whole`` replace everything; raises as `create` does. The slug stays."""
+    """Change what is given, or with ``is_whole`` replace everything. The slug stays.
+
+    Raises as `create` does, and as `update_external_api` where stored credentials would go to another origin.
+    """
     require_own(api, scope)
     body = read_body(ServiceInput if is_whole else ServiceChanges, data)
     given = body.model_dump(mode="json", exclude_unset=not is_whole)
@@ -90,7 +93,7 @@ def update(api: ExternalApi, data: Mapping[str, Any], scope: Scope, *, is_whole:
         if "name" in given:
             _require_free(given["name"], _names_of(api.tenant_id, scope).exclude(pk=api.pk))
         with in_seed_words():
-            return providers.update_external_api(api, changes)
+            return providers.update_external_api(api, changes, scope)
 
 
 def delete(api: ExternalApi, scope: Scope) -> None:

@@ -18,7 +18,7 @@ from external_apis import keys
 from external_apis.admin.key_form import EndForm, KeyTitleForm, NewKeyForm
 from external_apis.admin.pages import Button, QuickModelAdmin
 from external_apis.errors import ApiManagerError
-from external_apis.key_input import Granter, granter_of
+from external_apis.key_granting import Granter, granter_of
 from external_apis.models import ApiKey
 from external_apis.tenancy import scope_of
 

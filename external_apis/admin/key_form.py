@@ -13,7 +13,8 @@ from unfold.widgets import (
 
 from external_apis import keys
 from external_apis.admin.service_form import ServiceForm
-from external_apis.key_input import MAX_SECONDS, OPERATOR, Granter
+from external_apis.key_granting import OPERATOR, Granter
+from external_apis.key_input import MAX_SECONDS
 from external_apis.models import ApiKey
 from external_apis.scopes import SCOPES
 

@@ -16,7 +16,8 @@ from external_apis import keys
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelModel, Deleted, PageQuery, deletes, lists, reads, writes
 from external_apis.json_output import Timestamp
-from external_apis.key_input import Granter, KeyInput, Seconds, granter_of
+from external_apis.key_granting import Granter, granter_of
+from external_apis.key_input import KeyInput, Seconds
 from external_apis.models import ApiKey, KeyMode, KeyType
 
 

@@ -37,7 +37,6 @@ class ResourceView(JsonView):
     schema: ResourceSchema | None = ResourceSchema()
 
     query: Query
-    quota: throttling.Quota
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let through who is known, has slots left and holds the scope, with a query that the method has."""
@@ -48,6 +47,7 @@ class ResourceView(JsonView):
         scope = self.operation.scope
         if scope is not None and not self.asker.has_scope(scope):
             raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+        self.check_query(request)
         self.query = read_query(self.operation.query, request.query_params)
         if self.operation.body is None and int(request.META.get("CONTENT_LENGTH") or 0):
             read_body(CamelModel, self.body)  # there is nothing that could stand in it
@@ -116,12 +116,10 @@ class ResourceView(JsonView):
         if self.scope.tenant_id != EVERYTHING.tenant_id:
             raise Forbidden("Only operators of the whole installation may do this.")
 
-    def charge(self, quota: throttling.Quota) -> None:
-        """Go on while the quota allows it. Raises `RateLimited`."""
-        self.quota = quota
-        # `traffic` tells it in the headers of whatever the answer becomes.
-        self.request._request.quota = quota  # type: ignore[attr-defined]  # noqa: SLF001 (DRF has no public name)
-        quota.require()
+    def require_live(self) -> None:
+        """Raise `Forbidden` for a test key, where what is changed has no sandbox of its own."""
+        if self.scope.is_sandbox:
+            raise Forbidden("A test key changes the sandbox alone, and this is of what is live.")
 
     def charge_address(self) -> None:
         """Take one of the slots of the address of whom nothing else is known. Raises `RateLimited`."""
@@ -129,14 +127,14 @@ class ResourceView(JsonView):
 
     def handle_exception(self, exc: Exception) -> Response:
         # Services know our own names of the fields; those of a body that was refused here are the sender's already.
-        if isinstance(exc, InvalidInput) and "given" in vars(self):
+        if isinstance(exc, InvalidInput | Forbidden) and "given" in vars(self):
             exc = _in_camel_case(exc)
         return super().handle_exception(exc)
 
     def _admit(self, request: Request) -> None:
         """Find out who asks and take one of their slots, or one of the address's where nobody is known."""
         if self.operation.is_open:
-            self.charge_address()
+            self.charge(throttling.charge_open(request_context.current().address))
             return
         try:
             self.perform_authentication(request)
@@ -158,7 +156,7 @@ class UnknownEndpoint(ResourceView):
         raise EndpointNotFound("There is no such endpoint.")
 
 
-def _in_camel_case(error: InvalidInput) -> InvalidInput:
+def _in_camel_case(error: InvalidInput | Forbidden) -> InvalidInput | Forbidden:
     """Rename the first step of each field's path; what is inside of a field is stored data with keys of its own."""
     message, errors = error.message, []
     for item in error.details.get("errors", ()):

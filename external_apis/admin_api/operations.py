@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from external_apis.errors import InvalidInput
 from external_apis.provider_input import read_body
+from external_apis.query_input import DIGITS_ALONE
 
 __all__ = [
     "CamelAnswer",
@@ -61,9 +62,9 @@ class Query(CamelModel):
 class PageQuery(Query):
     """The query of a list; subclasses add their filters."""
 
-    page: Annotated[int, Field(ge=1, le=10_000_000)] = 1
+    page: Annotated[int, Field(ge=1, le=10_000_000), DIGITS_ALONE] = 1
     """Which page, from 1."""
-    per_page: Annotated[int, Field(ge=1, le=100)] = 20
+    per_page: Annotated[int, Field(ge=1, le=100), DIGITS_ALONE] = 20
     """How many items a page has."""
 
     def filters(self) -> dict[str, Any]:

@@ -47,13 +47,14 @@ class PartnerList(ResourceView):
     def get(self, request: Request) -> Response:
         filters = self.query.filters()
         search = filters.pop("search", "")
-        rows = self.scope.own(Partner.objects.all()).filter(**filters)
+        rows = tenants.visible_partners(self.scope).filter(**filters)
         if search:
             rows = rows.filter(Q(name__icontains=search) | Q(slug__icontains=search))
         return self.page(rows, _shown)
 
     @writes("create_partner", "tenants:write", NewPartner, PartnerItem, "Create a partner", status=201)
     def post(self, request: Request) -> Response:
+        self.require_live()
         return self.answer(_shown(tenants.create_partner(self.given, self.scope)))
 
 
@@ -64,10 +65,12 @@ class PartnerPage(ResourceView):
 
     @writes("update_partner", "tenants:write", PartnerPatch, PartnerItem, "Rename a partner")
     def patch(self, request: Request, partner_id: str) -> Response:
+        self.require_live()
         return self.answer(_shown(tenants.update(tenants.find_partner(partner_id, self.scope), self.given)))
 
     @deletes("delete_partner", "tenants:write", "Delete a partner that nothing belongs to")
     def delete(self, request: Request, partner_id: str) -> Response:
+        self.require_live()
         tenants.delete(tenants.find_partner(partner_id, self.scope))
         return self.answer(Deleted(id=partner_id).model_dump(by_alias=True))
 

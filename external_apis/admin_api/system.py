@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from django.urls import path
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +18,7 @@ from external_apis.errors import ServiceUnavailable
 from external_apis.json_output import Timestamp
 from external_apis.models import AuditEvent
 from external_apis.paging import recent_estimate
+from external_apis.time_input import Moment
 
 
 class CheckFacts(CamelAnswer):
@@ -30,6 +31,7 @@ class CheckFacts(CamelAnswer):
 
 class Health(CamelAnswer):
     status: str
+    """`ok`, or `degraded` where work in the background stays undone; what is down altogether is a 503."""
     checks: dict[str, CheckFacts]
 
 
@@ -80,9 +82,9 @@ class AuditQuery(PageQuery):
     object: Annotated[str, Field(max_length=100)] = ""
     """The id of what was changed or read."""
     object_type: Annotated[str, Field(max_length=60)] = ""
-    since: Annotated[AwareDatetime | None, Field(alias="from")] = None
+    since: Annotated[Moment | None, Field(alias="from")] = None
     """The first moment, with its offset: `2026-01-15T10:30:00Z`."""
-    until: Annotated[AwareDatetime | None, Field(alias="to")] = None
+    until: Annotated[Moment | None, Field(alias="to")] = None
     """The moment after the last one."""
 
 
@@ -91,14 +93,15 @@ class HealthPage(ResourceView):
     def get(self, request: Request) -> Response:
         checks = health.check_all()
         shown = {
-            camel_name(check.name): CheckFacts(**{k: v for k, v in asdict(check).items() if k != "name"}).model_dump(
-                by_alias=True, exclude_none=True
-            )
+            camel_name(check.name): CheckFacts(
+                status=check.status, latency_ms=check.latency_ms, seconds_since=check.seconds_since
+            ).model_dump(by_alias=True, exclude_none=True)
             for check in checks
         }
-        if down := [check.name for check in checks if not check.is_ok]:
+        if down := [check.name for check in checks if check.is_vital and not check.is_ok]:
             raise ServiceUnavailable(f"Not available: {', '.join(down)}.", details={"checks": shown})
-        return self.answer({"status": "ok", "checks": shown})
+        is_well = all(check.is_ok for check in checks)
+        return self.answer({"status": "ok" if is_well else "degraded", "checks": shown})
 
 
 class Tests(ResourceView):
@@ -115,6 +118,7 @@ class Tests(ResourceView):
 class CacheClearing(ResourceView):
     @writes("clear_caches", "system:write", None, Cleared, "Let go of everything that is kept for quickness")
     def post(self, request: Request) -> Response:
+        self.require_live()
         self.require_operator()
         return self.answer({"cleared": list(caches.clear())})
 

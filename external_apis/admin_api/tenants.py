@@ -53,6 +53,7 @@ class TenantList(ResourceView):
 
     @writes("create_tenant", "tenants:write", NewTenant, TenantItem, "Create a tenant", status=201)
     def post(self, request: Request) -> Response:
+        self.require_live()
         self.require_operator()
         return self.answer(_shown(tenants.create_tenant(self.given)))
 
@@ -74,6 +75,7 @@ class TenantPage(ResourceView):
 
     def _found(self, tenant_id: str) -> Tenant:
         """A foreign tenant is missing; one's own may be seen and not changed."""
+        self.require_live()
         tenant = tenants.find_tenant(tenant_id, self.scope)
         self.require_operator()
         return tenant

@@ -25,16 +25,15 @@ class TrafficMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         mark = next((LINES[prefix] for prefix in LINES if f"{request.path}/".startswith(f"{prefix}/")), None)
-        if mark is None:
-            return self.get_response(request)
         began = time.perf_counter()
         response = self.get_response(request)
         quota: throttling.Quota | None = getattr(request, "quota", None)
-        if quota is None:  # refused before a view was reached
+        if quota is None and mark is not None:  # refused before a view was reached
             quota = throttling.charge_address(request_context.current().address)
-        for name, value in quota.headers.items():
+        for name, value in quota.headers.items() if quota is not None else ():
             response.setdefault(name, value)  # the answer of a provider has its own
-        _write_line(mark, request, response.status_code, time.perf_counter() - began)
+        if mark is not None:
+            _write_line(mark, request, response.status_code, time.perf_counter() - began)
         return response
 
 

@@ -9,6 +9,7 @@ from django.db import models
 from pydantic import BaseModel, ConfigDict, Field
 
 from external_apis.paging import recent_total, rows_between
+from external_apis.query_input import DIGITS_ALONE
 
 TOTAL_HEADER = "X-Total-Count"
 _Model = TypeVar("_Model", bound=models.Model)
@@ -19,9 +20,9 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
-    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    limit: Annotated[int, Field(ge=1, le=1000), DIGITS_ALONE] = 50
     """How many items to return."""
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    offset: Annotated[int, Field(ge=0, le=1_000_000), DIGITS_ALONE] = 0
     """How many items to leave out first."""
 
     def filters(self) -> dict[str, Any]:

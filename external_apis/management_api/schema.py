@@ -76,6 +76,7 @@ _FAILURES = {
     409: "It collides with what is stored.",
     413: "The body is too large.",
     415: "The body is not JSON.",
+    429: "Too many requests; `Retry-After` tells when to come again.",
     503: "The database or Valkey is away.",
 }
 _READING = (401, 403, 404, 503)
@@ -95,14 +96,17 @@ def lists(operation: str, items: type[BaseModel], query: type[PageQuery], summar
     )
 
 
-def reads(operation: str, detail: type[BaseModel], summary: str) -> Decorator:
+def reads(
+    operation: str, detail: type[BaseModel], summary: str, note: str = "", failures: tuple[int, ...] = ()
+) -> Decorator:
+    """Document a GET that returns one thing; ``note`` and ``failures`` are what it has beside all others."""
     description = "A slug does as well as an id. No secret is shown: `name_encrypted` holds facts about one."
     return extend_schema(
         operation_id=operation,
         tags=_tag(operation),
         summary=summary,
-        description=description,
-        responses={200: detail, **_failures(_READING)},
+        description=f"{description} {note}".strip(),
+        responses={200: detail, **_failures((*_READING, *failures))},
     )
 
 

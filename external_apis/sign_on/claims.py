@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["text", "values"]
+__all__ = ["merged", "text", "values"]
 
 _LONGEST = 255
+_OF_EMAIL = ("email", "email_verified")
+
+
+def merged(told: Mapping[str, Any], signed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the claims of both documents, the signed ID token's first.
+
+    An address and whether it is verified come from one of them: the word of one is not about the other's address.
+    """
+    source = signed if "email" in signed else told
+    claims = {name: value for name, value in {**told, **signed}.items() if name not in _OF_EMAIL}
+    return claims | {name: source[name] for name in _OF_EMAIL if name in source}
 
 
 def values(claims: Mapping[str, Any], path: str) -> frozenset[str]:

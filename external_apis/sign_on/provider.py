@@ -20,6 +20,7 @@ from social_django.strategy import DjangoStrategy
 from external_apis.discovery import Metadata, discover, give_back_connection
 from external_apis.egress import Allowance, Policy, current_policy
 from external_apis.errors import BadAnswer, NotAuthenticated
+from external_apis.sign_on.claims import merged
 from external_apis.transport import GuardedSession
 
 __all__ = ["StaffProvider", "provider_for"]
@@ -75,7 +76,7 @@ class StaffProvider(OpenIdConnectAuth[Any]):
 
     def do_auth(self, access_token: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the person's claims, the signed ID token's first, instead of entering social-core's pipeline."""
-        return {**self.user_data(access_token), **(self.id_token or {})}
+        return merged(self.user_data(access_token), self.id_token or {})
 
     def claims(self) -> tuple[dict[str, Any], str]:
         """Finish the sign-in of the current request; return the verified claims and the ID token.

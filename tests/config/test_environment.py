@@ -44,6 +44,7 @@ def number(env: Environment) -> int:
                 CANARY,
             )
         ),
+        *((lambda env: env.addresses("NAME"), value) for value in (CANARY, "a@example.com,b@", "a@example.com;b@c.de")),
         *(
             (lambda env: env.database("NAME"), value)
             for value in (

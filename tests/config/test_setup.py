@@ -18,7 +18,7 @@ from connections.models import ExternalApiConnection
 from connections.sandbox.definitions import providers, signin_providers
 from connections.seeding import seed_sandbox
 from external_apis.authentication import authenticate_token
-from external_apis.models import ApiKey, CatalogueEntry, EncryptionKey, ExternalApi, Tenant
+from external_apis.models import ApiKey, AuditEvent, CatalogueEntry, EncryptionKey, ExternalApi, Tenant
 from external_apis.providers import create_external_api, delete_external_api, update_external_api
 
 OTHER_KEY = "other:" + "A" * 43 + "="
@@ -70,6 +70,11 @@ def test_setup_makes_everything_a_newcomer_needs(embedded: Settings) -> None:
     default = api.connections.get()
     assert default.slug == "default"
     assert default.credential.secrets["access_token"]
+    events = AuditEvent.objects.filter(actor="command:setup")
+    assert not AuditEvent.objects.exclude(actor="command:setup").exists()
+    actions = set(events.values_list("action", flat=True))
+    assert {"user.created", "catalogue.seeded", "provider.created", "connection.created"} <= actions
+    assert events.filter(action="provider.created", object_id=api.pk).count() == 1
 
 
 @pytest.mark.django_db

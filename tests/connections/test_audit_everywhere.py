@@ -7,7 +7,7 @@ that is in none of them fails here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,20 @@ from django.core.management import call_command, get_commands
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.urls import URLResolver, get_resolver
+from django.utils import timezone
 
-from connections.models import ExternalApiConnection
-from external_apis import keys, valkey
+from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from connections.oauth.recovery import Recovered, recover
+from connections.oauth.sweep import sweep
+from connections.services import delete_connection
+from external_apis import catalogue, keys, request_context, valkey
 from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
+from external_apis.providers import delete_external_api
+from tests.connections.test_admin_connections import changed as changed_connection
+from tests.connections.test_admin_connections import posted as connection_form
 from tests.envelope import EXTERNAL
+from tests.external_apis.test_admin_api_keys import posted as key_form
+from tests.external_apis.test_admin_providers import posted as provider_form
 from tests.factories import (
     make_connection,
     make_key,
@@ -34,9 +43,9 @@ from tests.factories import (
     make_user,
     provider_body,
 )
-from tests.grants import make_granted, oauth2_config
+from tests.grants import make_granted, oauth2_config, secrets_of, stored
 from tests.rest import PROVIDERS, with_key
-from tests.token_server import token_server
+from tests.token_server import TokenServer, token_server
 
 SERVICES = "/exsvc/api/v1/services"
 
@@ -58,6 +67,8 @@ class World:
     partner: Partner
     key: ApiKey
     dead_key: ApiKey
+    dead_provider: ExternalApi
+    dead_connection: ExternalApiConnection
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -70,8 +81,20 @@ def world() -> World:
     keys.revoke(dead)
     config = oauth2_config("https://auth.example.com")
     granted = make_connection(make_provider(api_config=config), credentials={"access_token": "swordfish"})
-    empty_tenant, partner = make_tenant(), make_partner()
-    return World(make_provider(), make_connection(api), granted, empty_tenant, partner, make_key().key, dead)
+    gone, gone_too = make_provider(slug="gone"), make_connection(make_provider())
+    delete_external_api(gone)
+    delete_connection(gone_too)
+    return World(
+        make_provider(),
+        make_connection(api),
+        granted,
+        make_tenant(),
+        make_partner(),
+        make_key().key,
+        dead,
+        gone,
+        gone_too,
+    )
 
 
 _KEY = {"title": "K", "type": "secret", "mode": "live", "scopes": ["*"]}
@@ -203,8 +226,11 @@ def _refusing_events() -> Iterator[None]:
             "$$ BEGIN RAISE EXCEPTION 'no event is taken'; END $$"
         )
         cursor.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} EXECUTE FUNCTION refuse_event()")
+    try:
         yield
-        cursor.execute(f"DROP TRIGGER refuse ON {table}")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER refuse ON {table}")
 
 
 def _check(act: Callable[[], int], action: str, *, actor: str, is_refused: Callable[[int], bool]) -> None:
@@ -247,15 +273,58 @@ def test_rolling_tells_of_both_keys(world: World) -> None:
     assert world.key.pk in AuditEvent.objects.values_list("object_id", flat=True)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_renewal_that_somebody_asked_for(settings: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def server(settings: Any, tmp_path: Path) -> Iterator[TokenServer]:
     settings.EGRESS_ALLOW = ["127.0.0.1"]
     settings.SPOOL_DIR = str(tmp_path / "spool")
-    with token_server() as server:
-        row = make_granted(server)
-        assert with_key().send("post", f"{EXTERNAL}/connections/{row.pk}/refresh").status_code == 200
-    event = AuditEvent.objects.get(action="connection.refreshed")
-    assert (event.object_id, event.actor) == (row.pk, "key:ADMIN_API_KEY")
+    with token_server() as started:
+        yield started
+
+
+def _let_end(row: ExternalApiConnection) -> None:
+    Grant.objects.filter(pk=row.pk).update(due_at=timezone.now())
+    ExternalApiCredential.objects.filter(pk=row.pk).update(expires_at=timezone.now())
+
+
+def _check_renewal(act: Callable[[], object], row: ExternalApiConnection, server: TokenServer, actor: str) -> None:
+    """Without its event a renewal changes nothing and its answer waits in the spool; both come in together."""
+    _let_end(row)
+    before = secrets_of(row)
+    with _refusing_events(), suppress(DatabaseError):
+        act()
+    assert secrets_of(row) == before
+    assert recover() == Recovered(kept=1)  # whoever asked might still be at it
+    Grant.objects.filter(pk=row.pk).update(leased_until=timezone.now())
+    with request_context.acting("system"):
+        assert recover() == Recovered(applied=1)
+    assert secrets_of(row)["access_token"] != before["access_token"]
+    _let_end(row)
+    act()
+    recovered, asked = AuditEvent.objects.filter(object_id=row.pk, action="connection.refreshed").order_by("pk")
+    assert (recovered.actor, asked.actor) == ("system", actor)
+    fingerprint = stored(row).credential.fingerprints["access_token"]
+    assert asked.changes["credentials.secret_fingerprints.access_token"][1] == fingerprint
+    assert recovered.changes["credentials.secret_fingerprints.access_token"][0] != fingerprint
+    assert secrets_of(row)["access_token"] not in str([recovered.changes, asked.changes])
+    assert len([request for request in server.requests if "grant_type" in request]) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["refresh", "test"])
+def test_a_renewal_over_rest(what: str, server: TokenServer) -> None:
+    row = make_granted(server)
+
+    def act() -> None:
+        with_key().send("post", f"{EXTERNAL}/connections/{row.pk}/{what}")
+
+    _check_renewal(act, row, server, "key:ADMIN_API_KEY")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_renewal_by_the_sweep(server: TokenServer) -> None:
+    row = make_granted(server)
+    with request_context.acting("task:sweep"):
+        _check_renewal(sweep, row, server, "task:sweep")
 
 
 @pytest.mark.django_db
@@ -281,9 +350,14 @@ def _delete(model: str, row: Callable[[World], Any]) -> Callable[[Client, World]
     return lambda client, world: client.post(f"/admin/{model}/{row(world).pk}/delete/", {"post": "yes"})
 
 
+def _press(model: str, row: Callable[[World], Any], button: str, **data: Any) -> Callable[[Client, World], Any]:
+    return lambda client, world: client.post(f"/admin/{model}/{row(world).pk}/{button}/", data)
+
+
 def _choose(model: str, action: str, row: Callable[[World], Any]) -> Callable[[Client, World], Any]:
     return lambda client, world: client.post(
-        f"/admin/{model}/", {"action": action, "_selected_action": [row(world).pk], "post": "yes"}
+        f"/admin/{model}/" + ("?deleted=yes" if action == "restore_selected" else ""),
+        {"action": action, "_selected_action": [row(world).pk], "post": "yes"},
     )
 
 
@@ -342,24 +416,51 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         (_delete("auth/group", _group), "group.deleted"),
     ],
     "external_apis.ExternalApi": [
+        (_add("external_apis/externalapi", **provider_form(slug="new")), "provider.created"),
+        (_change("external_apis/externalapi", lambda w: w.provider, **provider_form(slug="other")), "provider.updated"),
+        (_press("external_apis/externalapi", lambda w: w.dead_provider, "restore"), "provider.restored"),
+        (_choose("external_apis/externalapi", "restore_selected", lambda w: w.dead_provider), "provider.restored"),
         (_delete("external_apis/externalapi", lambda w: w.provider), "provider.deleted"),
         (_choose("external_apis/externalapi", "delete_selected", lambda w: w.provider), "provider.deleted"),
     ],
     "connections.ExternalApiConnection": [
-        (_delete("connections/externalapiconnection", lambda w: w.connection), "connection.deleted"),
         (
             lambda client, world: client.post(
-                f"/admin/connections/externalapiconnection/{world.connection.pk}/test/", {}
+                f"/admin/connections/externalapiconnection/add/?external_api={world.provider.pk}",
+                connection_form(**{"credentials.access_token": "swordfish"}),
             ),
-            "connection.tested",
+            "connection.created",
         ),
+        (
+            _change(
+                "connections/externalapiconnection",
+                lambda w: w.connection,
+                **changed_connection(**{"credentials.access_token": "swordfish"}),
+            ),
+            "connection.updated",
+        ),
+        (
+            _press("connections/externalapiconnection", lambda w: w.dead_connection, "restore"),
+            "connection.restored",
+        ),
+        (
+            _choose("connections/externalapiconnection", "restore_selected", lambda w: w.dead_connection),
+            "connection.restored",
+        ),
+        (_delete("connections/externalapiconnection", lambda w: w.connection), "connection.deleted"),
+        (_press("connections/externalapiconnection", lambda w: w.connection, "test"), "connection.tested"),
+        (_press("connections/externalapiconnection", lambda w: w.granted, "revoke"), "connection.revoked"),
+    ],
+    "external_apis.ApiKey": [
+        (_add("external_apis/apikey", **key_form(scopes=["proxy"])), "api_key.created"),
+        (_change("external_apis/apikey", lambda w: w.key, **key_form(title="Other")), "api_key.updated"),
+        (_choose("external_apis/apikey", "revoke_selected", lambda w: w.key), "api_key.revoked"),
+        (_delete("external_apis/apikey", lambda w: w.dead_key), "api_key.deleted"),
+        (_choose("external_apis/apikey", "delete_selected", lambda w: w.dead_key), "api_key.deleted"),
     ],
 }
 # Of these the pages write nothing, or their tests tell of the events.
-OTHER_PAGES = {
-    "external_apis.CatalogueEntry": "read only",
-    "external_apis.ApiKey": "tests/external_apis/test_admin_api_keys.py",
-}
+OTHER_PAGES = {"external_apis.CatalogueEntry": "read only"}
 
 
 @pytest.mark.django_db
@@ -381,7 +482,8 @@ def test_a_change_in_the_admin_and_its_event(model: str, number: int, world: Wor
     def act() -> int:
         response = send(client, world)
         # A form that is refused is shown again, with 200.
-        return 302 if response.status_code == 302 else 500 if response.status_code == 500 else 400
+        is_done = response.status_code == 302 or (response.status_code == 200 and "token" in response.context)
+        return 302 if is_done else 500 if response.status_code == 500 else 400
 
     _check(act, action, actor="user:operator", is_refused=lambda status: status >= 400)
 
@@ -416,6 +518,11 @@ def test_groups_of_a_user_are_told() -> None:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, tuple[Callable[[World], Any], str, str]] = {
+    "api_keys": (
+        lambda world: call_command("api_keys", "revoke", world.key.pk),
+        "api_key.revoked",
+        "command:api_keys revoke",
+    ),
     "tenants": (
         lambda world: call_command("tenants", "shred", world.tenant.slug, "--yes-really", world.tenant.slug),
         "tenant.shredded",
@@ -434,16 +541,15 @@ COMMANDS: dict[str, tuple[Callable[[World], Any], str, str]] = {
     ),
 }
 OTHER_COMMANDS = {
-    "api_keys": "tests/external_apis: the same functions as over REST",
     "backup": "tests/external_apis/backup",
     "restore": "tests/external_apis/backup",
     "changepassword": "below",
-    "setup": "below",
+    "setup": "tests/config/test_setup.py",
     "call": "calls a provider",
-    "connect": "tests/connections: the same functions as over REST",
+    "providers": "below",
+    "connect": "tests/connections/oauth/test_device.py",
     "connections": "shows",
     "exec": "tests/connections/remote: its readings are noted",
-    "providers": "shows, or creates by the same function as REST",
     "check_encryption_keys": "checks",
     "migrate": "changes no content",
     "up": "runs the others",
@@ -469,6 +575,19 @@ def test_a_command_and_its_event(name: str, world: World, monkeypatch: pytest.Mo
     event = AuditEvent.objects.get(action=action)
     assert event.actor.startswith(actor)
     assert AuditEvent.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_provider_of_the_catalogue() -> None:
+    catalogue.seed()
+    AuditEvent.objects.all().delete()
+    before = _content()
+    with _refusing_events(), pytest.raises(DatabaseError), transaction.atomic():
+        call_command("providers", "add", "trello", "--client-id", "abc")
+    assert _content() == before
+    call_command("providers", "add", "trello", "--client-id", "abc")
+    event = AuditEvent.objects.get()
+    assert (event.action, event.actor) == ("provider.created", "command:providers add")
 
 
 @pytest.mark.django_db

@@ -83,6 +83,8 @@ def test_mistakes_stand_at_their_fields(operator: Client) -> None:
     assert "tenant" in problems(operator.post(f"{LIST}add/", posted(type="publishable")))
     past = posted(expires_at_0="2020-01-01", expires_at_1="00:00")
     assert "expires_at" in problems(operator.post(f"{LIST}add/", past))
+    far = posted(expires_at_0="9999-12-31", expires_at_1="23:59")
+    assert "expires_at" in problems(operator.post(f"{LIST}add/", far))
     assert "rate_limit" in problems(operator.post(f"{LIST}add/", posted(rate_limit="0")))
     assert not ApiKey.objects.exists()
 
@@ -109,6 +111,8 @@ def test_revoking_now_and_later(operator: Client) -> None:
     operator.post(url(made.key, "revoke"), {"seconds": "0"})
     assert not keys.verify(made.token).is_valid
     assert keys.find(made.key.pk).revoked_by == "user:operator"
+    events = AuditEvent.objects.filter(object_id=made.key.pk, action="api_key.revoked")
+    assert [event.actor for event in events] == ["user:operator"] * 2  # later, and now
 
 
 def test_rolling_shows_the_successor_once(operator: Client) -> None:
@@ -119,6 +123,8 @@ def test_rolling_shows_the_successor_once(operator: Client) -> None:
     assert "no-store" in response["Cache-Control"]
     assert keys.verify(response.context["token"]).is_valid
     assert keys.verify(made.token).is_valid
+    actions = AuditEvent.objects.filter(actor="user:operator").values_list("action", flat=True)
+    assert "api_key.rolled" in actions
     assert b"nothing to roll" in operator.post(url(made.key, "roll"), {"seconds": "0"}).content
 
 

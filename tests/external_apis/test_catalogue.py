@@ -113,6 +113,7 @@ def test_facebook_has_the_seeds_facts() -> None:
             "authorization_url": "https://www.facebook.com/v18.0/dialog/oauth",
             "token_url": "https://graph.facebook.com/v18.0/oauth/access_token",
             "scopes": ["pages_show_list", "pages_manage_posts", "instagram_basic"],
+            "default_life_seconds": 60 * 24 * 3600,
         },
         "rate_limit": {"requests_per_hour": 200},
     }

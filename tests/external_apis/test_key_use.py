@@ -18,6 +18,7 @@ from external_apis.errors import InvalidApiKey, NotAuthenticated, ServiceUnavail
 from external_apis.models import AuditEvent
 from external_apis.tokens import issue_jwt
 from tests.factories import make_key, make_tenant
+from tests.rest import RestClient
 
 pytestmark = pytest.mark.django_db
 HOME = "127.0.0.1"
@@ -119,6 +120,21 @@ class TestFailures:
         assert (event.object_type, event.object_id) == ("address", HOME)
         assert "guess" not in str(event.changes)
 
+    def test_an_event_that_cannot_be_written_changes_no_answer_and_is_made_up_for(
+        self, told: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE external_apis_auditevent ADD CONSTRAINT no_event CHECK (action = '') NOT VALID")
+        client = RestClient(headers={"Authorization": "Bearer sk_live_guess"})
+        for _ in range(11):
+            assert client.get("/api/external/auth/me", REMOTE_ADDR=HOME).status_code == 401
+        assert told == []
+        assert "cannot be written" in caplog.text
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE external_apis_auditevent DROP CONSTRAINT no_event")
+        assert client.get("/api/external/auth/me", REMOTE_ADDR=HOME).status_code == 401
+        assert told == [HOME]
+
     def test_failures_that_lie_further_apart_are_none(self, told: list[str]) -> None:
         times = f"{valkey.PREFIX}{{failing:{HOME}}}:times"
         seconds = int(valkey.client().time()[0])
@@ -188,6 +204,14 @@ class TestAge:
         assert told == [key.pk]
         event = AuditEvent.objects.get(action="api_key.aged")
         assert (event.object_id, event.tenant_id, event.actor) == (key.pk, key.tenant_id, "system")
+
+    def test_a_row_that_cannot_be_read_keeps_no_other_back(self) -> None:
+        bad, good = make_key().key, make_key().key
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE external_apis_apikey SET updated_at = '10000-01-01' WHERE id = %s", [bad.pk])
+        with time_machine.travel(timezone.now() + timedelta(days=91)):
+            assert key_upkeep.tell_of_old_keys() == 1
+        assert AuditEvent.objects.get(action="api_key.aged").object_id == good.pk
 
     def test_a_dead_key_may_be_as_old_as_it_likes(self) -> None:
         revoked, expired = make_key(), make_key(expires_at=timezone.now() + timedelta(days=1))

@@ -14,7 +14,7 @@ from django.utils import timezone
 from external_apis import keys, request_context
 from external_apis.errors import Conflict, Forbidden, InvalidInput, NotFound
 from external_apis.key_digests import make_secret
-from external_apis.key_input import Granter, granter_of
+from external_apis.key_granting import Granter, granter_of
 from external_apis.key_lookup import find_by_token
 from external_apis.models import ApiKey, AuditEvent, DigestSecret
 from external_apis.rotation import columns

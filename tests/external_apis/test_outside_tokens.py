@@ -104,6 +104,12 @@ _NOW = time.time()
         ({"iat": _NOW + 3600}, InvalidToken),
         ({"sub": {"a": 1}}, InvalidToken),
         ({"jti": 7}, InvalidToken),
+        ({"sub": "a\ud800"}, InvalidToken),
+        ({"sub": "a\0"}, InvalidToken),
+        ({"tenant": "north\udfff"}, InvalidToken),
+        ({"scope": ["services:read\0"]}, InvalidToken),
+        ({"more": {"deep": ["\ud800"]}}, InvalidToken),
+        ({"\ud800": 1}, InvalidToken),
     ],
 )
 def test_wrong_claims(
@@ -210,6 +216,24 @@ def test_made_up_key_ids_do_not_make_us_ask_again_and_again(oidc_provider: OidcP
         assert sum(pool.map(lambda number: _is_unknown(keys, f"made-up-{number}"), range(100))) == 100
     assert oidc_provider.asked("jwks") == before + 1
     assert keys.find("es256", "ES256").algorithm_name == "ES256"
+
+
+def test_a_key_published_just_now_is_found_soon_and_made_up_ids_stay_bounded(
+    oidc_provider: OidcProvider, issuer: TrustedIssuer
+) -> None:
+    clock = _Clock()
+    keys = IssuerKeys(oidc_provider.issuer, clock)
+    keys.find("es256", "ES256")
+    oidc_provider.rotate_key()
+    fresh = _key_id(oidc_provider.sign({"sub": "ann"}))
+    assert _is_unknown(keys, fresh)
+    clock.now += 2
+    assert keys.find(fresh, "RS256").key_id == fresh
+    before = oidc_provider.asked("jwks")
+    for second in range(600):
+        clock.now += 1
+        assert _is_unknown(keys, f"made-up-{second}")
+    assert oidc_provider.asked("jwks") - before <= 600 / 15 + 4
 
 
 def test_many_at_once_fetch_once(oidc_provider: OidcProvider, issuer: TrustedIssuer) -> None:

@@ -116,7 +116,8 @@ def test_processes_share_a_limit() -> None:
 
 
 def test_threads_never_get_more_than_the_limit() -> None:
-    key, allowed = holder(40), []
+    key = holder(40)
+    allowed: list[bool] = []
 
     def charge() -> None:
         allowed.extend(charge_key(key).is_allowed for _ in range(20))

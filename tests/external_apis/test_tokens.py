@@ -115,6 +115,10 @@ def test_forging_as_the_tests_do_it_would_work() -> None:
         pytest.param(lambda: forge(jti=None), id="no jti"),
         pytest.param(lambda: forge(sub=None), id="no sub"),
         pytest.param(lambda: forge(sub=7), id="sub a number"),
+        pytest.param(lambda: forge(sub="apk_\ud800"), id="sub with a lone surrogate"),
+        pytest.param(lambda: forge(sub="apk_\0"), id="sub with a NUL"),
+        pytest.param(lambda: forge(sub="ADMIN_API_KEY", key="\ud800"), id="with a lone surrogate as mark"),
+        pytest.param(lambda: forge(tenant_id="\ud800"), id="tenant with a lone surrogate"),
         pytest.param(lambda: forge(nbf=4_000_000_000), id="not yet"),
         pytest.param(lambda: forge(sub="ADMIN_API_KEY"), id="the installation's key without its mark"),
         pytest.param(lambda: forge(sub="ADMIN_API_KEY", key="x"), id="with a wrong mark"),
@@ -176,7 +180,7 @@ class TestRotation:
             decode_jwt(token)
 
     @pytest.mark.parametrize(
-        "text", ["one,two-secret-with-a-comma-in-the-middle", "one: two, which is long enough for it"]
+        "text", ["one,two-secret-with-a-comma-in-the-middle", "a secret: two, and long enough for it"]
     )
     def test_one_secret_may_hold_commas_and_colons(self, settings: Any, text: str) -> None:
         settings.JWT_SECRET = text

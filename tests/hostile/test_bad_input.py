@@ -115,6 +115,16 @@ def test_content_types_and_lengths(row: ExternalApiConnection, kind: str, body: 
     assert _written() == before
 
 
+@pytest.mark.parametrize(
+    ("query", "name"), [("limit=1_0", "limit"), ("offset=%2B1", "offset"), ("search=%FF", "search"), ("a=%C3&b=1", "a")]
+)
+def test_a_query_of_a_list_is_read_strictly(row: ExternalApiConnection, query: str, name: str) -> None:
+    for path in ("/admin/external-apis", f"/admin/external-apis/{row.external_api_id}/connections"):
+        response = with_key().get(f"{path}?{query}")
+        assert response.status_code == 400
+        assert response.json()["error"]["details"]["errors"][0]["path"] == name
+
+
 def test_an_unknown_field_is_named(row: ExternalApiConnection) -> None:
     client, wrong = with_key(), {}
     for operation in _with_body():

@@ -72,11 +72,12 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
 
 UNDOCUMENTED = {
     "/admin/external-apis/{reference}/oauth/callback", "/api/admin/oauth/{reference}/callback",
+    "/admin/external-apis/{reference}/oauth/attempts/{flow_id}",
     "/api/schema", "/api/docs", "/exsvc/schema", "/exsvc/docs",
     "/^exsvc(?:/.*)?$", "/^api/external(?:/.*)?$", "/^admin/external-apis(?:/.*)?$",
 }  # fmt: skip
-"""Routes without an operation: where providers send browsers back to (a state tells whose attempt it is), the documents
-and their pages, and what answers for routes that there are not."""
+"""Routes without an operation: where providers send browsers back to (a state tells whose attempt it is), what became
+of one (for the session that began it), the documents and their pages, and what answers for unknown routes."""
 
 THROUGH_THE_SHARED = {"create_connection", "create_connect_link"}
 """Operations whose body is to name a connection of the provider that all share."""

@@ -145,6 +145,18 @@ _AUTHORIZATIONS = {
 }
 
 
+def test_a_key_beyond_ascii_is_told_what_may_be_wrong(running: Product) -> None:
+    """The server hands on such a header as an empty one."""
+    for header, told in (
+        (_AUTHORIZATIONS["not ASCII"], b"beyond ASCII"),
+        (b"", b"No Authorization header provided."),
+    ):
+        head = b"GET /api/external/auth/me HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        answer = _exchange(running, head + header + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert told in answer
+
+
 @pytest.mark.parametrize("path", [PROVIDERS, "/api/external/auth/me", "/exsvc/api/v1/services"])
 @pytest.mark.parametrize("headers", _AUTHORIZATIONS.values(), ids=_AUTHORIZATIONS.keys())
 def test_hostile_authorization_headers_are_refused(running: Product, path: str, headers: bytes) -> None:

@@ -30,7 +30,7 @@ class ConnectionSerializer(serializers.ModelSerializer[Connection]):
 
 
 class ConnectionList(generics.ListAPIView[Connection]):
-    queryset = Connection.objects.filter(deleted_at=None).select_related("credential").order_by("-id")
+    queryset = Connection._default_manager.filter(deleted_at=None).select_related("credential").order_by("-id")
     serializer_class = ConnectionSerializer
     pagination_class = Pages
     throttle_classes = (KeyThrottle,)

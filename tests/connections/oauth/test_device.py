@@ -20,6 +20,7 @@ from connections.connecting import Wish
 from connections.management.commands import connect as command
 from connections.models import ExternalApiConnection, OAuthFlow
 from external_apis.errors import FlowRefused, GrantRefused, InvalidInput, TokenEndpointFailed
+from external_apis.models import AuditEvent
 from tests.authority import Authority, come_back, consent
 from tests.factories import make_tenant
 from tests.grants import kinds, secrets_of
@@ -184,6 +185,9 @@ def test_the_command_waits_for_a_browser(authority: Authority, monkeypatch: pyte
     again = Page(lambda url: come_back(RestClient(), consent(url)))
     call_command("connect", api.slug, connection=row.pk, stdout=again)
     assert kinds(row) == ["authorized", "reauthorized"]
+    events = AuditEvent.objects.filter(object_id=row.pk).order_by("pk")
+    assert [event.action.partition(".")[2] for event in events] == ["created", "authorized", "reauthorized"]
+    assert all(event.actor.startswith("command:connect") for event in events)
 
 
 def test_the_command_shows_a_code(authority: Authority) -> None:

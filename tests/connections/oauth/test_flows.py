@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 import time_machine
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection as database
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from connections import services
@@ -19,7 +21,7 @@ from connections.models import ConnectionStatus, ExternalApiConnection, OAuthFlo
 from external_apis.models import AuditEvent
 from external_apis.providers import update_external_api
 from tests.authority import SECRET, Authority, authorize, come_back, connect, consent, query_of
-from tests.factories import MANAGER, make_connection, make_partner, make_provider, make_tenant, make_user
+from tests.factories import MANAGER, make_connection, make_key, make_partner, make_provider, make_tenant, make_user
 from tests.grants import kinds, secrets_of, stored
 from tests.rest import PROVIDERS, RestClient, connections_of, error_of, signed_in, with_key
 
@@ -369,6 +371,19 @@ def test_a_key_may_bring_the_answer_itself(authority: Authority) -> None:
     assert (done.status_code, done.json()["external_api_id"]) == (200, api.pk)
 
 
+def test_behind_a_proxy_a_keys_networks_hold_the_address_that_the_proxy_tells(
+    authority: Authority, settings: Any
+) -> None:
+    settings.TRUST_PROXY_HEADERS = True
+    api = authority.oauth2()
+    made = make_key(allowed_networks=["203.0.113.7"])
+    program = RestClient(headers={"Authorization": f"Bearer {made.token}", "X-Forwarded-For": "203.0.113.7"})
+    location = consent(program.get(f"{PROVIDERS}/{api.pk}/oauth/authorize").json()["authorization_url"])
+    elsewhere = RestClient(headers={"Authorization": f"Bearer {made.token}", "X-Forwarded-For": "203.0.113.8"})
+    assert error_of(come_back(elsewhere, location)) == (403, "FORBIDDEN")
+    assert come_back(program, location).status_code == 200
+
+
 def test_a_wrong_key_is_told_so_in_json(authority: Authority, staff: RestClient) -> None:
     api = authority.oauth2()
     location = consent(authorize(staff, api))
@@ -476,15 +491,16 @@ def test_a_provider_that_asks_for_more_needs_consent_once_more(authority: Author
 def test_queries_are_counted(authority: Authority, staff: RestClient) -> None:
     api = authority.oauth2()
     connect(staff, api)
-    with CaptureQueriesContext(
-        database,
-    ) as begun:
+    with CaptureQueriesContext(database) as begun:
         url = authorize(staff, api)
-    location = consent(url)
+    parts = urlsplit(consent(url))
     with CaptureQueriesContext(database) as ended:
-        come_back(staff, location)
+        answer = staff.get(f"{parts.path}?{parts.query}")
+    with CaptureQueriesContext(database) as shown:
+        assert staff.get(answer.headers["Location"]).status_code == 200
     assert len(begun) <= 20
     assert len(ended) <= 50
+    assert len(shown) <= 6
 
 
 def test_old_attempts_are_forgotten(authority: Authority, staff: RestClient) -> None:
@@ -509,3 +525,100 @@ def test_no_secret_is_logged(authority: Authority, staff: RestClient, caplog: py
     told = caplog.text
     for secret in (query_of(url)["state"], query_of(location)["code"], SECRET, *secrets_of(row).values()):
         assert secret not in told
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------------
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_no_code_stays_in_the_browsers_history(authority: Authority, staff: RestClient) -> None:
+    api = authority.oauth2()
+    location = consent(authorize(staff, api))
+    parts = urlsplit(location)
+    answer = staff.get(f"{parts.path}?{parts.query}")
+    page = f"{PROVIDERS}/{api.pk}/oauth/attempts/{flow_of(api).pk}"
+    assert (answer.status_code, answer.headers["Location"]) == (303, page)
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    for _ in range(2):  # it may be loaded again
+        shown = staff.get(page)
+        assert shown.status_code == 200
+        assert "is connected" in text_of(shown)
+        assert shown.headers["Cache-Control"] == "no-store"
+
+
+def test_what_became_of_an_attempt_is_for_the_session_that_began_it(authority: Authority, staff: RestClient) -> None:
+    api, other = authority.oauth2(), authority.oauth2()
+    location = consent(authorize(staff, api))
+    path = f"{PROVIDERS}/{api.pk}/oauth/attempts"
+    page = f"{path}/{flow_of(api).pk}"
+    assert staff.get(page).status_code == 404  # nothing has become of it yet
+    come_back(staff, location)
+    strangers = (RestClient(), signed_in(make_user(permissions=MANAGER)), with_key())
+    answers = [stranger.get(page) for stranger in strangers]
+    answers += [staff.get(page.replace(api.pk, other.pk)), staff.get(f"{path}/flow_none"), staff.get(f"{path}/%FF")]
+    for answer in answers:
+        assert answer.status_code == 404
+        assert api.name not in text_of(answer)
+        assert "Nothing is known" in text_of(answer)
+    assert staff.get(f"{path}/%00").status_code == 400
+    assert staff.get(page).status_code == 200
+
+
+def test_a_browser_without_a_session_is_led_to_the_log_in_page_and_back(authority: Authority) -> None:
+    api = authority.oauth2()
+    path = f"{PROVIDERS}/{api.pk}/oauth/authorize?connection_name=A%26B"
+    for accept in (BROWSER["Accept"], "text/html"):
+        answer = RestClient().get(path, headers={"Accept": accept})
+        assert answer.status_code == 302
+        where = urlsplit(answer.headers["Location"])
+        assert where.path == reverse("admin:login")
+        assert query_of(answer.headers["Location"]) == {"next": path}
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}, {**BROWSER, "Authorization": "Bearer no"}):
+        assert error_of(RestClient().get(path, headers=headers))[0] == 401
+    user = make_user(permissions=MANAGER)
+    user.set_password("a password of the tests")
+    user.save()
+    browser = Client()
+    back = browser.post(
+        RestClient().get(path, headers=BROWSER).headers["Location"],
+        {"username": user.username, "password": "a password of the tests", "next": path},
+    )
+    assert (back.status_code, back.headers["Location"]) == (302, path)
+    assert browser.get(path, headers=BROWSER).headers["Location"].startswith(f"{authority.url}/oauth/authorize?")
+
+
+def test_a_browser_is_asked_for_the_parts_of_addresses(authority: Authority, staff: RestClient) -> None:
+    api = authority.oauth2()
+    variables = {"shop": {"pattern": "[a-z]+"}, "region": {"pattern": "[a-z]+", "default": "eu"}}
+    base_url = f"{authority.url}/x/{{shop}}/{{region}}"
+    update_external_api(api, {"api_config": {"url_variables": variables, "base_url": base_url}})
+    path = f"{PROVIDERS}/{api.pk}/oauth/authorize"
+    asked = staff.get(f"{path}?connection_name=A%22B", headers=BROWSER)
+    assert asked.status_code == 200
+    page = asked.content.decode()
+    assert f'<form method="get" action="{path}"' in page
+    assert '<input id="shop" name="shop" value=""' in page
+    assert '<input type="hidden" name="connection_name" value="A&quot;B">' in page
+    assert 'name="region"' not in page, "it has a default"
+    assert "<script" not in page
+    assert "frame-ancestors 'none'" in asked.headers["Content-Security-Policy"]
+    wrong = staff.get(f"{path}?shop=%3Cb%3E", headers=BROWSER)
+    assert wrong.status_code == 400
+    assert 'value="&lt;b&gt;"' in wrong.content.decode()
+    assert not OAuthFlow.objects.exists()
+    gone = staff.get(f"{path}?shop=acme&region=", headers=BROWSER)
+    assert gone.status_code == 302
+    come_back(staff, consent(gone.headers["Location"]))
+    assert made_by(flow_of(api)).provider_data == {"shop": "acme"}
+
+
+def test_a_browser_that_another_site_has_sent_is_asked_to_click(authority: Authority, staff: RestClient) -> None:
+    """So ends a sign-on by OpenID Connect that began with this very address."""
+    api = authority.oauth2()
+    path = f"{PROVIDERS}/{api.pk}/oauth/authorize"
+    answer = staff.get(path, headers={**BROWSER, "Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 200
+    assert f"Continue to {api.name}" in text_of(answer)
+    assert not OAuthFlow.objects.exists()
+    assert staff.get(path, headers={**BROWSER, "Sec-Fetch-Site": "same-origin"}).status_code == 302

@@ -420,7 +420,9 @@ def test_a_service_reads_credentials_that_are_fresh(server: TokenServer) -> None
     read = client.get(url).json()
     assert read["credentials"] == {**secrets_of(row), "token_type": "Bearer"}
     assert read["credentials"]["access_token"] != "at-old"
-    assert read["expires_at"] == timestamp(stored(row).credential.expires_at)
+    expires_at = stored(row).credential.expires_at
+    assert expires_at is not None
+    assert read["expires_at"] == timestamp(expires_at)
     server.answers = [http(500, {})]
     make_almost_ended(row)
     assert client.get(url).json()["credentials"] == read["credentials"]

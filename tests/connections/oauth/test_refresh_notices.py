@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email import policy
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from django.db import connection as database
 from django.utils import timezone
 
 from connections.models import ExternalApiConnection, Grant, GrantEvent
-from connections.oauth import events
+from connections.oauth import events, notices
 from connections.oauth.notices import send_notices
 from connections.oauth.sweep import sweep
 from connections.services import update_connection
 from connections.signals import grant_changed
+from external_apis import health
 from external_apis.models import Account
 from tests.factories import make_user
 from tests.grants import kinds, make_granted, secrets_of
@@ -33,10 +36,13 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[Any] = []
         self.refuses = False
+        self.meanwhile: Callable[[], None] | None = None
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         if self.refuses:
             return "451 Not now"
+        if self.meanwhile is not None:
+            await asyncio.to_thread(self.meanwhile)
         self.mails.append(email.message_from_bytes(envelope.content, policy=policy.default))
         return "250 OK"
 
@@ -106,12 +112,76 @@ def test_a_warning_is_not_repeated(server: TokenServer, mailbox: Mailbox) -> Non
     assert kinds(row).count("expiring_soon") == 1
 
 
-def test_somebody_without_an_address_is_written_no_mail(server: TokenServer, mailbox: Mailbox) -> None:
-    make_granted(server)
-    server.answers = [hang_up]
-    sweep()
+def incident(server: TokenServer, row: ExternalApiConnection | None = None) -> GrantEvent:
+    """Something that somebody has to be told of, five minutes ago."""
+    row = row or make_granted(server)
+    event = events.record(row, "expired", cause="schedule", outcome="succeeded", message="It is over.", mail_due=True)
+    GrantEvent.objects.filter(pk=event.pk).update(at=timezone.now() - timedelta(minutes=6))
+    return event
+
+
+def test_without_owner_and_user_the_installations_own_people_are_told(
+    server: TokenServer, mailbox: Mailbox, settings: Any
+) -> None:
+    make_user("root", email="root@example.com", is_superuser=True)
+    make_user("gone", email="gone@example.com", is_superuser=True, is_active=False)
+    make_user("mute", is_superuser=True)
+    incident(server)
+    assert send_notices() == 1
+    settings.NOTICES_EMAIL = ["ops@example.com", "night@example.com"]
+    incident(server)
+    assert send_notices() == 1
+    assert [mail["To"] for mail in mailbox.mails] == ["root@example.com", "ops@example.com, night@example.com"]
+
+
+def test_an_owner_who_has_left_is_passed_over(server: TokenServer, mailbox: Mailbox, settings: Any) -> None:
+    settings.NOTICES_EMAIL = ["ops@example.com"]
+    row = owned(server)
+    assert row.owner is not None
+    row.owner.user.is_active = False
+    row.owner.user.save()
+    incident(server, row)
+    send_notices()
+    assert mailbox.mails[0]["To"] == "ops@example.com"
+
+
+def test_what_reaches_nobody_is_logged_and_shown_and_waits_a_day(
+    server: TokenServer, mailbox: Mailbox, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = incident(server)
     assert send_notices() == 0
-    assert not GrantEvent.objects.filter(mail_due=True).exists()
+    assert "no recipient" in caplog.text
+    assert "1 notices reach nobody" in notices.look()
+    settings.NOTICES_EMAIL = ["ops@example.com"]
+    assert send_notices() == 1
+    assert notices.look() == health.OK
+    settings.NOTICES_EMAIL = []
+    GrantEvent.objects.filter(pk=event.pk).update(mail_due=True, at=timezone.now() - timedelta(days=2))
+    send_notices()
+    assert notices.look() == health.OK
+    assert "given up" in caplog.text
+
+
+def test_a_mail_is_done_only_when_the_server_has_it(server: TokenServer, mailbox: Mailbox, settings: Any) -> None:
+    """A sender that dies in between leaves it due: somebody else sends it again, under the same Message-ID."""
+    settings.NOTICES_EMAIL = ["ops@example.com"]
+    event = incident(server)
+    seen: list[tuple[bool, int]] = []
+
+    def look_meanwhile() -> None:
+        seen.append((GrantEvent.objects.get(pk=event.pk).mail_due, send_notices()))
+        database.close()
+
+    mailbox.meanwhile = look_meanwhile
+    assert send_notices() == 1
+    assert seen == [(True, 0)], "due, and nobody else's meanwhile"
+    mailbox.meanwhile = None
+    late = timezone.now() - timedelta(seconds=1)
+    GrantEvent.objects.filter(pk=event.pk).update(mail_due=True, mail_claimed_until=late)
+    assert send_notices() == 1
+    first, second = (mail["Message-ID"] for mail in mailbox.mails)
+    assert first == second
+    assert event.pk in first
 
 
 def test_what_the_mail_server_refuses_is_tried_again_for_a_day(server: TokenServer, mailbox: Mailbox) -> None:
@@ -165,4 +235,4 @@ def test_old_routine_goes_and_what_mattered_stays(server: TokenServer) -> None:
     GrantEvent.objects.update(at=timezone.now() - timedelta(days=40))
     events.record(row, "refreshed", cause="schedule", outcome="succeeded")
     assert events.prune(batch_size=2) == 6
-    assert kinds(row) == ["expired"] * 3 + ["refreshed"]
+    assert sorted(kinds(row)) == ["expired"] * 3 + ["refreshed"]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_the_provider_is_told_and_the_tokens_are_gone(authority: Authority, staff: RestClient) -> None:
     api = authority.oauth2()
     row = connect(staff, api)
-    tokens = secrets_of(row)
+    tokens, stored_before = secrets_of(row), stored(row)
     answer = staff.send("post", f"{connections_of(api)}/{row.pk}/revoke")
     assert answer.status_code == 200
     assert answer.json()["status"] == "revoked"
@@ -34,9 +34,12 @@ def test_the_provider_is_told_and_the_tokens_are_gone(authority: Authority, staf
     grant = grant_of(row)
     assert (grant.state, grant.due_at) == (GrantState.ENDED, None)
     assert kinds(row) == ["authorized", "revoked"]
-    assert AuditEvent.objects.get(object_id=row.pk, action="connection.revoked").changes == {
-        "status": ["active", "revoked"]
-    }
+    changes = AuditEvent.objects.get(object_id=row.pk, action="connection.revoked").changes
+    assert changes["status"] == ["active", "revoked"]
+    for name in ("access_token", "refresh_token"):
+        before, after = changes[f"credentials.secret_fingerprints.{name}"]
+        assert (before, after) == (stored_before.credential.fingerprints[name], None)
+        assert tokens[name] not in str(changes)
     with pytest.raises(ConnectionRevoked):
         services.get_connection(row.pk)
     for name in ("access_token", "refresh_token"):
@@ -56,6 +59,15 @@ def test_tokens_travel_in_the_body_alone_the_refresh_token_first(authority: Auth
     assert [request["token_type_hint"] for request in server.requests] == ["refresh_token", "access_token"]
     assert [request["token"] for request in server.requests] == [before["refresh_token"], before["access_token"]]
     assert ("client_secret" in server.requests[0]) is (client_auth == "body")
+
+
+def test_a_token_that_the_provider_does_not_know_any_more_is_no_failure(authority: Authority) -> None:
+    with token_server() as server:
+        server.answers = [http(200, b""), http(400, {"error": "invalid_token"})]
+        row = make_granted(server, oauth2={"revocation_url": f"{server.url}/revoke"})
+        done = revoke(row)
+    assert done.was_told is True
+    assert done.message == "The provider has revoked the grant, and the tokens were removed."
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_key_and_the_token_made_from_it() -> None:
     tenant = make_tenant()
     created = make_key(tenant=tenant, scopes=["services:read"])
     by_key = bearer(created.token)
-    exchanged = by_key.post("/api/external/auth/validate").json()["data"]["token"]
+    exchanged = by_key.generic("POST", "/api/external/auth/validate").json()["data"]["token"]
     by_token = bearer(exchanged)
     for client in (by_key, by_token):
         assert client.get(SERVICES).status_code == 200
@@ -86,7 +86,7 @@ def test_an_id_goes_before_a_slug_that_looks_like_it(oidc_provider: OidcProvider
     )
 
 
-@pytest.mark.parametrize("tenant", [None, "", "unknown", 7, ["north"], "\0", "x" * 1000, "inactive"])
+@pytest.mark.parametrize("tenant", [None, "", "unknown", 7, ["north"], "x" * 1000, "inactive"])
 def test_a_token_without_an_active_tenant_of_ours_is_forbidden(
     oidc_provider: OidcProvider, issuer: TrustedIssuer, tenant: Any
 ) -> None:
@@ -119,12 +119,24 @@ def test_an_outside_token_ends(oidc_provider: OidcProvider, issuer: TrustedIssue
 
 
 def test_a_strange_subject_is_no_actor(oidc_provider: OidcProvider, issuer: TrustedIssuer) -> None:
-    claims = _claims(issuer, make_tenant().pk) | {"sub": "a\n\0\u202e" + "x" * 500}
+    claims = _claims(issuer, make_tenant().pk) | {"sub": "a\n\x1b\u202e" + "x" * 500}
     client = bearer(oidc_provider.sign(claims))
     assert client.send("post", SERVICES, service_body()).status_code == 201
     actor = AuditEvent.objects.get(action="provider.created").actor
     assert actor.startswith("token:a???xxx")
     assert len(actor) < 200
+
+
+@pytest.mark.parametrize("claim", ["sub", "tenant", "more"])
+@pytest.mark.parametrize("value", ["\ud800", "a\0"])
+def test_claims_that_nothing_could_store_are_an_invalid_token(
+    oidc_provider: OidcProvider, issuer: TrustedIssuer, claim: str, value: str
+) -> None:
+    claims = _claims(issuer, make_tenant().pk) | {claim: value}
+    for path in (SERVICES, "/exsvc/debug/auth"):
+        response = bearer(oidc_provider.sign(claims)).get(path)
+        assert error_of(response) == (401, "UNAUTHORIZED")
+        assert response.json()["error"]["details"]["reason"] == "INVALID_TOKEN"
 
 
 @pytest.mark.parametrize(
@@ -179,6 +191,20 @@ def test_the_limit_is_the_tenants(settings: Any) -> None:
         assert 1 <= int(response["Retry-After"]) <= 60
         assert response["X-RateLimit-Remaining"] == "0"
     assert other.get(SERVICES).status_code == 200
+
+
+def test_a_key_with_a_limit_of_its_own_has_both(settings: Any) -> None:
+    settings.SERVICE_API_RATE_LIMIT = 4
+    tenant = make_tenant()
+    own, other = of_tenant(tenant, rate_limit=2), of_tenant(tenant)
+    first = own.get(SERVICES)
+    assert (first["X-RateLimit-Limit"], first["X-RateLimit-Remaining"]) == ("2", "1")
+    assert own.get(SERVICES)["X-RateLimit-Limit"] == "2"
+    assert error_of(own.get(SERVICES)) == (429, "RATE_LIMIT_EXCEEDED")
+    # What the key's own limit refuses takes nothing from the tenant.
+    assert [other.get(SERVICES).status_code for _ in range(3)] == [200, 200, 429]
+    ample = of_tenant(make_tenant(), rate_limit=100)
+    assert ample.get(SERVICES)["X-RateLimit-Limit"] == "4"
 
 
 def test_of_the_installation_all_share_one_limit(settings: Any) -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from connections.models import ExternalApiConnection, ExternalApiCredential
 from connections.services import get_connection
 from external_apis.models import AuditEvent, ExternalApi
+from external_apis.providers import update_external_api
 from tests.exsvc import SERVICES, of_tenant, service_body
 from tests.factories import make_connection, make_provider, make_tenant
 from tests.rest import RestClient, error_of, with_key
@@ -244,3 +245,35 @@ def test_many_at_once_make_one_connection() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(put, range(8))) == {200}
     assert ExternalApiConnection.objects.count() == 1
+
+
+@pytest.mark.parametrize("credentials", [{}, {"access_token": "one\r\nX-Evil: two"}, {"access_token": "one\n"}])
+def test_what_can_never_be_sent_is_refused_and_what_was_there_stays(credentials: dict[str, str]) -> None:
+    url = _registered(of_tenant(make_tenant()))
+    client = of_tenant(ExternalApi.objects.get().tenant)
+    client.send("put", url, {"auth_type": "bearer", "credentials": {"access_token": SECRET}})
+    response = client.send("put", url, {"credentials": credentials})
+    assert response.status_code == 400
+    assert "X-Evil" not in response.content.decode()
+    assert client.get(url).json()["credentials"] == {"access_token": SECRET}
+
+
+def test_a_key_of_several_lines_is_one_secret() -> None:
+    url = _registered(of_tenant(make_tenant()))
+    client = of_tenant(ExternalApi.objects.get().tenant)
+    body = {"auth_type": "jwt_bearer", "credentials": {"private_key": "-----BEGIN\nEND-----\n"}}
+    assert "line break" not in client.send("put", url, body).content.decode()
+
+
+def test_credentials_of_an_auth_type_that_is_no_more_are_not_handed_out() -> None:
+    """As when the operators change a service that all tenants share."""
+    api = make_provider(api_config={"auth_type": "bearer", "base_url": "https://api.example.com"})
+    client = of_tenant(make_tenant())
+    url = f"{SERVICES}/{api.pk}/credentials"
+    client.send("put", url, {"credentials": {"access_token": SECRET}})
+    update_external_api(api, {"api_config": {"auth_type": "basic"}})
+    response = client.get(url)
+    assert (response.status_code, SECRET in response.content.decode()) == (409, False)
+    assert not AuditEvent.objects.filter(action="credentials.read").exists()
+    assert client.send("put", url, {"credentials": {"username": "ann", "password": "swordfish"}}).status_code == 200
+    assert client.get(url).json()["credentials"] == {"username": "ann", "password": "swordfish"}

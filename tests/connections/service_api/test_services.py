@@ -77,6 +77,7 @@ def test_the_list_is_paged_and_filtered() -> None:
     [
         "limit=0", "limit=1001", "limit=ten", "offset=-1", "offset=99999999999999999999", "status=deprecated",
         "type=none", "page=1", "tenant_id=x", "name__icontains=a", "_connector=OR", "status=active&status=inactive",
+        "limit=1_0", "limit=%201", "offset=%2B1", "name=%FF", "name=%ED%A0%80",
     ],
 )  # fmt: skip
 def test_a_wrong_query_is_named(query: str) -> None:

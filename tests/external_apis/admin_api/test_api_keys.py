@@ -86,20 +86,33 @@ def test_a_key_is_made_and_its_token_shown_once(admin: RestClient) -> None:
         ({"tenant_id": "ten_x"}, "tenant_id"),
         ({"token": "sk_live_mine"}, "token"),
         ({"allowedNetworks": ["x"]}, "allowedNetworks.0"),
-        ({"rateLimit": "5"}, None),
+        ({"rateLimit": "5"}, "rateLimit"),
+        ({"rateLimit": True}, "rateLimit"),
         ({"rateLimit": 0}, "rateLimit"),
         ({"scopes": ["nothing:read"]}, "scopes"),
         ({"type": "publishable", "scopes": []}, "tenantId"),
         ({"title": "x\u0000"}, "title"),
+        ({"expiresAt": "9999-12-31T23:59:59-14:00"}, "expiresAt"),
+        ({"expiresAt": "9998-12-31T00:00:01Z"}, "expiresAt"),
+        ({"expiresAt": "0001-01-01T00:00:00+14:00"}, "expiresAt"),
+        ({"expiresAt": "2099-01-01T00:00:00"}, "expiresAt"),
+        ({"expiresAt": "2099-01-01"}, "expiresAt"),
+        ({"expiresAt": 4102444800}, "expiresAt"),
+        ({"expiresAt": "4102444800"}, "expiresAt"),
+        ({"expiresAt": 4102444800.5}, "expiresAt"),
     ],
 )
-def test_bad_input_is_named_in_the_senders_words(admin: RestClient, fields: dict[str, Any], path: str | None) -> None:
+def test_bad_input_is_named_in_the_senders_words(admin: RestClient, fields: dict[str, Any], path: str) -> None:
     response = admin.send("post", KEYS, body(**fields))
-    if path is None:
-        assert response.status_code == 201
-        return
     assert failure(response) == (400, "VALIDATION_ERROR")
     assert response.json()["error"]["details"]["errors"][0]["path"] == path
+    assert not ApiKey.objects.exists()
+
+
+def test_a_time_is_kept_in_utc_and_can_be_shown(admin: RestClient) -> None:
+    made = admin.send("post", KEYS, body(expiresAt="9998-12-30T23:30:00-00:30")).json()["data"]
+    assert made["expiresAt"] == "9998-12-31T00:00:00.000Z"
+    assert admin.get(f"{KEYS}/{made['id']}").json()["data"]["expiresAt"] == made["expiresAt"]
 
 
 def test_the_life_of_a_key(admin: RestClient) -> None:
@@ -227,6 +240,67 @@ class TestRights:
         assert failure(client.send("post", KEYS, body(scopes=["audit:read"]))) == (403, "FORBIDDEN")
         assert failure(client.send("post", KEYS, body(mode="test"))) == (403, "FORBIDDEN")
         assert failure(client.send("post", KEYS, body(tenantId=other.pk))) == (404, "NOT_FOUND")
+
+    @pytest.mark.parametrize(
+        ("bounds", "fields", "path"),
+        [
+            ({"allowed_networks": ["127.0.0.0/24"]}, {"allowedNetworks": ["127.0.0.0/16"]}, "allowedNetworks"),
+            ({"allowed_networks": ["127.0.0.0/24"]}, {"allowedNetworks": ["127.0.0.1", "::1"]}, "allowedNetworks"),
+            ({"allowed_networks": ["127.0.0.1"]}, {"allowedNetworks": ["0.0.0.0/0"]}, "allowedNetworks"),
+            ({"expires_at": "2099-01-01T00:00:00Z"}, {"expiresAt": "2099-01-01T00:00:00.001Z"}, "expiresAt"),
+            ({"expires_at": "2099-01-01T00:00:00Z"}, {"expiresAt": "2099-01-01T00:00:00-01:00"}, "expiresAt"),
+            ({"rate_limit": 5}, {"rateLimit": 6}, "rateLimit"),
+            ({}, {"rateLimit": 10_000_000}, "rateLimit"),
+        ],
+    )
+    def test_nobody_grants_wider_bounds_than_they_have(
+        self, bounds: dict[str, Any], fields: dict[str, Any], path: str
+    ) -> None:
+        granter = make_key(scopes=["keys:write", "providers:read"], **bounds)
+        response = client_of(granter.token).send("post", KEYS, body(**fields))
+        assert failure(response) == (403, "FORBIDDEN")
+        error = response.json()["error"]
+        assert [item["path"] for item in error["details"]["errors"]] == [path]
+        assert path in error["message"]
+        assert list(ApiKey.objects.all()) == [granter.key]
+
+    @pytest.mark.parametrize("left_out", [{}, {"allowedNetworks": [], "expiresAt": None, "rateLimit": None}])
+    def test_a_bound_that_is_left_out_is_the_makers(self, left_out: dict[str, Any]) -> None:
+        bounds = {"allowed_networks": ["127.0.0.0/24"], "expires_at": "2099-01-01T00:00:00Z", "rate_limit": 50}
+        client = client_of(make_key(scopes=["keys:write", "providers:read"], **bounds).token)
+        made = client.send("post", KEYS, body(**left_out)).json()["data"]
+        assert (made["allowedNetworks"], made["rateLimit"]) == (["127.0.0.0/24"], 50)
+        assert made["expiresAt"] == "2099-01-01T00:00:00.000Z"
+        narrower = {"allowedNetworks": ["127.0.0.7"], "expiresAt": "2098-01-01T00:00:00Z", "rateLimit": 1}
+        made = client.send("post", KEYS, body(**narrower)).json()["data"]
+        assert (made["allowedNetworks"], made["rateLimit"]) == (["127.0.0.7/32"], 1)
+
+    @pytest.mark.parametrize(
+        ("bounds", "path"),
+        [
+            ({"allowed_networks": ["127.0.0.0/24"]}, "allowedNetworks"),
+            ({"expires_at": "2099-01-01T00:00:00Z"}, "expiresAt"),
+            ({"rate_limit": 50}, "rateLimit"),
+        ],
+    )
+    def test_rolling_is_no_way_to_wider_bounds(self, bounds: dict[str, Any], path: str) -> None:
+        scopes = ["keys:write", "providers:read"]
+        wide, bound = make_key(scopes=scopes), make_key(scopes=scopes, **bounds)
+        response = client_of(bound.token).send("post", f"{KEYS}/{wide.key.pk}/roll", {})
+        assert failure(response) == (403, "FORBIDDEN")
+        assert [item["path"] for item in response.json()["error"]["details"]["errors"]] == [path]
+        assert keys.verify(wide.token).is_valid
+        rolled = client_of(bound.token).send("post", f"{KEYS}/{bound.key.pk}/roll", {})
+        assert rolled.status_code == 201
+        assert rolled.json()["data"][path] == rolled.json()["data"]["replaced"][path]
+
+    def test_a_token_made_from_a_key_grants_no_more_than_the_key(self) -> None:
+        granter = make_key(scopes=["keys:write", "providers:read"], rate_limit=5)
+        issued = client_of(granter.token).send("post", "/api/external/auth/validate", None).json()["data"]["token"]
+        assert failure(client_of(issued).send("post", KEYS, body(rateLimit=6))) == (403, "FORBIDDEN")
+
+    def test_the_installations_own_key_is_bound_by_nothing(self, admin: RestClient) -> None:
+        assert admin.send("post", KEYS, body(rateLimit=10_000_000)).status_code == 201
 
     def test_each_route_needs_its_scope(self) -> None:
         key = make_key().key

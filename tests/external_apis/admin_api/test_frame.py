@@ -171,19 +171,41 @@ class TestLimits:
         settings.ADMIN_API_RATE_LIMIT = 5
         stranger = RestClient()
         seen = [
-            stranger.get(f"{EXTERNAL}/system/health"),
             stranger.get(TENANTS),
             client_of("sk_live_guess").get(TENANTS),
             stranger.get(f"{EXTERNAL}/nothing"),
             stranger.get(f"{TENANTS}/a%00b"),
+            client_of("sk_live_other").get(TENANTS),
         ]
         assert [int(response["X-RateLimit-Remaining"]) for response in seen] == [4, 3, 2, 1, 0]
-        for path in (f"{EXTERNAL}/system/health", TENANTS, f"{EXTERNAL}/nothing"):
+        for path in (TENANTS, f"{EXTERNAL}/nothing"):
             assert failure_of(stranger.get(path)) == (429, "RATE_LIMIT_EXCEEDED")
         assert failure_of(client_of("sk_live_guess").get(TENANTS)) == (429, "RATE_LIMIT_EXCEEDED")
         # A key is not held up by whoever guesses at the same address.
         assert with_key().get(TENANTS).status_code == 200
+        assert failure_of(stranger.get(TENANTS, REMOTE_ADDR="192.0.2.7")) == (401, "MISSING_AUTH_HEADER")
+
+    def test_whoever_asks_how_we_are_is_not_held_up_by_who_guesses_keys(self, settings: Any) -> None:
+        settings.ADMIN_API_RATE_LIMIT = 2
+        stranger = RestClient()
+        assert [stranger.get(TENANTS).status_code for _ in range(3)] == [401, 401, 429]
+        health = [stranger.get(f"{EXTERNAL}/system/health") for _ in range(3)]
+        assert [answer.status_code for answer in health] == [503, 503, 429]
+        assert [answer["X-RateLimit-Remaining"] for answer in health] == ["1", "0", "0"]
         assert stranger.get(f"{EXTERNAL}/system/health", REMOTE_ADDR="192.0.2.7").status_code == 503
+
+    def test_a_keys_own_limit_counts_for_all_three_apis(self) -> None:
+        client = client_of(make_key(rate_limit=3, tenant=make_tenant()).token)
+        paths = (TENANTS, "/admin/external-apis", "/exsvc/api/v1/services")
+        answers = [client.get(path) for path in paths]
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        for answer, left in zip(answers, ("2", "1", "0"), strict=True):
+            assert [answer[name] for name in LIMIT_HEADERS[:2]] == ["3", left]
+        for path in paths:
+            refused = client.get(path)
+            assert (refused.status_code, refused["X-RateLimit-Remaining"]) == (429, "0"), path
+            assert int(refused["Retry-After"]) == pytest.approx(1_200, abs=5)
+            assert refused.json()["error"]["code"] == "RATE_LIMIT_EXCEEDED"
 
     def test_failures_of_ours_tell_the_keys_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         client = client_of(make_key(rate_limit=7).token)
@@ -202,6 +224,10 @@ class TestQueries:
             ("per_page=5", "per_page"), ("limit=5", "limit"), ("plan=free", "plan"), ("status=active", "status"),
             ("name__icontains=a", "name__icontains"), ("_connector=OR", "_connector"), ("isActive=maybe", "isActive"),
             ("page=1&page=2", "page"), ("search=" + "x" * 201, "search"),
+            ("page=1_0", "page"), ("page=%201", "page"), ("page=%2B1", "page"), ("page=%D9%A1", "page"),
+            ("perPage=1_0", "perPage"), ("perPage=0x5", "perPage"),
+            ("search=%FF", "search"), ("search=%ED%A0%80", "search"), ("page=1&search=a%C3", "search"),
+            ("search=a%C3&page=1", "search"), ("%FF=1", "%FF"), ("sea%72ch=%C0%AF", "search"),
         ],
     )  # fmt: skip
     def test_a_wrong_or_unknown_parameter_is_named(self, query: str, name: str) -> None:

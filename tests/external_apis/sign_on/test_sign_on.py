@@ -146,6 +146,26 @@ def test_an_address_that_is_not_verified_neither_makes_nor_links_an_account(sign
     assert not UserSocialAuth.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("signed", "told"),
+    [
+        ({"email": "boss@example.com", "email_verified": None}, {"email_verified": True}),
+        ({"email": None, "email_verified": True}, {"email_verified": None}),
+    ],
+)
+def test_an_address_and_its_being_verified_come_from_one_document(
+    sign_on: Make, signed: dict[str, Any], told: dict[str, Any]
+) -> None:
+    flow = sign_on()
+    victim = make_user("boss", email="boss@example.com", is_superuser=True)
+    person(flow, f"eve-of-{len(told)}-{signed['email']}", **{"email": "boss@example.com", **told})
+    flow.provider.tamper(flow.registered, **signed)
+    answer = flow.sign_in(f"eve-of-{len(told)}-{signed['email']}")
+    assert answer.status_code == 403
+    assert "has not verified your e-mail address" in answer.content.decode()
+    assert list(User.objects.all()) == [victim]
+
+
 def test_a_verified_address_leads_to_the_one_account_that_has_it(sign_on: Make) -> None:
     flow = sign_on()
     known = make_user("nia", email="Nia@Example.com")

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0006_idempotent_calls'),
+        ('connections', '0008_idempotent_calls'),
         ('external_apis', '0006_audit_outlives_tenants'),
     ]
 
