@@ -16,6 +16,7 @@ from connections.oauth.refresh import ensure_fresh
 from connections.opening import check_usable, open_connection, target_of
 from external_apis import audit
 from external_apis.errors import MissingCredential
+from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
 
 __all__ = ["HandedOver", "describe_client", "hand_over"]
@@ -71,8 +72,10 @@ def hand_over(
     row = lookup.find_in_scope(reference, scope, environment)
     check_usable(row)
     row = ensure_fresh(row, min_valid_seconds=min_valid_seconds)
-    values: dict[str, Any] = {name: value for name, value in row.credential.secrets.items() if name not in _KEPT_BACK}
-    if not values:
+    # What was stored for an auth type that the provider no longer has is of no use to anybody.
+    used = (open_config(row.external_api).api_config.credentials_expected() - _KEPT_BACK) | {ADDITIONAL_DATA}
+    values: dict[str, Any] = {name: value for name, value in row.credential.secrets.items() if name in used}
+    if not values.keys() - {ADDITIONAL_DATA}:
         raise MissingCredential(f"Connection {_name(row)} has no credentials of its own.")
     if ADDITIONAL_DATA in values:
         values[ADDITIONAL_DATA] = json.loads(values[ADDITIONAL_DATA])

@@ -80,7 +80,7 @@ def test_each_reading_has_its_event_and_without_it_nothing_leaves(monkeypatch: p
     def fail(*_: Any) -> None:
         raise RuntimeError("the log is full")
 
-    monkeypatch.setattr(audit, "_write", fail)
+    monkeypatch.setattr(audit, "build", fail)
     answer = client_of(key.token).get(url_of(row.pk))
     assert answer.status_code == 500
     assert "sk-of-the-tests" not in answer.content.decode()
