@@ -7,9 +7,17 @@ import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import after_task_publish, beat_init, heartbeat_sent, worker_init, worker_process_init
+from celery.signals import (
+    after_task_publish,
+    beat_init,
+    heartbeat_sent,
+    worker_init,
+    worker_process_init,
+    worker_shutting_down,
+)
 
 from config import lifeline, postgres, sealed_under
+from connections.oauth import stopping
 from external_apis import heartbeats
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -41,6 +49,11 @@ def _refuse_unusable_spool(**_: object) -> None:
     from config import spool_required  # noqa: PLC0415
 
     spool_required.end_without_spool()
+
+
+@worker_shutting_down.connect
+def _end_sweeps(**_: object) -> None:
+    stopping.stop()
 
 
 @heartbeat_sent.connect
