@@ -16,9 +16,11 @@ from celery.signals import (
     task_prerun,
     worker_init,
     worker_process_init,
+    worker_shutting_down,
 )
 
 from config import lifeline, postgres, sealed_under
+from connections.oauth import stopping
 from external_apis import heartbeats, request_context
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -64,6 +66,11 @@ def _refuse_unusable_spool(**_: object) -> None:
     from config import spool_required  # noqa: PLC0415
 
     spool_required.end_without_spool()
+
+
+@worker_shutting_down.connect
+def _end_sweeps(**_: object) -> None:
+    stopping.stop()
 
 
 @heartbeat_sent.connect

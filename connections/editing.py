@@ -64,7 +64,7 @@ def update_connection(
     given = body.model_fields_set
     with transaction.atomic():
         connection = _locked(connection)
-        before, credential_changes = copy(connection), {}
+        before, credential_before, credential_changes = copy(connection), None, {}
         for name in given & {"connection_name", "slug", "provider_data", "note", "rotate_by", "status"}:
             setattr(connection, name, getattr(body, name))
         if "owner_id" in given:
@@ -85,7 +85,7 @@ def update_connection(
                 connection.error_message = None
         _save(connection)
         if "status" in given or _TOKEN_NAMES & body.credentials.keys():
-            grants.begin_anew(connection)
+            grants.begin_anew(connection, credential_before)
         facts = audit.changed_fields(connection, before) | credential_changes
         audit.record("connection.updated", connection, facts)
     return connection
@@ -108,7 +108,7 @@ def replace_credentials(connection: ExternalApiConnection, data: Mapping[str, An
         connection.authenticated_at = timezone.now()
         connection.status, connection.error_message = ConnectionStatus.ACTIVE, None
         _save(connection)
-        grants.begin_anew(connection)
+        grants.begin_anew(connection, credential_before)
         facts = audit.changed_fields(connection, before) | credential.changes_since(credential_before)
         audit.record("connection.updated", connection, facts)
     return connection

@@ -107,6 +107,13 @@ def can_be_renewed(row: ExternalApiConnection) -> bool:
     return own is not None and (own in row.credential.secrets or f"{api.auth_type}.{own}" in api.fingerprints)
 
 
+def rotates_refresh_tokens(api: ExternalApi) -> bool | None:
+    """Return what a provider's configuration says of its refresh tokens; None where that has to be seen."""
+    block = api.api_config.get("oauth2")
+    said = block.get("rotates_refresh_tokens") if isinstance(block, dict) else None
+    return said if isinstance(said, bool) else None
+
+
 def refresh_margin_seconds(api: ExternalApi) -> float:
     """Return how long before its end a provider's access token is renewed."""
     block = api.api_config.get(api.auth_type)

@@ -10,6 +10,6 @@ grant_changed = Signal()
 """A grant needs somebody's attention, or does so no more.
 
 Sender is `GrantEvent`; ``event_id``, ``connection_id`` and ``kind`` are those of the event: ``expiring_soon``,
-``expired``, ``revoked``, ``in_doubt``, ``needs_reauthorization`` or ``restored``. A receiver that fails is logged and
-changes nothing.
+``expired``, ``revoked``, ``in_doubt``, ``needs_reauthorization``, ``renewal_failing`` or ``restored``. A receiver that
+fails is logged and changes nothing.
 """

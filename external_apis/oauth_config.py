@@ -96,6 +96,8 @@ class OAuth2(_ClientBlock):
     discovery_url: UpstreamUrl | None = None
     refresh_url: UpstreamUrl | None = None
     """Where tokens are renewed, if not at the token URL."""
+    rotates_refresh_tokens: bool | None = None
+    """Whether each renewal gives another refresh token and uses up the old one; unset, that is learned by seeing it."""
     device_authorization_url: UpstreamUrl | None = None
     """Where a terminal asks for a device code (RFC 8628)."""
 

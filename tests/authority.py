@@ -115,6 +115,15 @@ def come_back(client: Client, location: str, **headers: str) -> Any:
     return client.get(answer.headers["Location"], headers=headers or None) if answer.status_code == 303 else answer
 
 
+def hand_over(client: Client, location: str) -> Any:
+    """Come back with what a program or terminal began, and press the button of the page that asks for it."""
+    asked = client.get(location.partition("127.0.0.1:8000")[2])
+    assert asked.status_code == 200, asked.content
+    assert b'<form method="post">' in asked.content
+    answer = client.post(location.partition("127.0.0.1:8000")[2])
+    return client.get(answer.headers["Location"]) if answer.status_code == 303 else answer
+
+
 def connect(client: Client, api: ExternalApi, query: str = "") -> ExternalApiConnection:
     """Go the whole way, and return what it made."""
     answer = come_back(client, consent(authorize(client, api, query)))

@@ -96,9 +96,13 @@ def _ask(request: HttpRequest, token: str, link: ConnectLink, problem: str = "",
         "questions": questions(api, config, known),
         "whose": link.user or link.partner or link.tenant,
     }
-    if context["problem"]:
+    # Whoever merely opens the page again has nothing new to tell.
+    has_failed = browsers.has_just_failed(request, link.pk)
+    if problem or has_failed:
         context["report"] = report_of(link)
     response = _page("ask", context, link, status=status)
+    if has_failed:
+        browsers.tell_no_more(response)
     if by_consent:
         browsers.give_cookie(response, browser)
     return response

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from pydantic import BaseModel, ConfigDict
 from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
@@ -19,6 +20,7 @@ from connections.api.oauth_binding import bound_to, holder_of, shown_by
 from connections.api.oauth_input import AuthorizeQuery, callback_parameters, read_authorize
 from connections.api.representation import ConnectionDetail, connection_detail
 from connections.api.views import ConnectionView
+from connections.connect_links import browsers
 from connections.connect_links.fulfilment import fulfil, landing_url
 from connections.connect_links.invitations import note_failure
 from connections.models import ExternalApiConnection, OAuthFlow
@@ -90,10 +92,18 @@ class Authorize(ManagementView):
         return self.request._request  # noqa: SLF001 (DRF has no other way to Django's own)
 
 
+@method_decorator(csrf_exempt, name="dispatch")
 class Callback(View):
     """Where providers send browsers back to; by the provider's id, and by its slug as in seed 000."""
 
-    http_method_names = ("get",)
+    http_method_names = ("get", "post")
+
+    def post(self, request: HttpRequest, reference: str) -> HttpResponse:
+        """Hand an answer to the program or terminal that began: the button of the page that a browser is shown first.
+
+        Without a CSRF token, since only the browser that came from the provider knows the code in the address.
+        """
+        return self.get(request, reference)
 
     def get(self, request: HttpRequest, reference: str) -> HttpResponse:
         flow = None
@@ -101,7 +111,7 @@ class Callback(View):
             parameters = callback_parameters(request)
             holder = holder_of(request)
             flow = connecting.find_flow(parameters)
-            _check_route(request, flow, reference, is_program=holder is not None)
+            _check_route(flow, reference)
             if elsewhere := _other_door(request, flow):
                 return oauth_pages.secured(HttpResponseRedirect(elsewhere), flow)
             return oauth_pages.secured(self._finish(request, flow, parameters, holder), flow)
@@ -116,6 +126,12 @@ class Callback(View):
         on_stored = partial(fulfil, flow.link) if flow.link else None
         if flow.link_id:
             request_context.set_actor(f"link:{flow.link_id}")
+        if flow.bound_to not in shown and flows.is_parkable(flow):
+            flows.require_unanswered(flow)
+            if holder is not None:
+                raise FlowRefused("This attempt to connect was begun with another key.", reason="foreign")
+            if request.method != "POST":
+                return oauth_pages.ask_to_hand_over(request, flow, is_refused="code" not in parameters)
         if holder is not None and set(parameters) == {"state"}:
             row = connecting.collect(flow, shown, scope=scope)
         else:
@@ -165,10 +181,12 @@ def _require_own(flow: OAuthFlow, reference: str, shown: frozenset[str]) -> None
         raise NotFound("Nothing is known here of such an attempt to connect.")
 
 
-def _check_route(request: HttpRequest, flow: OAuthFlow, reference: str, *, is_program: bool) -> None:
-    """Refuse a code that came by another callback than the attempt's own; a program may bring one that it was given."""
-    is_own = urlsplit(flow.redirect_uri).path.endswith(request.path)
-    if reference not in (flow.external_api_id, flow.external_api.slug) or not (is_own or is_program):
+def _check_route(flow: OAuthFlow, reference: str) -> None:
+    """Refuse a code that came by another provider's callback: each provider that somebody registered has its own.
+
+    By which of its addresses it came (id, slug, a proxy's) is for the provider to compare, letter for letter.
+    """
+    if reference not in (flow.external_api_id, flow.external_api.slug):
         raise FlowRefused("This attempt to connect belongs to another address.", reason="foreign")
 
 
@@ -200,7 +218,9 @@ def _failed(request: HttpRequest, flow: OAuthFlow | None, error: ApiManagerError
     is_foreign = isinstance(error, FlowRefused) and error.reason == "foreign"
     if flow is not None and flow.link is not None and not is_foreign and not isinstance(error, GrantKept):
         note_failure(flow.link, error.message)
-        return HttpResponseRedirect(landing_url(flow.link))
+        landing = HttpResponseRedirect(landing_url(flow.link))
+        browsers.note_failure(landing, flow.link.pk)
+        return landing
     return oauth_pages.show(
         request, flow, None, error.message, status=error.status, is_kept=isinstance(error, GrantKept)
     )

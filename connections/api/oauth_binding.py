@@ -12,8 +12,9 @@ from connections.models import OAuthFlow
 from external_apis import request_context
 from external_apis.authentication import authenticate_token, bearer_token
 from external_apis.key_holder import KeyHolder
+from external_apis.models import ApiKey
 
-__all__ = ["bound_to", "holder_of", "shown_by"]
+__all__ = ["beginner_of", "bound_to", "holder_of", "shown_by"]
 
 
 def bound_to(request: Request) -> str:
@@ -39,6 +40,16 @@ def shown_by(request: HttpRequest, flow: OAuthFlow, holder: KeyHolder | None) ->
     if flow.link_id and (browser := browsers.value_of(request)):
         shown.add(browsers.bound_to(browser, flow.link_id))
     return frozenset(shown)
+
+
+def beginner_of(flow: OAuthFlow) -> str:
+    """Name the program or terminal that began a flow, for somebody who is asked to trust it."""
+    kind, _, name = flow.bound_to.partition(":")
+    if kind == "terminal":
+        user, _, secret = name.rpartition(":")
+        return f"{user} at a terminal of this server" if user and secret else "somebody at a terminal of this server"
+    title = ApiKey.objects.filter(pk=name).values_list("title", flat=True).first()
+    return f"a program with the key “{title or name}”"
 
 
 def _key(holder: KeyHolder) -> str:

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 
+from connections.api.oauth_binding import beginner_of
 from connections.connect_links.asking import Question, variables_asked
 from connections.connect_links.reports import OPENER_POLICY, opener_policy
 from connections.models import ExternalApiConnection, OAuthFlow
@@ -20,7 +21,17 @@ from connections.oauth.scopes import scope_facts
 from external_apis.models import ExternalApi
 from external_apis.providers import open_config
 
-__all__ = ["ask", "is_person", "log_in", "missing_parts", "result_url", "secured", "show", "show_handed_over"]
+__all__ = [
+    "ask",
+    "ask_to_hand_over",
+    "is_person",
+    "log_in",
+    "missing_parts",
+    "result_url",
+    "secured",
+    "show",
+    "show_handed_over",
+]
 
 _ADMIN_PAGE = "admin:connections_externalapiconnection_change"
 _HEADERS = {
@@ -87,6 +98,17 @@ def show(
         "is_kept": is_kept,
     }
     return render(request, "connections/connect/oauth.html", context, status=status)
+
+
+def ask_to_hand_over(request: HttpRequest, flow: OAuthFlow, *, is_refused: bool) -> HttpResponse:
+    """Say who began the attempt, and ask whether it shall have the account: whoever looks may have been sent here."""
+    context = {
+        "api": flow.external_api,
+        "beginner": beginner_of(flow),
+        "is_refused": is_refused,
+        "whose": flow.user or flow.partner or flow.tenant,
+    }
+    return render(request, "connections/connect/hand_over.html", context)
 
 
 def show_handed_over(request: HttpRequest) -> HttpResponse:

@@ -11,9 +11,20 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 from external_apis.errors import InvalidInput
 
-__all__ = ["bound_to", "give_cookie", "make_value", "proof_of", "require_proof", "value_of"]
+__all__ = [
+    "bound_to",
+    "give_cookie",
+    "has_just_failed",
+    "make_value",
+    "note_failure",
+    "proof_of",
+    "require_proof",
+    "tell_no_more",
+    "value_of",
+]
 
 COOKIE_NAME = "external_apis_connect"
+_FAILED_NAME, _FAILED_SECONDS = "external_apis_connect_failed", 60
 _SECONDS = 86_400
 _LONGEST = 200
 
@@ -48,3 +59,17 @@ def require_proof(value: str, token: str, proof: str) -> None:
 def bound_to(value: str, link_id: str) -> str:
     """Return the name of link and browser together, as it stands in the flow's row."""
     return f"link:{link_id}:{hashlib.sha256(value.encode()).hexdigest()[:32]}"
+
+
+def note_failure(response: HttpResponse, link_id: str) -> None:
+    """Let this browser's next look at the link's page, and no later one, be that of an attempt that failed."""
+    is_https = settings.PUBLIC_BASE_URL.startswith("https://")
+    response.set_cookie(_FAILED_NAME, link_id, _FAILED_SECONDS, secure=is_https, httponly=True, samesite="Lax")
+
+
+def has_just_failed(request: HttpRequest, link_id: str) -> bool:
+    return request.COOKIES.get(_FAILED_NAME) == link_id
+
+
+def tell_no_more(response: HttpResponse) -> None:
+    response.delete_cookie(_FAILED_NAME, samesite="Lax")

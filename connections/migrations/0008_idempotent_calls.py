@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('connections', '0006_owners_of_links_and_claims_of_mails'),
+        ('connections', '0007_what_is_stored_of_grants'),
         ('external_apis', '0006_audit_outlives_tenants'),
     ]
 

@@ -26,8 +26,9 @@ class Grant(models.Model):
     """The renewal of one connection's tokens; the tokens themselves stand in `ExternalApiCredential`.
 
     Apart from the connection and the credential, so that a lease that is taken does not make kept clients stale.
-    ``fence`` counts leases: only the holder of the newest one may store what it was answered. ``due_at`` is when the
-    sweep takes it next: for a renewal, for another attempt after a failure, or to mark it expired; None means never.
+    ``fence`` numbers leases and whatever else takes the turn from a holder; ``stored_fence`` is the number under which
+    the stored refresh token came. ``due_at`` is when the sweep takes it next: for a renewal, for another attempt after
+    a failure, or to mark it expired; None means never.
     """
 
     connection = models.OneToOneField(
@@ -37,9 +38,13 @@ class Grant(models.Model):
     state = models.CharField(max_length=24, choices=GrantState.choices, default=GrantState.GOOD)
     due_at = models.DateTimeField(null=True, blank=True)
     fence = models.BigIntegerField(default=0)
+    stored_fence = models.BigIntegerField(
+        default=0, db_default=0, help_text="An answer of a turn with no higher number has nothing new."
+    )
     leased_until = models.DateTimeField(null=True, blank=True)
     lease_holder = models.CharField(max_length=80, blank=True)
     failures = models.PositiveSmallIntegerField(default=0)
+    failing_since = models.DateTimeField(null=True, blank=True, help_text="The first of the failures in a row.")
     rotates = models.BooleanField(
         null=True, help_text="Whether the provider answers with another refresh token each time; None: not seen yet."
     )

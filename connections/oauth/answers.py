@@ -34,6 +34,8 @@ _REFUSALS = frozenset({
     "invalid_token", "unauthorized_client", "unsupported_grant_type",
 })  # fmt: skip
 _PASSING = frozenset({"authorization_pending", "server_error", "slow_down", "temporarily_unavailable"})
+# What a gateway says when it does not know what became of a request that it had passed on.
+_GATEWAYS_DOUBTS = frozenset({502, 504, 520, 524})
 _LONGEST_TOKEN, _LONGEST_TEXT, _MOST_SCOPES = 20_000, 500, 500
 _LONGEST_MESSAGE, _TELLING_LENGTH = 200, 4
 _USUAL_LIFE = timedelta(hours=1)
@@ -63,7 +65,13 @@ def read_answer(answer: Answer, block: Block, url_name: str, secrets: Collection
     if answer.status == 200 and not error:
         message = f"{url_name} answered with something that is neither JSON nor a form."
     retry_after = parse_retry_after(answer.headers.get("Retry-After"), now.timestamp())
-    raise TokenEndpointFailed(message, retry_after_seconds=retry_after, error=name)
+    raise TokenEndpointFailed(
+        message,
+        may_have_happened=answer.status in _GATEWAYS_DOUBTS,
+        retry_after_seconds=retry_after,
+        error=name,
+        is_lasting=is_client_error and not error,
+    )
 
 
 def read_tokens(fields: Mapping[str, Any], block: Block, url_name: str, now: datetime) -> Tokens:
@@ -92,7 +100,8 @@ def read_expiry(value: Any, block: Block, now: datetime) -> datetime | None:
     if value in (None, "", 0, "0", False):
         return now + timedelta(seconds=block.default_life_seconds) if block.default_life_seconds else None
     moment = _date(value) if block.expires_kind == "date" else _moment(value, block.expires_kind, now)
-    if moment is None:
+    # A new token that ended in the past is a mistake, or a clock's; taken at its word it would be renewed for ever.
+    if moment is None or moment <= now:
         return now + (timedelta(seconds=block.default_life_seconds) if block.default_life_seconds else _USUAL_LIFE)
     return min(moment, now + _LONGEST_LIFE)
 

@@ -1,5 +1,9 @@
 """Stores how leases ended: a fixed number of queries however many there are, and nothing for a lease that was lost.
 
+A settlement is stored while its number is the row's and the lease is not ended. New tokens raise ``stored_fence`` to
+that number, in the same transaction; those of a lost lease are for `late`. Rows are locked in the order in which edits
+lock them: connection, grant, credential.
+
 The audit log's events are part of it. Where they cannot be written nothing is stored, and new tokens stay in the spool
 until they and their events can be (see `recovery`).
 """
@@ -28,13 +32,20 @@ __all__ = ["commit", "put_tokens"]
 _GRANTS = f"""
 UPDATE {Grant._meta.db_table} AS row
 SET state = new.state, due_at = new.due_at, failures = new.failures, rotates = new.rotates,
-    renewed_at = new.renewed_at, incident = new.incident, leased_until = NULL, lease_holder = ''
+    renewed_at = new.renewed_at, incident = new.incident, failing_since = new.failing_since,
+    stored_fence = CASE WHEN new.has_tokens THEN new.fence ELSE row.stored_fence END,
+    leased_until = NULL, lease_holder = ''
 FROM unnest(
-    %s::text[], %s::bigint[], %s::text[], %s::timestamptz[], %s::int[], %s::bool[], %s::timestamptz[], %s::text[]
-) AS new (id, fence, state, due_at, failures, rotates, renewed_at, incident)
+    %s::text[], %s::bigint[], %s::text[], %s::timestamptz[], %s::int[], %s::bool[], %s::timestamptz[], %s::text[],
+    %s::timestamptz[], %s::bool[]
+) AS new (id, fence, state, due_at, failures, rotates, renewed_at, incident, failing_since, has_tokens)
 WHERE row.connection_id = new.id AND row.fence = new.fence AND row.leased_until IS NOT NULL
 RETURNING row.connection_id
 """  # noqa: S608 (our own table's name)
+
+_LOCKS = f"""
+SELECT FROM {ExternalApiConnection._meta.db_table} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE
+"""
 
 _CREDENTIALS = f"""
 UPDATE {ExternalApiCredential._meta.db_table} AS row
@@ -98,10 +109,13 @@ def _store_grants(settlements: Sequence[Settlement]) -> frozenset[str]:
             item.rotates,
             item.renewed_at,
             item.incident,
+            item.failing_since,
+            item.tokens is not None,
         )
         for item in settlements
     ]
     with database.cursor() as cursor:
+        cursor.execute(_LOCKS, [[item.lease.connection_id for item in settlements]])
         cursor.execute(_GRANTS, _columns(rows))
         return frozenset(name for (name,) in cursor.fetchall())
 

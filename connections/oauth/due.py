@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 __all__ = ["back_off", "margin_begin", "renewal_time", "warning_time"]
 
@@ -12,6 +12,7 @@ _WARNING = timedelta(days=1)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _LONGEST_PAUSE_OF_ENDED_SECONDS = 30.0, 900.0, 300.0
 _LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _LAST_ATTEMPT = timedelta(seconds=30)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def renewal_time(connection_id: str, expires_at: datetime, now: datetime, margin_seconds: float) -> datetime:
@@ -23,17 +24,18 @@ def renewal_time(connection_id: str, expires_at: datetime, now: datetime, margin
     """
     life = max(expires_at - now, timedelta())
     jitter = min(life / 10, _LONGEST_JITTER) * _share(f"{connection_id} {expires_at.timestamp()}")
-    return expires_at - min(timedelta(seconds=margin_seconds), life / 2) - jitter
+    return max(expires_at, _EARLIEST) - min(timedelta(seconds=margin_seconds), life / 2) - jitter
 
 
 def margin_begin(expires_at: datetime, stored_at: datetime, margin_seconds: float) -> datetime:
     """Return from when on a token is so near its end that it is renewed before it is used."""
-    return expires_at - min(timedelta(seconds=margin_seconds), max(expires_at - stored_at, timedelta()) / 2)
+    life = max(expires_at - stored_at, timedelta())
+    return max(expires_at, _EARLIEST) - min(timedelta(seconds=margin_seconds), life / 2)
 
 
 def warning_time(expires_at: datetime, now: datetime) -> datetime:
     """Return when to warn of the end of a token that nothing renews: a day before, at the latest at half its life."""
-    return expires_at - min(_WARNING, max(expires_at - now, timedelta()) / 2)
+    return max(expires_at, _EARLIEST) - min(_WARNING, max(expires_at - now, timedelta()) / 2)
 
 
 def back_off(
@@ -51,7 +53,7 @@ def back_off(
     longest = _LONGEST_PAUSE_OF_ENDED_SECONDS if has_ended else _LONGEST_PAUSE_SECONDS
     seconds = min(_FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 10), longest)
     again = now + timedelta(seconds=seconds * (0.8 + 0.2 * _share(f"{connection_id} {failures}")))
-    if expires_at is not None and now < (last := expires_at - _LAST_ATTEMPT):
+    if expires_at is not None and now < (last := max(expires_at, _EARLIEST) - _LAST_ATTEMPT):
         return min(again, last)
     return again
 

@@ -16,7 +16,7 @@ from external_apis import request_context
 
 __all__ = ["INCIDENTS", "build", "prune", "record", "store"]
 
-INCIDENTS = frozenset({"expiring_soon", "expired", "revoked", "in_doubt", "needs_reauthorization"})
+INCIDENTS = frozenset({"expiring_soon", "expired", "revoked", "in_doubt", "needs_reauthorization", "renewal_failing"})
 """The kinds that somebody has to know of: each is signalled, and mailed to the connection's owner once."""
 
 _SIGNALLED = INCIDENTS | {"restored"}

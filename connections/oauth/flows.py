@@ -35,6 +35,7 @@ __all__ = [
     "park",
     "parked",
     "require_open",
+    "require_unanswered",
     "store",
 ]
 
@@ -122,6 +123,13 @@ def require_open(flow: OAuthFlow) -> None:
         raise FlowRefused("This attempt to connect has expired. Please begin again.", reason="expired")
 
 
+def require_unanswered(flow: OAuthFlow) -> None:
+    """Raise `FlowRefused` for an attempt to which an answer came before, or can come no more."""
+    require_open(flow)
+    if parked(flow) is not None:
+        raise _used()
+
+
 def fail(flow: OAuthFlow, message: str) -> None:
     """Note why an attempt came to nothing, and let go of its secrets."""
     flow.error = message[:500]
@@ -143,9 +151,7 @@ def park(flow: OAuthFlow, parameters: Mapping[str, str]) -> None:
     """Keep the provider's answer, sealed, until whoever began the attempt comes for it. Raises `FlowRefused`."""
     with transaction.atomic():
         row = OAuthFlow.objects.select_for_update().get(pk=flow.pk)
-        require_open(row)
-        if parked(row) is not None:
-            raise _used()
+        require_unanswered(row)
         answer = {name: parameters[name] for name in (*_CALLBACK_NAMES, "state") if name in parameters}
         row.secrets = row.secrets.merged({"answer": json.dumps(answer)})
         row.save(update_fields=["secrets"])

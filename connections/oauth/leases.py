@@ -1,8 +1,14 @@
 """Whose turn it is to renew a grant: taken by one conditional UPDATE, numbered, and bounded in time.
 
-The number (``fence``) is what makes a renewal single: whoever lost a lease finds another number in the row and stores
-nothing. A lease that ran out tells of a holder that died, or whose database did, somewhere in the middle: the next
-holder finds the grant in doubt (see `settlement`).
+Invariants, of which the rest of the package makes use:
+
+1. ``fence`` only grows: by a claim, by whoever replaces the refresh token or ends the grant, by a late answer.
+2. While somebody has the lease nobody else sends that refresh token. A change that leaves the token alone leaves the
+   lease alone too (see `grants`).
+3. How a turn ended is stored only while its own number is the row's (see `commits`). New tokens alone are also stored
+   later, once, as long as nothing newer is (see `late`): the provider has used up the old ones.
+4. A lease is ended by its holder, also where nothing was sent. One that ran out tells of a holder that died, or whose
+   database did, somewhere in the middle: the next holder finds the grant in doubt (see `settlement`).
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from connections.models import Grant, GrantState
 
 __all__ = ["CALL_SECONDS", "LEASE", "Lease", "claim", "claim_due", "is_over", "release"]
 
-CALL_SECONDS = 20.0
+CALL_SECONDS = 12.0
 """Within which a token endpoint answers. The rest of a lease is for the commit, and for clocks that differ."""
 
 LEASE = timedelta(seconds=60)
@@ -38,6 +44,7 @@ class Lease:
     rotates: bool | None
     renewed_at: datetime | None
     incident: str
+    failing_since: datetime | None
     ran_out: bool
     before: str
     """The state that the last holder left or found."""
@@ -48,14 +55,15 @@ class Lease:
         return self.state == GrantState.IN_DOUBT != self.before
 
 
-# A holder that was never heard of again leaves a doubt, unless asking twice costs nothing at this provider.
+# A holder that was never heard of again leaves a doubt, unless asking twice costs nothing at this provider. Once more
+# is too often where it is known to matter.
 _CLAIM = f"""
 UPDATE {Grant._meta.db_table} AS row
 SET fence = row.fence + 1, leased_until = %(until)s, lease_holder = %(holder)s,
     state = CASE
         WHEN free.ran_out AND row.rotates IS NOT FALSE AND row.state = '{GrantState.GOOD}'
             THEN '{GrantState.IN_DOUBT}'
-        WHEN free.ran_out AND row.rotates IS NOT FALSE AND row.state = '{GrantState.IN_DOUBT}'
+        WHEN free.ran_out AND row.rotates AND row.state = '{GrantState.IN_DOUBT}'
             THEN '{GrantState.NEEDS_REAUTHORIZATION}'
         ELSE row.state END
 FROM (
@@ -66,7 +74,7 @@ FROM (
 ) AS free
 WHERE row.connection_id = free.connection_id
 RETURNING row.connection_id, row.tenant_id, row.fence, row.state, row.failures, row.rotates, row.renewed_at,
-    row.incident, free.ran_out, free.before
+    row.incident, row.failing_since, free.ran_out, free.before
 """  # noqa: S608 (our own table's name and states)
 
 _ONE = _CLAIM.format(which="connection_id = %(id)s", how="FOR UPDATE")

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
+from urllib3.util import parse_url
 
 from connections.oauth.answers import read_answer, read_tokens
 from connections.oauth.assertions import make_assertion
@@ -27,7 +28,7 @@ from external_apis.url_variables import fill_url
 if TYPE_CHECKING:
     from external_apis.oauth_config import ClientCredentials, JwtBearer, OAuth2
 
-__all__ = ["RENEWED_AUTH_TYPES", "SELF_SUFFICIENT_AUTH_TYPES", "Tokens", "block_of", "renew"]
+__all__ = ["RENEWED_AUTH_TYPES", "SELF_SUFFICIENT_AUTH_TYPES", "Tokens", "block_of", "endpoint_of", "renew"]
 
 SELF_SUFFICIENT_AUTH_TYPES = frozenset({"client_credentials", "jwt_bearer"})
 """Those that fetch a token without anybody's consent, whenever one is needed."""
@@ -71,6 +72,15 @@ def block_of(config: ApiConfig) -> OAuth2 | ClientCredentials | JwtBearer | None
     if isinstance(config, ClientCredentialsConfig):
         return config.client_credentials
     return config.jwt_bearer if isinstance(config, JwtBearerConfig) else None
+
+
+def endpoint_of(config: ApiConfig, provider_data: Mapping[str, Any]) -> str:
+    """Return the host that a renewal asks, empty where there is none. Raises `InvalidInput` for a missing variable."""
+    block = block_of(config)
+    if block is None:
+        return ""
+    url = getattr(block, "refresh_url", None) or block.token_url
+    return parse_url(fill_url(url, url_values(config, provider_data))).netloc or ""
 
 
 def _refresh(

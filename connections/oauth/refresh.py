@@ -22,7 +22,6 @@ from connections.oauth.due import margin_begin
 from connections.oauth.flights import Flights
 from connections.oauth.leases import claim, is_over, release
 from connections.oauth.recovery import recover
-from connections.oauth.settlement import Settlement
 from connections.oauth.turns import run, take
 from connections.opening import can_be_renewed, refresh_margin_seconds
 from external_apis.errors import (
@@ -54,7 +53,8 @@ _Result = tuple[ExternalApiConnection, Grant]
 def refresh_token(connection_id: str, *, cause: str = "manual", scope: Scope = EVERYTHING) -> ExternalApiConnection:
     """Renew a connection's access token now and return the connection as it is then (seed 000).
 
-    An expired connection is just what it is for. Raises `NotFound`; `InvalidInput` for a connection that has nothing
+    An expired connection is just what it is for. Somebody's own wish (``manual``) waits for no back-off, and may try
+    again what was given up as doubtful. Raises `NotFound`; `InvalidInput` for a connection that has nothing
     to renew; `ConnectionRevoked`; `ConnectionExpired` when the provider refuses the grant for good; and
     `TokenEndpointFailed` and other errors of a call when it did not answer: then the old token stays.
     """
@@ -66,9 +66,7 @@ def refresh_token(connection_id: str, *, cause: str = "manual", scope: Scope = E
     if not can_be_renewed(row):
         raise InvalidInput("No refresh token available")
     asked_at = timezone.now()
-    return _renewed(
-        row.pk, cause, lambda _, grant: grant.renewed_at is not None and grant.renewed_at > asked_at, is_forced=True
-    )
+    return _renewed(row.pk, cause, lambda _, grant: grant.renewed_at is not None and grant.renewed_at > asked_at)
 
 
 def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None, *, min_valid_seconds: float = 0) -> bool:
@@ -122,13 +120,12 @@ def replace_token(connection_id: str, refused: str) -> ExternalApiConnection:
         connection_id,
         "unauthorized",
         lambda now, _: now.credential.secrets.get("access_token") not in (None, refused),
-        is_forced=True,
     )
 
 
-def _renewed(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool = False) -> ExternalApiConnection:
+def _renewed(connection_id: str, cause: str, is_good: IsGood) -> ExternalApiConnection:
     def work() -> _Result:
-        return _lead(connection_id, cause, is_good, is_forced=is_forced)
+        return _lead(connection_id, cause, is_good)
 
     def join() -> ExternalApiConnection:
         try:
@@ -145,35 +142,34 @@ def _renewed(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool
     return join()
 
 
-def _lead(connection_id: str, cause: str, is_good: IsGood, *, is_forced: bool) -> _Result:
+def _lead(connection_id: str, cause: str, is_good: IsGood) -> _Result:
     row, grant = _load(connection_id)
     renewed_at, failures, until = grant.renewed_at, grant.failures, time.monotonic() + _WAIT_SECONDS
     while not is_good(row, grant):
-        _refuse_hopeless(row, grant)
-        if not is_forced and _is_backing_off(grant):
+        if cause != "manual" or grant.state != GrantState.NEEDS_REAUTHORIZATION:
+            _refuse_hopeless(row, grant)
+        if cause != "manual" and _is_backing_off(grant):
             raise _last_failure(row, grant)
         if grant.leased_until is not None and grant.leased_until < timezone.now():
             recover()
         leases = take(lambda: [lease] if (lease := claim(connection_id)) else [], cause)
         if leases and leases[0].renewed_at == grant.renewed_at:
-            return _finish(connection_id, run(leases, cause))
-        # Somebody else was quicker, and is perhaps through already.
-        release(leases)
+            settlements = run(leases, cause)
+            row, grant = _load(connection_id)
+            _refuse_hopeless(row, grant)
+            if settlements and (error := settlements[0].error) is not None:
+                raise error
+            if settlements or grant.renewed_at != renewed_at:
+                return row, grant
+        else:
+            # Somebody else was quicker, and is perhaps through already.
+            release(leases)
         _wait_for_turn(connection_id, until)
         row, grant = _load(connection_id)
         if grant.renewed_at != renewed_at:
             break
         if grant.failures > failures:
             raise _last_failure(row, grant)
-    return row, grant
-
-
-def _finish(connection_id: str, settlements: list[Settlement]) -> _Result:
-    row, grant = _load(connection_id)
-    _refuse_hopeless(row, grant)
-    # With none of them somebody stored newer tokens meanwhile: those are as good.
-    if settlements and (error := settlements[0].error) is not None:
-        raise error
     return row, grant
 
 

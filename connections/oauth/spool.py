@@ -3,7 +3,10 @@
 A file lies in ``SPOOL_DIR`` (0700, the file 0600) and is held by its process with an `flock`: a file that nobody holds
 was left by a process that died. A record is ``EAMR``, the length and CRC-32 of what follows (both big-endian), a JSON
 header that says whose answer it is, and the sealed answer. What a crash cut off at the end fails its length or CRC and
-was never promised to anybody.
+was never promised to anybody. Damage before that is passed over up to the next whole record, and the file is set aside
+(``*.damaged``) once its other records are settled, for somebody to look at.
+
+An entry is needed until the database has it, or something newer: that is what `late` says, and `Spool.settle` is told.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import stat
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 _MAGIC = b"EAMR"
 _FRAME = struct.Struct(">4sIIH")
-_SUFFIX = ".spool"
+_SUFFIX, _DAMAGED = ".spool", ".damaged"
 _MAX_RECORD = 1_048_576
 _MAX_FILE = 268_435_456
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has the longer one alone
@@ -75,7 +79,7 @@ class Spool:
         self._folder = folder
         self._lock = threading.Lock()
         self._descriptor = -1
-        self._needed: set[tuple[str, int]] = set()
+        self._needed: dict[tuple[str, int], tuple[Entry, float]] = {}
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write entries and have them on the disk (one fdatasync) before returning; without a folder do nothing.
@@ -95,20 +99,23 @@ class Spool:
                 with suppress(OSError):
                     os.ftruncate(self._descriptor, before)
                 raise
-            self._needed.update((entry.connection_id, entry.fence) for entry in entries)
+            now = time.monotonic()
+            self._needed |= {(entry.connection_id, entry.fence): (entry, now) for entry in entries}
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """Let go of entries that are in the database."""
         with self._lock:
-            self._needed.difference_update((entry.connection_id, entry.fence) for entry in entries)
+            for entry in entries:
+                self._needed.pop((entry.connection_id, entry.fence), None)
             if not self._needed and self._descriptor >= 0:
                 with suppress(OSError):  # what stays behind is recognised as old by its number
                     os.ftruncate(self._descriptor, 0)
 
-    def needed(self) -> frozenset[tuple[str, int]]:
-        """What has been appended and is not known to be in the database."""
+    def overdue(self, seconds: float) -> list[Entry]:
+        """What was appended that long ago and is not known to be in the database."""
         with self._lock:
-            return frozenset(self._needed)
+            before = time.monotonic() - seconds
+            return [entry for entry, appended_at in self._needed.values() if appended_at <= before]
 
     def abandon(self) -> None:
         """Close the file without a word, as a forked child does whose parent goes on using it."""
@@ -122,12 +129,14 @@ class SpoolFile:
 
     def __init__(self, path: Path, descriptor: int, *, is_left: bool) -> None:
         self.path, self._descriptor, self.is_left = path, descriptor, is_left
+        self._is_damaged = False
 
     def entries(self) -> list[Entry]:
-        """Read all whole records. A torn end is passed over; damage in the middle is logged, and ends the file."""
+        """Read all whole records, whatever lies between them."""
         size = os.fstat(self._descriptor).st_size
         if size > _MAX_FILE:
-            log.error("a spool file is too large and was left alone", file=self.path.name, bytes=size)
+            log.error("a spool file is too large to be read", file=self.path.name, bytes=size)
+            self._is_damaged = True
             return []
         content = b""
         while len(content) < size and (piece := os.pread(self._descriptor, size - len(content), len(content))):
@@ -135,19 +144,30 @@ class SpoolFile:
         return list(self._parse(content))
 
     def remove(self) -> None:
-        """Delete a left file whose records are all settled."""
-        if self.is_left:
-            with suppress(FileNotFoundError):
+        """Delete a left file whose whole records are all settled, or set it aside where others do not read."""
+        if not self.is_left:
+            return
+        with suppress(FileNotFoundError):
+            if self._is_damaged:
+                log.error("a damaged spool file was set aside", file=self.path.name)
+                self.path.rename(self.path.with_suffix(_DAMAGED))
+            else:
                 self.path.unlink()
 
     def _parse(self, content: bytes) -> Iterator[Entry]:
-        position = 0
+        position, is_torn = 0, False
         while position < len(content):
-            entry, position = _read_one(content, position)
-            if entry is None:
-                log.warning("a spool file ends in the middle of a record", file=self.path.name, is_left=self.is_left)
-                return
-            yield entry
+            entry, following = _read_one(content, position)
+            if entry is not None:
+                self._is_damaged = self._is_damaged or is_torn
+                yield entry
+            else:
+                is_torn = True
+                found = content.find(_MAGIC, position + 1)
+                following = found if found >= 0 else len(content)
+            position = following
+        if is_torn:
+            log.warning("a spool file has records that are not whole", file=self.path.name, is_left=self.is_left)
 
 
 def own_spool(folder: Path | None = None) -> Spool:

@@ -1,7 +1,8 @@
-"""A turn at one or many grants: load, ask the token endpoint, spool the answers, commit.
+"""A turn at one or many grants: load, ask the token endpoint, spool the answers, store.
 
-One refresh and a sweep of hundreds go through the same steps; only the number differs. Between loading and committing
-no database connection is held.
+One refresh and a sweep of hundreds go through the same steps; only the number differs. Between loading and storing no
+database connection is held. From the moment an answer is in the spool it is lost by nothing but the disk: it stays
+there until it is in the database, under its lease or as a late answer, or until something newer is.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 
 import structlog
+from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 
@@ -21,24 +21,23 @@ from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import events, faults, spool_folder
 from connections.oauth.commits import commit
+from connections.oauth.late import adopt, consumed
 from connections.oauth.leases import CALL_SECONDS, LEASE, Lease
-from connections.oauth.protocol import renew
+from connections.oauth.protocol import endpoint_of, renew
 from connections.oauth.settlement import Facts, Finding, Settlement, settle
 from connections.oauth.spool import Entry, own_spool
 from connections.oauth.tokens import Tokens
-from connections.opening import can_be_renewed, refresh_margin_seconds
+from connections.opening import can_be_renewed, refresh_margin_seconds, rotates_refresh_tokens
 from external_apis.api_config import ApiConfig
 from external_apis.crypto import Key, Sealed
 from external_apis.data_keys import key_of
-from external_apis.errors import ApiManagerError, BadAnswer, VaultError
+from external_apis.errors import ApiManagerError, BadAnswer
 from external_apis.models import ProviderStatus
 from external_apis.providers import open_config
 
-__all__ = ["Turn", "consumed", "run", "take"]
+__all__ = ["Turn", "ask", "load", "run", "spool", "store", "take"]
 
 log = structlog.get_logger(__name__)
-
-_COMMIT_SIZE, _COMMIT_SECONDS = 200, 1.0
 
 Answer = Tokens | ApiManagerError | Finding
 
@@ -52,7 +51,12 @@ class Turn:
     row: ExternalApiConnection | None = None
     config: ApiConfig | None = field(default=None, repr=False)
     key: Key | None = None
+    endpoint: str = ""
     answer: Answer | None = field(default=None, repr=False)
+    seconds: float = 0.0
+    """How long the token endpoint took."""
+    entry: Entry | None = field(default=None, repr=False)
+    """The answer as it lies in the spool."""
 
 
 def take(claim: Callable[[], list[Lease]], cause: str) -> list[Lease]:
@@ -68,108 +72,68 @@ def take(claim: Callable[[], list[Lease]], cause: str) -> list[Lease]:
     return [replace(lease, incident="in_doubt") if lease.connection_id in names else lease for lease in leases]
 
 
-def run(leases: Sequence[Lease], cause: str, executor: Executor | None = None) -> list[Settlement]:
-    """Give every lease its turn, several at once with an executor; return how each ended, less those that were lost.
+def run(leases: Sequence[Lease], cause: str) -> list[Settlement]:
+    """Give every lease its turn, one after the other; return how each ended, less those that were lost.
 
     Raises Django's database errors; answers that are in the spool by then are stored by `recovery`.
     """
-    started = time.monotonic()
-    turns = load(leases)
+    turns = load(leases, cause)
     give_back_database_connections()
-    ended = _commit([turn for turn in turns if turn.answer is not None], [], cause)
-    to_ask = [turn for turn in turns if turn.answer is None]
-    if executor is None:
-        for turn in to_ask:
-            turn.answer = _ask(turn, started)
-            ended += _commit([turn], _spool([turn], cause), cause)
-        return ended
-    waiting = {executor.submit(_answer, turn, started) for turn in to_ask}
-    answered: list[Turn] = []
-    entries: list[Entry] = []
-    committed_at = started
-    while waiting or answered:
-        done, waiting = wait(waiting, timeout=_COMMIT_SECONDS, return_when=FIRST_COMPLETED)
-        fresh = [future.result() for future in done]
-        entries += _spool(fresh, cause)
-        answered += fresh
-        is_time = time.monotonic() - committed_at >= _COMMIT_SECONDS
-        if not waiting or len(answered) >= _COMMIT_SIZE or (answered and is_time):
-            ended += _commit(answered, entries, cause)
-            answered, entries, committed_at = [], [], time.monotonic()
-    return ended
+    for turn in turns:
+        if turn.answer is None:
+            ask(turn)
+    spool(turns, cause)
+    return store(turns, cause)
 
 
-def load(leases: Sequence[Lease]) -> list[Turn]:
+def load(leases: Sequence[Lease], cause: str) -> list[Turn]:
     """Load connections, providers, credentials and tenants in one query, and open what a renewal needs."""
     rows = ExternalApiConnection.objects.select_related("external_api", "external_api__tenant", "credential", "tenant")
     found = rows.in_bulk([lease.connection_id for lease in leases])
     configs: dict[str, ApiConfig] = {}
-    return [_open(lease, found.get(lease.connection_id), configs) for lease in leases]
+    return [_prepare(lease, found.get(lease.connection_id), configs, cause) for lease in leases]
 
 
-def consumed(refresh_token: str | None) -> str:
-    """Name a refresh token that was sent, without telling it: what came back counts while that one is still stored."""
-    return sha256((refresh_token or "").encode()).hexdigest()
-
-
-def _open(lease: Lease, row: ExternalApiConnection | None, configs: dict[str, ApiConfig]) -> Turn:
-    credential = getattr(row, "credential", None)
-    if row is None or credential is None or row.is_deleted or row.external_api.is_deleted:
-        return Turn(lease, Facts(None, ""), row, answer=Finding.GONE)
-    api, expires_at = row.external_api, credential.expires_at
-    margin_seconds = refresh_margin_seconds(api)
-    turn = Turn(lease, Facts(expires_at, row.status, margin_seconds), row)
-    tenants = [tenant for tenant in (row.tenant, api.tenant) if tenant is not None]
-    try:
-        if row.status == ConnectionStatus.REVOKED:
-            turn.answer = Finding.GONE
-        elif lease.state == GrantState.NEEDS_REAUTHORIZATION:
-            turn.answer = Finding.GIVEN_UP
-        elif not can_be_renewed(row):
-            turn.answer = Finding.NOTHING_TO_RENEW
-        elif api.status == ProviderStatus.INACTIVE or not all(tenant.is_active for tenant in tenants):
-            turn.answer = Finding.INACTIVE
-        else:
-            turn.facts = replace(turn.facts, sent_refresh_token=credential.secrets.get("refresh_token"))
-            turn.key = key_of(Sealed(credential.__dict__["secrets"]))
-            turn.config = configs.get(api.pk)
-            if turn.config is None:
-                turn.config = configs[api.pk] = open_config(api).api_config
-    except VaultError as error:
-        turn.answer = error
-    return turn
-
-
-def _answer(turn: Turn, started: float) -> Turn:
-    turn.answer = _ask(turn, started)
-    return turn
-
-
-def _ask(turn: Turn, started: float) -> Answer:
+def ask(turn: Turn) -> Turn:
+    """Ask the token endpoint; whatever it does, ``answer`` is set."""
     assert turn.row is not None  # noqa: S101 (tells the type checker, as below)
     assert turn.config is not None  # noqa: S101
-    now = time.monotonic()
-    if now - started > LEASE.total_seconds() / 2:
-        # It waited for a thread, and an answer might come when somebody else has the lease.
-        return Finding.NOT_SENT
     faults.reach("before_send")
+    started = time.monotonic()
     try:
-        return renew(
-            turn.config,
-            turn.row.credential.secrets,
-            turn.row.provider_data,
-            deadline=now + CALL_SECONDS,
+        turn.answer = renew(
+            turn.config, turn.row.credential.secrets, turn.row.provider_data, deadline=started + CALL_SECONDS
         )
     except ApiManagerError as error:
-        return error
+        turn.answer = error
     except Exception as error:  # whatever it is, it may have come after the provider had renewed the grant
         log.exception("a renewal failed unexpectedly", connection_id=turn.lease.connection_id)
-        return BadAnswer(f"The renewal failed unexpectedly ({type(error).__name__}).", may_have_happened=True)
-    finally:
-        faults.reach("after_answer")
+        turn.answer = BadAnswer(f"The renewal failed unexpectedly ({type(error).__name__}).", may_have_happened=True)
+    turn.seconds = time.monotonic() - started
+    faults.reach("after_answer")
+    return turn
 
 
-def _commit(turns: Sequence[Turn], entries: Sequence[Entry], cause: str) -> list[Settlement]:
+def spool(turns: Iterable[Turn], cause: str) -> None:
+    """Have new tokens on the disk. Where that fails they go straight into the database, and the log says so."""
+    fresh = [turn for turn in turns if isinstance(turn.answer, Tokens) and turn.entry is None]
+    if not fresh:
+        return
+    for turn in fresh:
+        turn.entry = _entry(turn, cause)
+    try:
+        own_spool().append([turn.entry for turn in fresh if turn.entry])
+    except OSError as error:
+        spool_folder.note_failure(error)
+        return
+    faults.reach("spooled")
+
+
+def store(turns: Sequence[Turn], cause: str) -> list[Settlement]:
+    """Store how turns ended; return it, less those whose lease was lost. Tokens of these are stored if still new.
+
+    Raises Django's database errors.
+    """
     if not turns:
         return []
     now = timezone.now()
@@ -177,29 +141,69 @@ def _commit(turns: Sequence[Turn], entries: Sequence[Entry], cause: str) -> list
     faults.reach("before_commit")
     held = commit(settlements, cause)
     faults.reach("after_commit")
-    own_spool().settle(entries)
+    spooled = own_spool()
+    spooled.settle([turn.entry for turn in turns if turn.entry and turn.lease.connection_id in held])
+    _adopt([turn.entry for turn in turns if turn.entry and turn.lease.connection_id not in held], cause)
+    _adopt(spooled.overdue(LEASE.total_seconds()), "recovery")
     faults.reach("settled")
     give_back_database_connections()
     return [item for item in settlements if item.lease.connection_id in held]
 
 
-def _spool(turns: Iterable[Turn], cause: str) -> list[Entry]:
-    """Have new tokens on the disk. Where that fails they go straight into the database, and the log says so."""
-    entries = [_entry(turn, turn.answer, cause) for turn in turns if isinstance(turn.answer, Tokens)]
-    if not entries:
-        return []
+def _adopt(entries: Iterable[Entry], cause: str) -> None:
+    for entry in entries:
+        try:
+            verdict = adopt(entry, cause)
+        except DatabaseError as error:
+            log.warning(
+                "a late answer stays in the spool", connection_id=entry.connection_id, error=type(error).__name__
+            )
+            continue
+        if verdict != "kept":
+            own_spool().settle([entry])
+
+
+def _prepare(lease: Lease, row: ExternalApiConnection | None, configs: dict[str, ApiConfig], cause: str) -> Turn:
+    """Open one turn. What is wrong with a row, whatever it is, is the answer of its own turn alone."""
+    credential = getattr(row, "credential", None)
+    if row is None or credential is None or row.is_deleted or row.external_api.is_deleted:
+        return Turn(lease, Facts(None, ""), row, answer=Finding.GONE)
+    turn = Turn(lease, Facts(credential.expires_at, row.status), row)
     try:
-        own_spool().append(entries)
-    except OSError as error:
-        spool_folder.note_failure(error)
-        return []
-    faults.reach("spooled")
-    return entries
+        _open(turn, row, configs, cause)
+    except ApiManagerError as error:
+        turn.answer = error
+    except Exception as error:
+        log.exception("a renewal could not be prepared", connection_id=row.pk)
+        turn.answer = ApiManagerError(f"The renewal could not be prepared ({type(error).__name__}).")
+    return turn
 
 
-def _entry(turn: Turn, tokens: Tokens, cause: str) -> Entry:
+def _open(turn: Turn, row: ExternalApiConnection, configs: dict[str, ApiConfig], cause: str) -> None:
+    api, credential = row.external_api, row.credential
+    turn.facts = replace(turn.facts, margin_seconds=refresh_margin_seconds(api), rotates=rotates_refresh_tokens(api))
+    tenants = [tenant for tenant in (row.tenant, api.tenant) if tenant is not None]
+    if row.status == ConnectionStatus.REVOKED:
+        turn.answer = Finding.GONE
+    elif turn.lease.state == GrantState.NEEDS_REAUTHORIZATION and cause != "manual":
+        turn.answer = Finding.GIVEN_UP
+    elif not can_be_renewed(row):
+        turn.answer = Finding.NOTHING_TO_RENEW
+    elif api.status == ProviderStatus.INACTIVE or not all(tenant.is_active for tenant in tenants):
+        turn.answer = Finding.INACTIVE
+    else:
+        turn.facts = replace(turn.facts, sent_refresh_token=credential.secrets.get("refresh_token"))
+        turn.key = key_of(Sealed(credential.__dict__["secrets"]))
+        turn.config = configs.get(api.pk)
+        if turn.config is None:
+            turn.config = configs[api.pk] = open_config(api).api_config
+        turn.endpoint = endpoint_of(turn.config, row.provider_data)
+
+
+def _entry(turn: Turn, cause: str) -> Entry:
     assert turn.key is not None  # noqa: S101
-    content = {"tokens": tokens.to_json(), "consumed": consumed(turn.facts.sent_refresh_token)}
+    assert isinstance(turn.answer, Tokens)  # noqa: S101
+    content = {"tokens": turn.answer.to_json(), "consumed": consumed(turn.facts.sent_refresh_token)}
     return Entry.seal(turn.lease.connection_id, turn.lease.fence, cause, json.dumps(content).encode(), turn.key)
 
 

@@ -137,6 +137,10 @@ def test_a_refusal_is_told_on_the_page_and_can_be_tried_again(sandbox: Sandbox) 
     assert "<b>Not today" not in told
     assert 'data-status="failed"' in told
     assert f'data-origin="{APP}"' in told
+    for again in (page, browser()):
+        opened = text_of(again.get(path_of(made)))
+        assert "access_denied" in opened
+        assert "data-status" not in opened, "it is told once"
     assert "access_denied" in status_of(api, made)["error"]
     sandbox.register(client_of(api), consent="approve")
     done = page.get(consent(begin(page, path_of(made))), follow=True)

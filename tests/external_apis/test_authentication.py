@@ -69,7 +69,7 @@ class TestHolders:
         with django_assert_num_queries(1):
             holder = authenticate_token(sent, HOME)
         assert (holder.key_id, holder.tenant_id, holder.mode, holder.rate_limit) == (made.key.pk, tenant.pk, "test", 5)
-        assert scope_of(holder) == Scope(tenant.pk, is_sandbox=True)
+        assert scope_of(holder) == Scope(tenant.pk, is_sandbox=True, reads_credentials=False)
         assert not holder.is_superuser
         assert holder.has_scope("providers:read")
         assert not holder.has_scope("providers:write")

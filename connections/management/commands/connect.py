@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import time
 from argparse import ArgumentParser
 from secrets import token_urlsafe
@@ -73,7 +74,7 @@ class Command(BaseCommand):
 
 
 def _read_wish(api: ExternalApi, options: dict[str, Any]) -> connecting.Wish:
-    bound_to = f"terminal:{token_urlsafe(32)}"
+    bound_to = f"terminal:{_login_name()}:{token_urlsafe(32)}"
     if options["connection"]:
         return connecting.Wish(api, bound_to, lookup.find_of_provider(api, options["connection"]))
     pairs = [pair.partition("=") for pair in options["set"]]
@@ -85,6 +86,14 @@ def _read_wish(api: ExternalApi, options: dict[str, Any]) -> connecting.Wish:
         "provider_data": {name: value for name, _, value in pairs},
     }
     return connecting.Wish(api, bound_to, None, body)
+
+
+def _login_name() -> str:
+    """Who is at the terminal, for whoever is asked in the browser; empty where the system has no name."""
+    try:
+        return getpass.getuser()[:40]
+    except (KeyError, OSError):
+        return ""
 
 
 def _find(model: Any, named: Q, reference: str | None) -> str | None:

@@ -21,7 +21,7 @@ from connections.management.commands import connect as command
 from connections.models import ExternalApiConnection, OAuthFlow
 from external_apis.errors import FlowRefused, GrantRefused, InvalidInput, TokenEndpointFailed
 from external_apis.models import AuditEvent
-from tests.authority import Authority, come_back, consent
+from tests.authority import Authority, consent, hand_over
 from tests.factories import make_tenant
 from tests.grants import kinds, secrets_of
 from tests.rest import RestClient
@@ -177,12 +177,12 @@ class Page(StringIO):
 def test_the_command_waits_for_a_browser(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_POLL_SECONDS", 0.05)
     api, tenant = authority.oauth2(), make_tenant()
-    out = Page(lambda url: come_back(RestClient(), consent(url)))
+    out = Page(lambda url: hand_over(RestClient(), consent(url)))
     call_command("connect", api.slug, tenant=tenant.slug, name="From a shell", stdout=out)
     row = ExternalApiConnection.objects.get(external_api=api)
     assert (row.tenant, row.connection_name) == (tenant, "From a shell")
     assert f"Connected: {api.slug}/default ({row.pk})" in out.getvalue()
-    again = Page(lambda url: come_back(RestClient(), consent(url)))
+    again = Page(lambda url: hand_over(RestClient(), consent(url)))
     call_command("connect", api.slug, connection=row.pk, stdout=again)
     assert kinds(row) == ["authorized", "reauthorized"]
     events = AuditEvent.objects.filter(object_id=row.pk).order_by("pk")
@@ -209,7 +209,7 @@ def test_a_refusal_ends_the_command(authority: Authority, monkeypatch: pytest.Mo
     monkeypatch.setattr(command, "_POLL_SECONDS", 0.05)
     api = authority.oauth2(client={"consent": "deny"})
     with pytest.raises(CommandError, match="access_denied"):
-        call_command("connect", api.slug, stdout=Page(lambda url: come_back(RestClient(), consent(url))))
+        call_command("connect", api.slug, stdout=Page(lambda url: hand_over(RestClient(), consent(url))))
 
 
 def test_ctrl_c_is_a_clean_end(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from connections import services
 from connections.models import ConnectionStatus, ExternalApiConnection, OAuthFlow
 from external_apis.models import AuditEvent
 from external_apis.providers import update_external_api
-from tests.authority import SECRET, Authority, authorize, come_back, connect, consent, query_of
+from tests.authority import SECRET, Authority, authorize, come_back, connect, consent, hand_over, query_of
 from tests.factories import MANAGER, make_connection, make_key, make_partner, make_provider, make_tenant, make_user
 from tests.grants import kinds, secrets_of, stored
 from tests.rest import PROVIDERS, RestClient, connections_of, error_of, signed_in, with_key
@@ -184,9 +184,19 @@ def test_another_providers_callback_does_not_take_it(authority: Authority, staff
     api, other = authority.oauth2(), authority.oauth2()
     location = consent(authorize(staff, api))
     refused(come_back(staff, location.replace(api.pk, other.pk)), "another address")
-    by_slug = f"http://127.0.0.1:8000/api/admin/oauth/{api.slug}/callback?" + location.partition("?")[2]
+    by_slug = f"http://127.0.0.1:8000/api/admin/oauth/{other.slug}/callback?" + location.partition("?")[2]
     refused(come_back(staff, by_slug), "another address")
     assert come_back(staff, location).status_code == 200
+
+
+def test_any_of_a_providers_own_addresses_takes_it(authority: Authority, staff: RestClient) -> None:
+    """As where a proxy maps the registered path to ours; the provider compares the address, letter for letter."""
+    uri = "https://app.example.com/oauth/done"
+    for path in ("/api/admin/oauth/{0.slug}/callback", f"{PROVIDERS}/{{0.pk}}/oauth/callback"):
+        api = authority.oauth2(client={"redirect_uris": [uri]}, redirect_uri=uri)
+        location = consent(authorize(staff, api))
+        assert location.startswith(f"{uri}?")
+        assert come_back(staff, location.replace("/oauth/done", path.format(api))).status_code == 200
 
 
 @pytest.mark.parametrize("iss", ["wrong", "own", "none"])
@@ -353,7 +363,7 @@ def test_what_a_key_began_is_finished_by_that_key(authority: Authority) -> None:
     state = query_of(url)["state"]
     path = f"{PROVIDERS}/{api.pk}/oauth/callback"
     assert program.get(f"{path}?state={state}").status_code == 202
-    shown = come_back(RestClient(), consent(url))
+    shown = hand_over(RestClient(), consent(url))
     assert shown.status_code == 200
     assert "Go back to the program" in text_of(shown)
     assert not ExternalApiConnection.objects.filter(external_api=api).exists()
@@ -361,6 +371,28 @@ def test_what_a_key_began_is_finished_by_that_key(authority: Authority) -> None:
     done = program.get(f"{path}?state={state}")
     assert (done.status_code, done.json()["status"]) == (200, "active")
     assert error_of(program.get(f"{path}?state={state}")) == (400, "OAUTH_FLOW_REFUSED")
+
+
+def test_whoever_consents_is_told_who_gets_it_and_asked(authority: Authority) -> None:
+    """A key's holder may have sent the provider's address to anybody."""
+    api, tenant = authority.oauth2(), make_tenant()
+    made = make_key(title="Mallory & Sons", tenant=tenant)
+    program = RestClient(headers={"Authorization": f"Bearer {made.token}"})
+    url = program.get(f"{PROVIDERS}/{api.pk}/oauth/authorize").json()["authorization_url"]
+    state, path = query_of(url)["state"], f"{PROVIDERS}/{api.pk}/oauth/callback"
+    victim, location = RestClient(), consent(url)
+    for address in (location, f"http://127.0.0.1:8000{path}?state={state}&error=access_denied"):
+        asked = come_back(victim, address)
+        assert asked.status_code == 200
+        assert asked.headers["Referrer-Policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in asked.headers["Content-Security-Policy"]
+        for words in ("Mallory &amp; Sons", tenant.name, api.name):
+            assert words in text_of(asked)
+        assert program.get(f"{path}?state={state}").status_code == 202, "looking gives nothing, and burns nothing"
+    assert error_of(come_back(with_key(), location)) == (400, "OAUTH_FLOW_REFUSED")
+    assert "Go back to the program" in text_of(hand_over(victim, location))
+    assert program.get(f"{path}?state={state}").json()["status"] == "active"
+    refused(come_back(victim, location), "finished before")
 
 
 def test_a_key_may_bring_the_answer_itself(authority: Authority) -> None:

@@ -237,6 +237,14 @@ def test_statuses_without_an_error_in_them_are_transient(server: TokenServer, st
     assert not caught.value.may_have_happened
 
 
+@pytest.mark.parametrize("status", [502, 504, 520, 524])
+def test_a_gateway_does_not_know_what_happened(server: TokenServer, status: int) -> None:
+    server.answers = [http(status, b"<html>Bad gateway</html>")]
+    with pytest.raises(TokenEndpointFailed) as caught:
+        ask(oauth2(server.url))
+    assert (caught.value.may_have_happened, caught.value.is_lasting) == (True, False)
+
+
 def test_a_5xx_is_transient_whatever_it_says(server: TokenServer) -> None:
     server.answers = [http(503, {"error": "invalid_grant"})]
     with pytest.raises(TokenEndpointFailed):

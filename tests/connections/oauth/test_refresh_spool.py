@@ -17,7 +17,7 @@ import pytest
 from django.utils import timezone
 
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantState
-from connections.oauth import leases, refresh, turns
+from connections.oauth import late, leases, refresh
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.spool import Entry, Spool, files
 from connections.oauth.tokens import Tokens
@@ -168,7 +168,7 @@ def answered(row: ExternalApiConnection, lease: leases.Lease, **tokens: Any) -> 
     key = key_of(Sealed(stored(row).credential.__dict__["secrets"]))
     content = {
         "tokens": Tokens("at-spooled", "rt-familyS-1", **tokens).to_json(),
-        "consumed": turns.consumed(secrets_of(row)["refresh_token"]),
+        "consumed": late.consumed(secrets_of(row)["refresh_token"]),
     }
     return Entry.seal(row.pk, lease.fence, "schedule", json.dumps(content).encode(), key)
 
@@ -258,3 +258,18 @@ def test_an_unknown_key_keeps_the_record_and_a_shredded_one_drops_it(folder: Pat
     data_keys().forget()
     assert recover() == Recovered(dropped=1)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_damage_in_the_middle_loses_no_other_record_and_keeps_the_file_aside(folder: Path, server: TokenServer) -> None:
+    rows = [make_granted(server) for _ in range(3)]
+    given = [answered(row, claim(row)) for row in rows]
+    path = left_behind(folder, given)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(given[0].frame()) + 40] ^= 1
+    path.write_bytes(bytes(damaged))
+    assert recover() == Recovered(applied=2)
+    assert [secrets_of(row)["access_token"] for row in rows] == ["at-spooled", "at-old", "at-spooled"]
+    assert [kept.name for kept in folder.iterdir()] == [f"{path.stem}.damaged"]
+    assert (folder / f"{path.stem}.damaged").read_bytes() == bytes(damaged)
+    assert recover() == Recovered()

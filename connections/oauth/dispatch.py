@@ -1,0 +1,121 @@
+"""Turns at many grants at once: threads are shared out over token endpoints, and no row stands in another's way.
+
+What has been claimed and not sent is handed back: when the worker is to stop, when an endpoint is left in peace, when
+time is up, and when something goes wrong. So only what is under way can be in doubt after a stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import suppress
+
+import structlog
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
+
+from connections.client import give_back_database_connections
+from connections.oauth.endpoints import Admission, Endpoints
+from connections.oauth.leases import CALL_SECONDS, LEASE, Lease, release
+from connections.oauth.settlement import Finding, Settlement
+from connections.oauth.turns import Turn, ask, load, spool, store
+from external_apis.errors import ApiManagerError
+
+__all__ = ["THREADS", "run_many"]
+
+log = structlog.get_logger(__name__)
+
+THREADS = 8
+_STORED_AT_A_TIME, _STORED_EVERY_SECONDS = 200, 1.0
+_SENDING_SECONDS = LEASE.total_seconds() / 2
+"""From the claim on: what is sent later might be answered when somebody else has the lease."""
+_SILENT_SECONDS = CALL_SECONDS / 2
+"""What fails after so long has cost a thread's time, whatever its reason."""
+
+
+def run_many(
+    leases: Sequence[Lease], cause: str, executor: Executor, endpoints: Endpoints, is_over: Callable[[], bool]
+) -> list[Settlement]:
+    """Give every lease its turn; return how each ended, less those that were lost. Nothing is sent once ``is_over``.
+
+    Raises Django's errors of a database that is away; answers that came are in the spool by then.
+    """
+    started = time.monotonic()
+    turns = load(leases, cause)
+    give_back_database_connections()
+    answered = [turn for turn in turns if turn.answer is not None]
+    waiting = [turn for turn in turns if turn.answer is None]
+    flying: dict[Future[Turn], Turn] = {}
+    ended: list[Settlement] = []
+    stored_at = started
+    try:
+        while waiting or flying or answered:
+            if is_over() or time.monotonic() - started > _SENDING_SECONDS:
+                answered += [_unsent(turn, Finding.NOT_SENT) for turn in waiting]
+                waiting = []
+            landed = _land(flying, endpoints)
+            waiting, refused = _send(waiting, flying, executor, endpoints)
+            spool(landed, cause)  # while the next ones are under way
+            answered += refused + landed
+            is_time = time.monotonic() - stored_at >= _STORED_EVERY_SECONDS
+            if not (waiting or flying) or len(answered) >= _STORED_AT_A_TIME or (answered and is_time):
+                storing, answered = answered, []
+                ended += _store_each(storing, cause)
+                stored_at = time.monotonic()
+    except BaseException:
+        _rescue(waiting, flying, cause)
+        raise
+    return ended
+
+
+def _send(
+    waiting: Sequence[Turn], flying: dict[Future[Turn], Turn], executor: Executor, endpoints: Endpoints
+) -> tuple[list[Turn], list[Turn]]:
+    """Send what may go now; return what waits, and what is not to be sent for a while."""
+    still, refused = [], []
+    for turn in waiting:
+        admission = endpoints.admit(turn.endpoint) if len(flying) < THREADS else Admission.WAIT
+        if admission is Admission.GO:
+            flying[executor.submit(ask, turn)] = turn
+        elif admission is Admission.WAIT:
+            still.append(turn)
+        else:
+            refused.append(_unsent(turn, Finding.SILENT))
+    return still, refused
+
+
+def _land(flying: dict[Future[Turn], Turn], endpoints: Endpoints) -> list[Turn]:
+    done, _ = wait(flying, timeout=_STORED_EVERY_SECONDS, return_when=FIRST_COMPLETED)
+    landed = [flying.pop(future) for future in done]
+    for turn in landed:
+        is_error = isinstance(turn.answer, ApiManagerError)
+        endpoints.note(turn.endpoint, is_silent=is_error and turn.seconds >= _SILENT_SECONDS)
+    return landed
+
+
+def _unsent(turn: Turn, finding: Finding) -> Turn:
+    turn.answer = finding
+    return turn
+
+
+def _store_each(turns: Sequence[Turn], cause: str) -> list[Settlement]:
+    """Store all at once, or each by itself where the database has something against one of them."""
+    try:
+        return store(turns, cause)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        if len(turns) > 1:
+            return [settlement for turn in turns for settlement in _store_each([turn], cause)]
+        # Its lease runs out, which says that it is in doubt; until then tokens are tried again from the spool.
+        log.exception("the end of a turn could not be stored", connection_id=turns[0].lease.connection_id)
+        return []
+
+
+def _rescue(waiting: Sequence[Turn], flying: dict[Future[Turn], Turn], cause: str) -> None:
+    """Keep what those under way are answered, and hand back the rest as far as the database takes it."""
+    wait(flying)
+    spool(flying.values(), cause)
+    with suppress(DatabaseError):
+        release([turn.lease for turn in waiting])
