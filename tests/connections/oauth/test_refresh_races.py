@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from connections import services
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant, GrantState
-from connections.oauth import commits, dispatch, grants, leases, refresh, spool, turns
+from connections.oauth import commits, dispatch, grants, leases, refresh, spool, stopping, turns
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
@@ -269,6 +269,21 @@ def test_a_sweep_that_is_told_to_stop_hands_back_what_it_has_not_sent(server: To
     assert {state for row in rows if (state := grant_of(row).state)} == {GrantState.GOOD}
     server.delay = lambda: None
     assert sweep().renewed == 20 - swept.renewed
+
+
+def test_a_worker_that_is_to_stop_tells_those_it_has_forked() -> None:
+    child = os.fork()
+    if not child:
+        with stopping.watched() as is_told:
+            until = time.monotonic() + 5
+            while not is_told() and time.monotonic() < until:
+                time.sleep(0.01)
+            os._exit(0 if is_told() else 1)
+    stopping.stop()
+    try:
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stopping._told.value = 0
 
 
 def test_an_endpoint_is_left_in_peace_and_tried_by_one() -> None:
