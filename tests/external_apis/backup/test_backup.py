@@ -171,7 +171,7 @@ def test_processes_of_their_own_do_it_too(tmp_path: Path, second: dict[str, Any]
         "ENCRYPTION_KEYS": keys(a=1),
         "BACKUP_KEYS_FILE": django_settings.BACKUP_KEYS_FILE,
         "SECRET_KEY": "x",
-        "JWT_SECRET": "x",
+        "JWT_SECRET": "j" * 60,
     }
     for command in (["restore", str(file)], ["check_encryption_keys"], ["rotate_encryption_keys"]):
         done = subprocess.run(
