@@ -381,3 +381,68 @@ def test_a_token_without_end_is_not_called_expired(server: TokenServer) -> None:
         with pytest.raises(ApiManagerError):
             refresh.refresh_token(row.pk)
     assert (grant_of(row).state, stored(row).status) == (GrantState.NEEDS_REAUTHORIZATION, ConnectionStatus.ERROR)
+
+
+# --- what cannot be stored, or not even loaded ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotates", [None, True])
+def test_a_used_up_token_is_not_sent_again_while_its_answer_cannot_be_stored(
+    rotates: bool | None, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = make_granted(server)
+    Grant.objects.update(rotates=rotates)
+    make_due(row)
+
+    def refuse(events: Any) -> None:
+        raise RuntimeError("the audit log takes nothing")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(commits.audit, "store", refuse)
+        for _ in range(3):
+            sweep(seconds=1)
+            Grant.objects.update(leased_until=timezone.now() - timedelta(seconds=1), due_at=timezone.now())
+    assert len(server.requests) == 1
+    assert recover().applied == 1
+    assert (grant_of(row).state, server.revoked) == (GrantState.GOOD, set())
+    refresh.refresh_token(row.pk)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("where", ["load", "store"])
+def test_what_was_never_sent_is_in_no_doubt_after_errors_of_the_database(
+    where: str, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [make_granted(server) for _ in range(3)]
+    Grant.objects.update(rotates=True)
+    for row in rows:
+        make_due(row)
+        row.external_api.status = "inactive"
+        row.external_api.save()
+
+    def fail(*_: Any) -> Any:
+        raise OperationalError("canceling statement due to lock timeout")
+
+    for _ in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(dispatch, where, fail)
+            with pytest.raises(OperationalError):
+                sweep(seconds=1)
+        Grant.objects.filter(leased_until__isnull=False).update(leased_until=timezone.now() - timedelta(seconds=1))
+    assert server.requests == []
+    assert {grant_of(row).state for row in rows} == {GrantState.GOOD}
+    assert {row.status for row in ExternalApiConnection.objects.all()} == {ConnectionStatus.ACTIVE}
+
+
+def test_a_row_that_cannot_be_read_holds_up_no_other(server: TokenServer) -> None:
+    broken, sound = make_granted(server), make_granted(server)
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {ExternalApiCredential._meta.db_table} SET expires_at = '10000-01-01' WHERE connection_id = %s",
+            [broken.pk],
+        )
+    make_due(broken)
+    make_due(sound)
+    sweep(seconds=1)
+    assert "refreshed" in kinds(sound)
+    assert grant_of(sound).state == GrantState.GOOD
