@@ -24,6 +24,7 @@ from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.oauth.tokens import Tokens
+from external_apis import audit
 from external_apis.errors import ApiManagerError
 from tests.factories import make_provider
 from tests.grants import grant_of, kinds, make_granted, oauth2_config, secrets_of, stored
@@ -398,7 +399,7 @@ def test_a_used_up_token_is_not_sent_again_while_its_answer_cannot_be_stored(
         raise RuntimeError("the audit log takes nothing")
 
     with monkeypatch.context() as broken:
-        broken.setattr(commits.audit, "store", refuse)
+        broken.setattr(audit, "store", refuse)
         for _ in range(3):
             sweep(seconds=1)
             Grant.objects.update(leased_until=timezone.now() - timedelta(seconds=1), due_at=timezone.now())
