@@ -102,6 +102,15 @@ def _nobody_acts_from_another_test() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_endpoints_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port on which a server of an earlier test was silent may be another one's now."""
+    from connections.oauth import sweep
+    from connections.oauth.endpoints import Endpoints
+
+    monkeypatch.setattr(sweep, "_endpoints", Endpoints())
+
+
+@pytest.fixture(autouse=True)
 def _no_connections_of_another_test() -> None:
     """Emptying the tables is no change that anybody announces."""
     changes.forget_everything()
