@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 
 from config import embedded, runtime
-from external_apis import changes, keyring
+from external_apis import changes, keyring, request_context
 from external_apis.data_keys import data_keys
 
 _OURS = [
@@ -96,6 +96,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings_xdist_suffix() -> None:
     """Every worker of pytest-xdist has servers of its own, so its database needs no name of its own."""
+
+
+@pytest.fixture(autouse=True)
+def _nobody_acts_from_another_test() -> None:
+    """Authentication that is called outside of a request names its actor for the rest of the thread."""
+    request_context._current.set(request_context.RequestContext())
+
+
+@pytest.fixture(autouse=True)
+def _no_endpoints_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port on which a server of an earlier test was silent may be another one's now."""
+    from connections.oauth import sweep
+    from connections.oauth.endpoints import Endpoints
+
+    monkeypatch.setattr(sweep, "_endpoints", Endpoints())
 
 
 @pytest.fixture(autouse=True)

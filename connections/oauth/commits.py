@@ -1,8 +1,8 @@
 """Stores how leases ended: a fixed number of queries however many there are, and nothing for a lease that was lost.
 
 A settlement is stored while its number is the row's and the lease is not ended. New tokens raise ``stored_fence`` to
-that number, in the same transaction; those of a lost lease are for `late`. Rows are locked in the order in which edits
-lock them: connection, grant, credential.
+that number, in the same transaction; those of a lost lease are for `late`. The connection's row is locked first, as
+edits, revocations and late answers do, so that none of them waits for another in a circle.
 
 The audit log's events are part of it. Where they cannot be written nothing is stored, and new tokens stay in the spool
 until they and their events can be (see `recovery`).

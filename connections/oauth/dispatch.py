@@ -18,7 +18,8 @@ from django.db import InterfaceError, OperationalError
 from connections.client import give_back_database_connections
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.leases import CALL_SECONDS, LEASE, Lease, release
-from connections.oauth.settlement import Finding, Settlement
+from connections.oauth.settlement import Facts, Finding, Settlement
+from connections.oauth.tokens import Tokens
 from connections.oauth.turns import Turn, ask, load, spool, store
 from external_apis.errors import ApiManagerError
 
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 THREADS = 8
 _STORED_AT_A_TIME, _STORED_EVERY_SECONDS = 200, 1.0
+_SYNCED_AT_A_TIME, _SYNCED_EVERY_SECONDS = 16, 0.02
+"""How many answers share a sync of the disk, and how long the first of them waits for the others."""
 _SENDING_SECONDS = LEASE.total_seconds() / 2
 """From the claim on: what is sent later might be answered when somebody else has the lease."""
 _SILENT_SECONDS = CALL_SECONDS / 2
@@ -42,31 +45,59 @@ def run_many(
     Raises Django's errors of a database that is away; answers that came are in the spool by then.
     """
     started = time.monotonic()
-    turns = load(leases, cause)
+    turns = _load_each(leases, cause)
     give_back_database_connections()
     answered = [turn for turn in turns if turn.answer is not None]
     waiting = [turn for turn in turns if turn.answer is None]
     flying: dict[Future[Turn], Turn] = {}
+    landed: list[Turn] = []
     ended: list[Settlement] = []
-    stored_at = started
+    storing: list[Turn] = []
+    stored_at = synced_at = started
     try:
-        while waiting or flying or answered:
+        while waiting or flying or landed or answered:
             if is_over() or time.monotonic() - started > _SENDING_SECONDS:
                 answered += [_unsent(turn, Finding.NOT_SENT) for turn in waiting]
                 waiting = []
-            landed = _land(flying, endpoints)
+            landed += _land(flying, endpoints, _SYNCED_EVERY_SECONDS if landed else _STORED_EVERY_SECONDS)
             waiting, refused = _send(waiting, flying, executor, endpoints)
-            spool(landed, cause)  # while the next ones are under way
-            answered += refused + landed
+            answered += refused
+            is_time = time.monotonic() - synced_at >= _SYNCED_EVERY_SECONDS
+            if is_time or not flying or len(landed) >= _SYNCED_AT_A_TIME:
+                spool(landed, cause)
+                answered, landed = answered + landed, []
+                synced_at = time.monotonic()
             is_time = time.monotonic() - stored_at >= _STORED_EVERY_SECONDS
-            if not (waiting or flying) or len(answered) >= _STORED_AT_A_TIME or (answered and is_time):
+            if not (waiting or flying or landed) or len(answered) >= _STORED_AT_A_TIME or (answered and is_time):
                 storing, answered = answered, []
                 ended += _store_each(storing, cause)
+                storing = []
                 stored_at = time.monotonic()
     except BaseException:
-        _rescue(waiting, flying, cause)
+        _rescue([*waiting, *filter(_is_unspent, [*answered, *storing])], landed, flying, cause)
         raise
     return ended
+
+
+def _load_each(leases: Sequence[Lease], cause: str) -> list[Turn]:
+    """Load all at once, or each by itself where one cannot be read; nothing was sent if the database is away."""
+    try:
+        return load(leases, cause)
+    except (OperationalError, InterfaceError):
+        with suppress(DatabaseError):
+            release(list(leases))
+        raise
+    except Exception as error:
+        if len(leases) > 1:
+            return [turn for lease in leases for turn in _load_each([lease], cause)]
+        log.exception("a grant could not be loaded", connection_id=leases[0].connection_id)
+        unread = ApiManagerError(f"The connection could not be read ({type(error).__name__}).")
+        return [Turn(leases[0], Facts(None, ""), answer=unread)]
+
+
+def _is_unspent(turn: Turn) -> bool:
+    """Whether the provider has done nothing, so that the same refresh token may be sent again."""
+    return not isinstance(turn.answer, Tokens) and not getattr(turn.answer, "may_have_happened", False)
 
 
 def _send(
@@ -85,8 +116,8 @@ def _send(
     return still, refused
 
 
-def _land(flying: dict[Future[Turn], Turn], endpoints: Endpoints) -> list[Turn]:
-    done, _ = wait(flying, timeout=_STORED_EVERY_SECONDS, return_when=FIRST_COMPLETED)
+def _land(flying: dict[Future[Turn], Turn], endpoints: Endpoints, seconds: float) -> list[Turn]:
+    done, _ = wait(flying, timeout=seconds, return_when=FIRST_COMPLETED)
     landed = [flying.pop(future) for future in done]
     for turn in landed:
         is_error = isinstance(turn.answer, ApiManagerError)
@@ -113,9 +144,9 @@ def _store_each(turns: Sequence[Turn], cause: str) -> list[Settlement]:
         return []
 
 
-def _rescue(waiting: Sequence[Turn], flying: dict[Future[Turn], Turn], cause: str) -> None:
+def _rescue(unspent: Sequence[Turn], landed: Sequence[Turn], flying: dict[Future[Turn], Turn], cause: str) -> None:
     """Keep what those under way are answered, and hand back the rest as far as the database takes it."""
     wait(flying)
-    spool(flying.values(), cause)
+    spool([*landed, *flying.values()], cause)
     with suppress(DatabaseError):
-        release([turn.lease for turn in waiting])
+        release([turn.lease for turn in unspent])

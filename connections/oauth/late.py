@@ -15,12 +15,12 @@ from hashlib import sha256
 from typing import Literal
 
 import structlog
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant
 from connections.oauth.commits import commit
-from connections.oauth.leases import LEASE, Lease
+from connections.oauth.leases import LEASE, Lease, hold
 from connections.oauth.settlement import Facts, settle
 from connections.oauth.spool import Entry
 from connections.oauth.tokens import Tokens
@@ -28,7 +28,7 @@ from connections.opening import refresh_margin_seconds, rotates_refresh_tokens
 from external_apis.data_keys import key_of
 from external_apis.errors import UnknownKey, VaultError
 
-__all__ = ["Verdict", "adopt", "consumed"]
+__all__ = ["Verdict", "adopt", "consumed", "try_to_adopt"]
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +66,7 @@ def adopt(entry: Entry, cause: str, *, is_left: bool = False) -> Verdict:
             stored = credential.secrets.get("refresh_token")
         except UnknownKey as error:
             log.error("a spooled answer does not open", connection_id=row.pk, reason=error.code)  # noqa: TRY400
+            hold(entry.connection_id, entry.fence)
             return "kept"
         except VaultError as error:  # damaged, or the keys of its tenant were destroyed with all that it had
             log.error("a spooled answer was dropped", connection_id=row.pk, reason=error.code)  # noqa: TRY400
@@ -79,6 +80,21 @@ def adopt(entry: Entry, cause: str, *, is_left: bool = False) -> Verdict:
         )
         commit([settle(_take_over(grant), facts, Tokens.from_json(content["tokens"]), now)], cause)
     return "applied"
+
+
+def try_to_adopt(entry: Entry, cause: str, *, is_left: bool = False) -> Verdict:
+    """The same, where one answer may not stand in the way of others: one that cannot be stored keeps its lease.
+
+    Raises Django's errors of a database that is away.
+    """
+    try:
+        return adopt(entry, cause, is_left=is_left)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("a spooled answer could not be stored", connection_id=entry.connection_id)
+        hold(entry.connection_id, entry.fence)
+        return "kept"
 
 
 def _is_busy(grant: Grant, entry: Entry, now: datetime, *, is_left: bool) -> bool:

@@ -9,6 +9,8 @@ Invariants, of which the rest of the package makes use:
    later, once, as long as nothing newer is (see `late`): the provider has used up the old ones.
 4. A lease is ended by its holder, also where nothing was sent. One that ran out tells of a holder that died, or whose
    database did, somewhere in the middle: the next holder finds the grant in doubt (see `settlement`).
+5. An answer that lies in the spool and cannot be stored keeps its lease (`hold`): the token that it was got with is
+   used up, and nobody may send it again. So the spool is tried before anything is claimed.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from django.utils import timezone
 
 from connections.models import Grant, GrantState
 
-__all__ = ["CALL_SECONDS", "LEASE", "Lease", "claim", "claim_due", "is_over", "release"]
+__all__ = ["CALL_SECONDS", "LEASE", "Lease", "claim", "claim_due", "hold", "is_over", "release"]
 
 CALL_SECONDS = 12.0
 """Within which a token endpoint answers. The rest of a lease is for the commit, and for clocks that differ."""
 
 LEASE = timedelta(seconds=60)
+_HELD = 3 * LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,16 @@ def claim_due(limit: int, passed: list[str] | None = None) -> list[Lease]:
 
 
 def release(leases: list[Lease]) -> None:
-    """Give up leases under which nothing was sent."""
+    """Give up leases that have not ended and under which nothing was sent, or nothing happened."""
     for lease in leases:
-        Grant.objects.filter(connection_id=lease.connection_id, fence=lease.fence).update(
+        Grant.objects.filter(connection_id=lease.connection_id, fence=lease.fence, leased_until__isnull=False).update(
             leased_until=None, lease_holder="", state=lease.state
         )
+
+
+def hold(connection_id: str, fence: int) -> None:
+    """Keep a lease, also one that ran out, for an answer in the spool that cannot be stored yet."""
+    Grant.objects.filter(connection_id=connection_id, fence=fence).update(leased_until=timezone.now() + _HELD)
 
 
 def is_over(grant: Grant, fence: int, now: datetime) -> bool:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError
 
-from connections.oauth.late import Verdict, adopt
-from connections.oauth.spool import Entry, files, own_spool
+from connections.oauth.late import try_to_adopt
+from connections.oauth.spool import files, own_spool
 
 __all__ = ["Recovered", "recover", "recover_at_start"]
 
@@ -35,7 +34,7 @@ def recover() -> Recovered:
         for file in found:
             is_settled = True
             for entry in file.entries():
-                verdict = _try(entry, is_left=file.is_left)
+                verdict = try_to_adopt(entry, "recovery", is_left=file.is_left)
                 counts[verdict] += 1
                 if verdict == "kept":
                     is_settled = False
@@ -54,13 +53,3 @@ def recover_at_start() -> None:
         recover()
     except DatabaseError as error:
         log.warning("the spool waits for the database", error=type(error).__name__)
-
-
-def _try(entry: Entry, *, is_left: bool) -> Verdict:
-    try:
-        return adopt(entry, "recovery", is_left=is_left)
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:  # one answer may not stand in the way of all others
-        log.exception("a spooled answer could not be stored", connection_id=entry.connection_id)
-        return "kept"

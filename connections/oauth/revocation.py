@@ -93,10 +93,10 @@ def _tell(connection: ExternalApiConnection, secrets: Secrets) -> tuple[bool | N
 def _remove(connection: ExternalApiConnection, told: Secrets, message: str, *, is_forced: bool) -> Secrets | None:
     """Remove the tokens, unless others than those ``told`` have come meanwhile: then return these."""
     with transaction.atomic():
-        credential = ExternalApiCredential.objects.select_for_update().filter(pk=connection.pk).first()
         row = ExternalApiConnection.objects.select_for_update().filter(pk=connection.pk, deleted_at=None).first()
         if row is None:
             raise NotFound(f"Connection {connection.pk} not found")
+        credential = ExternalApiCredential.objects.select_for_update().filter(pk=connection.pk).first()
         before, facts = copy(row), _NO_FACTS
         if credential is not None:
             credential_before = copy(credential)

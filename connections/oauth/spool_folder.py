@@ -52,9 +52,8 @@ def check_folder(**_options: Any) -> list[CheckMessage]:
 
 def look() -> str:
     """Return ``ok``, or that answers of token endpoints are not kept on a disk: here, or lately in another process."""
-    found = check_folder()
-    if found:
-        return found[0].msg
+    if check_folder():
+        return "SPOOL_DIR cannot be used: manage.py check says why"  # and not to everybody, by its path
     with suppress(ServiceUnavailable), valkey.translate_errors():
         if valkey.quick_client().exists(_FAILED):
             return "token answers could not be written to SPOOL_DIR in the last 15 minutes"

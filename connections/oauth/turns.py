@@ -21,7 +21,7 @@ from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import events, faults, spool_folder
 from connections.oauth.commits import commit
-from connections.oauth.late import adopt, consumed
+from connections.oauth.late import consumed, try_to_adopt
 from connections.oauth.leases import CALL_SECONDS, LEASE, Lease
 from connections.oauth.protocol import endpoint_of, renew
 from connections.oauth.settlement import Facts, Finding, Settlement, settle
@@ -153,7 +153,7 @@ def store(turns: Sequence[Turn], cause: str) -> list[Settlement]:
 def _adopt(entries: Iterable[Entry], cause: str) -> None:
     for entry in entries:
         try:
-            verdict = adopt(entry, cause)
+            verdict = try_to_adopt(entry, cause)
         except DatabaseError as error:
             log.warning(
                 "a late answer stays in the spool", connection_id=entry.connection_id, error=type(error).__name__

@@ -48,6 +48,16 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {"type": "http", "scheme": "bearer", "description": description}
 
 
+class AnyKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "external_apis.authentication.AnyKeyOrSessionAuthentication"
+    name = "anyKey"
+    priority = 1  # before the one of the class that it is made from
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        description = "What `apiKey` takes, or a publishable key (`pk_live_`, `pk_test_`) of the tenant."
+        return {"type": "http", "scheme": "bearer", "description": description}
+
+
 class StaffSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "external_apis.authentication.StaffSessionAuthentication"
     name = "staffSession"

@@ -184,6 +184,8 @@ OTHER_ROUTES = {
     ("post", "/admin/external-apis/<reference>/connections/<connection_reference>/revoke"): "the same service as above",
     ("post", "/admin/external-apis/<reference>/connect-links"): "below",
     ("post", "/connect/<token>"): "tests/connections/test_connect_links.py",
+    ("post", "/admin/external-apis/<reference>/oauth/callback"): "keeps an answer for the program that finishes it",
+    ("post", "/api/admin/oauth/<reference>/callback"): "the same view",
 }
 
 

@@ -19,11 +19,12 @@ from django.utils import timezone
 
 from connections import services
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant, GrantState
-from connections.oauth import commits, dispatch, grants, leases, refresh, spool, turns
+from connections.oauth import commits, dispatch, grants, leases, refresh, spool, stopping, turns
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.oauth.tokens import Tokens
+from external_apis import audit
 from external_apis.errors import ApiManagerError
 from tests.factories import make_provider
 from tests.grants import grant_of, kinds, make_granted, oauth2_config, secrets_of, stored
@@ -271,6 +272,21 @@ def test_a_sweep_that_is_told_to_stop_hands_back_what_it_has_not_sent(server: To
     assert sweep().renewed == 20 - swept.renewed
 
 
+def test_a_worker_that_is_to_stop_tells_those_it_has_forked() -> None:
+    child = os.fork()
+    if not child:
+        with stopping.watched() as is_told:
+            until = time.monotonic() + 5
+            while not is_told() and time.monotonic() < until:
+                time.sleep(0.01)
+            os._exit(0 if is_told() else 1)
+    stopping.stop()
+    try:
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stopping._told.value = 0
+
+
 def test_an_endpoint_is_left_in_peace_and_tried_by_one() -> None:
     now = [0.0]
     endpoints = Endpoints(lambda: now[0])
@@ -366,3 +382,68 @@ def test_a_token_without_end_is_not_called_expired(server: TokenServer) -> None:
         with pytest.raises(ApiManagerError):
             refresh.refresh_token(row.pk)
     assert (grant_of(row).state, stored(row).status) == (GrantState.NEEDS_REAUTHORIZATION, ConnectionStatus.ERROR)
+
+
+# --- what cannot be stored, or not even loaded ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rotates", [None, True])
+def test_a_used_up_token_is_not_sent_again_while_its_answer_cannot_be_stored(
+    rotates: bool | None, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = make_granted(server)
+    Grant.objects.update(rotates=rotates)
+    make_due(row)
+
+    def refuse(events: Any) -> None:
+        raise RuntimeError("the audit log takes nothing")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audit, "store", refuse)
+        for _ in range(3):
+            sweep(seconds=1)
+            Grant.objects.update(leased_until=timezone.now() - timedelta(seconds=1), due_at=timezone.now())
+    assert len(server.requests) == 1
+    assert recover().applied == 1
+    assert (grant_of(row).state, server.revoked) == (GrantState.GOOD, set())
+    refresh.refresh_token(row.pk)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("where", ["load", "store"])
+def test_what_was_never_sent_is_in_no_doubt_after_errors_of_the_database(
+    where: str, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [make_granted(server) for _ in range(3)]
+    Grant.objects.update(rotates=True)
+    for row in rows:
+        make_due(row)
+        row.external_api.status = "inactive"
+        row.external_api.save()
+
+    def fail(*_: Any) -> Any:
+        raise OperationalError("canceling statement due to lock timeout")
+
+    for _ in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(dispatch, where, fail)
+            with pytest.raises(OperationalError):
+                sweep(seconds=1)
+        Grant.objects.filter(leased_until__isnull=False).update(leased_until=timezone.now() - timedelta(seconds=1))
+    assert server.requests == []
+    assert {grant_of(row).state for row in rows} == {GrantState.GOOD}
+    assert {row.status for row in ExternalApiConnection.objects.all()} == {ConnectionStatus.ACTIVE}
+
+
+def test_a_row_that_cannot_be_read_holds_up_no_other(server: TokenServer) -> None:
+    broken, sound = make_granted(server), make_granted(server)
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {ExternalApiCredential._meta.db_table} SET expires_at = '10000-01-01' WHERE connection_id = %s",
+            [broken.pk],
+        )
+    make_due(broken)
+    make_due(sound)
+    sweep(seconds=1)
+    assert "refreshed" in kinds(sound)
+    assert grant_of(sound).state == GrantState.GOOD

@@ -41,6 +41,7 @@ def test_check_names_it(make: Any, settings: Any, tmp_path: Path, capsys: pytest
     assert "connections.W001" in told
     assert settings.SPOOL_DIR in told
     assert spool_folder.look() != health.OK
+    assert settings.SPOOL_DIR not in spool_folder.look(), "the health answer is public"
 
 
 def test_a_folder_that_is_not_there_yet_is_made_at_the_start(settings: Any, tmp_path: Path) -> None:

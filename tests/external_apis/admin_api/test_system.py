@@ -31,7 +31,8 @@ class TestHealth:
     def test_all_is_well(self) -> None:
         data = data_of(RestClient().get(HEALTH))
         assert data["status"] == "ok"
-        assert set(data["checks"]) == {"database", "encryptionKeys", "valkey", "worker", "beat", "renewals"}
+        upkeep = {"renewals", "spool", "notices"}
+        assert set(data["checks"]) == {"database", "encryptionKeys", "valkey", "worker", "beat"} | upkeep
         for check in data["checks"].values():
             assert check["status"] == "ok"
             assert 0 <= check["latencyMs"] < 5_000
