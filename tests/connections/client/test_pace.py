@@ -83,11 +83,11 @@ def test_every_process_waits(limits: dict[str, Any], answer: bytes, monkeypatch:
         target = make_target(config, {})
         with suppress(UpstreamRateLimited):
             ApiClient(target).get("/x")
-        assert 38 < pause_seconds(target.connection_id) <= 40
+        assert 38 < pause_seconds(target.connection_id) <= 40.1  # processes read their clocks apart
         for _ in range(2):
             with pytest.raises(RateLimited) as caught:
                 ApiClient(target).get("/x", timeout_ms=1000)
-            assert 38 < caught.value.retry_after_seconds <= 40
+            assert 38 < caught.value.retry_after_seconds <= 40.1  # processes read their clocks apart
             monkeypatch.setattr(slots, "_slots", slots._Slots())  # another process, which was told nothing
 
 
