@@ -139,7 +139,7 @@ def _store_each(turns: Sequence[Turn], cause: str) -> list[Settlement]:
     except Exception:
         if len(turns) > 1:
             return [settlement for turn in turns for settlement in _store_each([turn], cause)]
-        # Its lease runs out, which says that it is in doubt; until then tokens are tried again from the spool.
+        # Tokens are tried again from the spool. Without any its lease runs out, which says that it is in doubt.
         log.exception("the end of a turn could not be stored", connection_id=turns[0].lease.connection_id)
         return []
 
