@@ -33,6 +33,7 @@ from external_apis.errors import (
     ServiceUnavailable,
     TokenEndpointFailed,
 )
+from external_apis.oauth_config import RENEWED
 from external_apis.tenancy import EVERYTHING, Scope
 
 __all__ = ["HOPELESS", "ensure_fresh", "fresh_until", "has_to_be_fresh", "refresh_token", "replace_token"]
@@ -59,7 +60,7 @@ def refresh_token(connection_id: str, *, cause: str = "manual", scope: Scope = E
     `TokenEndpointFailed` and other errors of a call when it did not answer: then the old token stays.
     """
     row = lookup.find(connection_id, scope)
-    if row.external_api.auth_type not in grants.AUTH_TYPES:
+    if row.external_api.auth_type not in RENEWED:
         raise InvalidInput("Token refresh only supported for OAuth 2.0")
     if row.status == ConnectionStatus.REVOKED:
         raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
@@ -71,7 +72,7 @@ def refresh_token(connection_id: str, *, cause: str = "manual", scope: Scope = E
 
 def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None) -> bool:
     """Tell whether a loaded connection's access token is missing, marked expired, or inside its margin. No query."""
-    if row.external_api.auth_type not in grants.AUTH_TYPES or not can_be_renewed(row):
+    if row.external_api.auth_type not in RENEWED or not can_be_renewed(row):
         return False
     if "access_token" not in row.credential.secrets or row.status == ConnectionStatus.EXPIRED:
         return True

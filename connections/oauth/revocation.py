@@ -20,11 +20,11 @@ from external_apis import audit
 from external_apis.api_config import ClientCredentialsConfig, OAuth2Config, url_values
 from external_apis.crypto import Secrets
 from external_apis.errors import ApiManagerError, InvalidInput, NotFound
+from external_apis.oauth_config import GRANTED
 from external_apis.providers import open_config
 
 __all__ = ["Revocation", "revoke"]
 
-_AUTH_TYPES = ("oauth2", "oauth1", "client_credentials", "jwt_bearer")
 _TOKENS = ("refresh_token", "access_token", "oauth_token", "oauth_token_secret")
 _HINTED = ("refresh_token", "access_token")
 _MOST_ROUNDS = 3
@@ -46,7 +46,7 @@ def revoke(connection: ExternalApiConnection) -> Revocation:
     A provider that fails is reported in the message and in the event; the tokens are removed nevertheless. Where a
     renewal came in between, what it brought is revoked as well. Raises `InvalidInput` for other auth types, `NotFound`.
     """
-    if connection.external_api.auth_type not in _AUTH_TYPES:
+    if connection.external_api.auth_type not in GRANTED:
         raise InvalidInput("Only OAuth connections are revoked; delete this one, or change its credentials.")
     secrets: Secrets | None = _secrets_of(connection)
     outcomes: list[bool | None] = []
