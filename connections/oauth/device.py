@@ -10,13 +10,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from connections.client import give_back_database_connections
 from connections.models import OAuthFlow
 from connections.oauth.answers import clean, read_tokens
 from connections.oauth.backends import Client
 from connections.oauth.flows import Kept, digest
 from connections.oauth.tokens import Tokens
 from external_apis.api_config import OAuth2Config, url_values
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import FlowRefused, GrantRefused, InvalidInput, TokenEndpointFailed
 from external_apis.oauth_config import OAuth2
 from external_apis.providers import open_config

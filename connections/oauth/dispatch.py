@@ -15,12 +15,12 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from connections.client import give_back_database_connections
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.leases import CALL_SECONDS, LEASE, Lease, release
 from connections.oauth.settlement import Facts, Finding, Settlement
 from connections.oauth.tokens import Tokens
 from connections.oauth.turns import Turn, ask, load, spool, store
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError
 
 __all__ = ["THREADS", "run_many"]

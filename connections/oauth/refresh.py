@@ -15,7 +15,6 @@ from django.db import connections as databases
 from django.utils import timezone
 
 from connections import lookup
-from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import grants
 from connections.oauth.due import margin_begin
@@ -24,6 +23,7 @@ from connections.oauth.leases import claim, is_over, release
 from connections.oauth.recovery import recover
 from connections.oauth.turns import run, take
 from connections.opening import can_be_renewed, refresh_margin_seconds
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import (
     ApiManagerError,
     ConnectionExpired,

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import transaction
 
-from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
 from connections.oauth import grants
 from connections.oauth.answers import clean, error_of, fields_of
@@ -19,6 +18,7 @@ from connections.oauth.exchange import DEADLINE_SECONDS
 from external_apis import audit
 from external_apis.api_config import ClientCredentialsConfig, OAuth2Config, url_values
 from external_apis.crypto import Secrets
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, InvalidInput, NotFound
 from external_apis.oauth_config import GRANTED
 from external_apis.providers import open_config

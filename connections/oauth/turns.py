@@ -17,7 +17,6 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import events, faults, spool_folder
 from connections.oauth.commits import commit
@@ -31,6 +30,7 @@ from connections.opening import can_be_renewed, refresh_margin_seconds, rotates_
 from external_apis.api_config import ApiConfig
 from external_apis.crypto import Key, Sealed
 from external_apis.data_keys import key_of
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, BadAnswer
 from external_apis.models import ProviderStatus
 from external_apis.providers import open_config
