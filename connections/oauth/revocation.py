@@ -28,7 +28,6 @@ __all__ = ["Revocation", "revoke"]
 _TOKENS = ("refresh_token", "access_token", "oauth_token", "oauth_token_secret")
 _HINTED = ("refresh_token", "access_token")
 _MOST_ROUNDS = 3
-_NO_FACTS: dict[str, list[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,8 @@ def _remove(connection: ExternalApiConnection, told: Secrets, message: str, *, i
         if row is None:
             raise NotFound(f"Connection {connection.pk} not found")
         credential = ExternalApiCredential.objects.select_for_update().filter(pk=connection.pk).first()
-        before, facts = copy(row), _NO_FACTS
+        before = copy(row)
+        facts: dict[str, list[Any]] = {}
         if credential is not None:
             credential_before = copy(credential)
             current: Secrets = credential.secrets_beside(_TOKENS)
