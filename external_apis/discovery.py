@@ -1,7 +1,7 @@
 """What an authorization server says of itself: OpenID Connect Discovery 1.0 and RFC 8414 (OAuth 2.0).
 
-A document is a stranger's: it comes through the egress guard, is bounded in size and time, has to name the issuer at
-which it was found, and gives nothing but addresses and facts about the protocol, each checked for its type.
+A document is a stranger's: it has to name the issuer at which it was found, and gives nothing but addresses and facts
+about the protocol, each checked for its type.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from django.db import connection
-
-from external_apis import json_input
+from external_apis.documents import fetch_document
 from external_apis.egress import Policy
 from external_apis.errors import BadAnswer, InvalidInput
-from external_apis.transport import Origin, shared_transport
+from external_apis.transport import Origin
 
-__all__ = ["Metadata", "discover", "fetch_document", "give_back_connection", "oauth2_config"]
+__all__ = ["Metadata", "discover", "oauth2_config"]
 
 _WELL_KNOWN = "/.well-known/"
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
-_MAX_BYTES = 256 * 1024
 _TIMEOUT_SECONDS = 10.0
 _SCOPES = ("openid", "profile", "email", "offline_access")
 """Of those that a server supports, the ones that are asked for: who it is, and a refresh token."""
@@ -79,33 +76,6 @@ def discover(url: str, policy: Policy | None = None) -> Metadata:
         except BadAnswer:
             raise error from None
     return _checked(openid, issuer, document)
-
-
-def fetch_document(url: str, *, deadline: float, policy: Policy | None = None) -> dict[str, Any]:
-    """Return a JSON object of at most 256 KiB. Raises `BadAnswer` for another answer, and the transport's errors."""
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    origin = Origin.of(url)
-    headers = {"Accept": "application/json"}
-    give_back_connection()
-    answer = shared_transport(policy).send(
-        origin, "GET", target, headers, None, deadline=deadline, max_body_bytes=_MAX_BYTES
-    )
-    if answer.status != 200:
-        raise BadAnswer(f"{origin} answered {answer.status} instead of its metadata.")
-    try:
-        document = json_input.load(answer.body)
-    except InvalidInput as error:
-        raise BadAnswer(f"{origin} answered no JSON document: {error.message[:200]}") from None
-    if not isinstance(document, dict):
-        raise BadAnswer(f"{origin} answered no JSON object.")
-    return document
-
-
-def give_back_connection() -> None:
-    """A request that waits for a stranger holds no database connection; within a transaction it has to."""
-    if connection.connection is not None and not connection.in_atomic_block:
-        connection.close()
 
 
 def oauth2_config(metadata: Metadata) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -12,8 +11,9 @@ from urllib.parse import urlsplit
 import jwt
 import structlog
 
+from external_apis.documents import fetch_document
 from external_apis.errors import BadAnswer, CallError, EgressRefused, InvalidToken, ServiceUnavailable
-from external_apis.transport import Origin, shared_transport
+from external_apis.transport import Origin
 
 __all__ = ["ALGORITHMS", "IssuerKeys"]
 
@@ -24,7 +24,6 @@ _FRESH_SECONDS = 600.0
 _USABLE_SECONDS = 3600.0
 _COOL_DOWN_SECONDS, _SHORTEST_PAUSE_SECONDS, _MOST_SPARED = 15.0, 2.0, 4.0
 _TIMEOUT_SECONDS = 5.0
-_MAX_DOCUMENT_BYTES = 256 * 1024
 _MAX_KEYS = 100
 _SHORTEST_RSA_BITS = 2048
 _KINDS: Mapping[tuple[str | None, str | None], str] = {
@@ -99,13 +98,13 @@ class IssuerKeys:
 
 def _fetch_keys(issuer: str) -> Mapping[tuple[str | int, str], jwt.PyJWK]:
     deadline = monotonic() + _TIMEOUT_SECONDS
-    metadata = _fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration", deadline)
+    metadata = fetch_document(f"{issuer.rstrip('/')}/.well-known/openid-configuration", deadline=deadline)
     if metadata.get("issuer") != issuer:
         raise BadAnswer("The metadata is of another issuer.")
     address = metadata.get("jwks_uri")
     if not isinstance(address, str) or (urlsplit(issuer).scheme, urlsplit(address).scheme) == ("https", "http"):
         raise BadAnswer("The metadata name no address of keys, or one that is less safe than the issuer's.")
-    listed = _fetch(address, deadline).get("keys")
+    listed = fetch_document(address, deadline=deadline).get("keys")
     if not isinstance(listed, list):
         raise BadAnswer("The document is no JWK set.")
     keys: dict[tuple[str | int, str], jwt.PyJWK] = {}
@@ -114,26 +113,6 @@ def _fetch_keys(issuer: str) -> Mapping[tuple[str | int, str], jwt.PyJWK]:
             # Its place is no id that a token could name.
             keys.setdefault((_text(described, "kid") or position, key.algorithm_name), key)
     return keys
-
-
-def _fetch(url: str, deadline: float) -> dict[str, Any]:
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    answer = shared_transport().send(
-        Origin.of(url),
-        "GET",
-        target,
-        {"Accept": "application/json"},
-        None,
-        deadline=deadline,
-        max_body_bytes=_MAX_DOCUMENT_BYTES,
-    )
-    if answer.status != 200:
-        raise BadAnswer("The issuer answers with an error.")
-    document = json.loads(answer.body)
-    if not isinstance(document, dict):
-        raise BadAnswer("The document is no JSON object.")
-    return document
 
 
 def _read_key(described: dict[str, Any]) -> jwt.PyJWK | None:

@@ -8,7 +8,25 @@ from pydantic import AfterValidator, Field, model_validator
 
 from external_apis.config_values import Block, CredentialName, OwnUrl, Scope, Secret, UpstreamUrl
 
-__all__ = ["ClientCredentials", "JwtBearer", "OAuth1", "OAuth2"]
+__all__ = [
+    "BY_CONSENT",
+    "GRANTED",
+    "RENEWED",
+    "SELF_SUFFICIENT",
+    "ClientCredentials",
+    "JwtBearer",
+    "OAuth1",
+    "OAuth2",
+]
+
+BY_CONSENT = frozenset({"oauth2", "oauth1"})
+"""The auth types that send somebody to the provider's own page."""
+SELF_SUFFICIENT = frozenset({"client_credentials", "jwt_bearer"})
+"""Those that fetch a token without anybody's consent, whenever one is needed."""
+RENEWED = SELF_SUFFICIENT | {"oauth2"}
+"""Those whose access tokens end, and may be renewed."""
+GRANTED = BY_CONSENT | SELF_SUFFICIENT
+"""Those whose tokens a provider grants, and may take back."""
 
 _AUTHORIZE_NAMES = frozenset({
     "client_id", "code_challenge", "code_challenge_method", "oauth_callback", "oauth_token", "redirect_uri",

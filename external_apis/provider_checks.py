@@ -14,11 +14,11 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from external_apis.api_config import parse
 from external_apis.errors import InvalidConfiguration
 from external_apis.models import Environment, ExternalApi, ProviderStatus
+from external_apis.oauth_config import RENEWED
 from external_apis.url_variables import names_in
 
 __all__ = ["check_providers"]
 
-_TOKEN_URLS = {"oauth2": "token_url", "client_credentials": "token_url", "jwt_bearer": "token_url"}
 _AT_MOST = 50
 
 
@@ -45,8 +45,8 @@ def _problems(api: ExternalApi) -> Iterator[tuple[int, str]]:
     config = api.api_config
     block = config.get(api.auth_type)
     block = block if isinstance(block, dict) else {}
-    if (name := _TOKEN_URLS.get(api.auth_type)) and not block.get(name):
-        yield 1, f"{api.auth_type} without {api.auth_type}.{name} gets no token."
+    if api.auth_type in RENEWED and not block.get("token_url"):
+        yield 1, f"{api.auth_type} without {api.auth_type}.token_url gets no token."
         return
     urls = {"base_url": config.get("base_url"), **{f"{api.auth_type}.{key}": block[key] for key in block}}
     plain = [path for path, url in urls.items() if isinstance(url, str) and url.startswith("http://")]

@@ -13,18 +13,16 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST
 
 from connections.models import ExternalApiConnection, Grant, GrantEvent, GrantState
-from connections.oauth import grants
 from connections.oauth.revocation import revoke
 from connections.oauth.scopes import scope_facts
 from connections.services import refresh_token
 from external_apis.admin.pages import Button, ServiceAdmin
 from external_apis.errors import ApiManagerError
 from external_apis.models import ExternalApi
+from external_apis.oauth_config import BY_CONSENT, GRANTED, RENEWED
 from external_apis.tenancy import scope_of
 
 EVENTS_SHOWN = 50
-BY_CONSENT = frozenset({"oauth2", "oauth1"})
-_GRANTED = frozenset((*grants.AUTH_TYPES, "oauth1"))
 _STATES = {
     GrantState.GOOD: "good",
     GrantState.IN_DOUBT: "in doubt: a renewal may or may not have happened; it is tried once more with the old token",
@@ -43,7 +41,7 @@ class GrantPages(ServiceAdmin):
     """The part of the connections' pages that is about OAuth; other auth types show none of it."""
 
     def grant_fieldsets(self, obj: ExternalApiConnection) -> list[Any]:
-        if obj.external_api.auth_type not in _GRANTED:
+        if obj.external_api.auth_type not in GRANTED:
             return []
         return [("Grant", {"fields": ["grant_state", "next_attempt", "token_until", "shown_scopes"]})]
 
@@ -80,12 +78,12 @@ class GrantPages(ServiceAdmin):
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
         buttons = super().row_buttons(request, obj)
         auth_type = obj.external_api.auth_type
-        if auth_type not in _GRANTED or not self._may_act(request, obj):
+        if auth_type not in GRANTED or not self._may_act(request, obj):
             return buttons
         if auth_type in BY_CONSENT:
             buttons.append(Button("Connect again", connect_url(obj.external_api, connection=obj.pk), "link"))
         if obj.status != "revoked":
-            if auth_type in grants.AUTH_TYPES:
+            if auth_type in RENEWED:
                 buttons.append(Button("Refresh now", self.row_url(obj, "refresh"), "refresh", is_post=True))
             buttons.append(Button("Revoke", self.row_url(obj, "revoke"), "link_off"))
         return buttons
@@ -137,7 +135,7 @@ class GrantPages(ServiceAdmin):
         self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
         form_url: str = "", obj: Any = None,
     ) -> HttpResponse:  # fmt: skip
-        if obj is not None and obj.external_api.auth_type in _GRANTED and self.is_own(request, obj):
+        if obj is not None and obj.external_api.auth_type in GRANTED and self.is_own(request, obj):
             context["grant_events"] = GrantEvent.objects.filter(connection=obj)[:EVENTS_SHOWN]
             context["grant_events_shown"] = EVENTS_SHOWN
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -147,7 +145,7 @@ class GrantPages(ServiceAdmin):
 
     def _actionable(self, request: HttpRequest, object_id: str) -> ExternalApiConnection:
         row: ExternalApiConnection = self.row_or_404(request, object_id)
-        if row.external_api.auth_type not in _GRANTED or not self._may_act(request, row):
+        if row.external_api.auth_type not in GRANTED or not self._may_act(request, row):
             raise Http404
         return row
 

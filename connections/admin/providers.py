@@ -15,11 +15,12 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
-from connections.admin.grants import BY_CONSENT, connect_url
+from connections.admin.grants import connect_url
 from connections.connecting import redirect_uri
 from external_apis.admin.pages import Button
 from external_apis.admin.providers import ProviderAdmin
 from external_apis.models import ExternalApi
+from external_apis.oauth_config import BY_CONSENT
 
 admin.site.unregister(ExternalApi)
 _PAGES = "admin:connections_externalapiconnection"

@@ -1,7 +1,7 @@
 """The client for calling providers: see `ApiClient`. It knows nothing of rows; `Target` is all it is given."""
 
 from connections.client.auth import SCHEMES, RequestsAuth, Scheme, make_scheme
-from connections.client.client import ApiClient, give_back_database_connections
+from connections.client.client import ApiClient
 from connections.client.events import Event, RedactedRequest
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.target import Target
@@ -16,6 +16,5 @@ __all__ = [
     "RetryPolicy",
     "Scheme",
     "Target",
-    "give_back_database_connections",
     "make_scheme",
 ]

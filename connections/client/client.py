@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from django.db import connections as databases
-
 from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
 from connections.client.auth import make_scheme, read_certificate
 from connections.client.call import Call
@@ -32,6 +30,7 @@ from connections.client.slots import Lane
 from connections.client.verbs import Priority, Verbs
 from connections.wire.arguments import refuse
 from external_apis import request_context
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamError, UpstreamUnauthorized
 from external_apis.ids import new_id
 from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from connections.wire.graphql import Reader
     from external_apis.transport import Transport
 
-__all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient", "give_back_database_connections"]
+__all__ = ["DEFAULT_TIMEOUT_MS", "ApiClient"]
 
 logger = logging.getLogger(__name__)
 
@@ -413,10 +412,3 @@ def _checked_ms(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_MS:
         raise refuse(name, "is not a number of milliseconds above 0 and up to a day")
     return max(1, int(value))
-
-
-def give_back_database_connections() -> None:
-    """Leave this thread's database connections to others while the upstream is waited for; open transactions stay."""
-    for database in databases.all(initialized_only=True):
-        if database.connection is not None and not database.in_atomic_block and database.autocommit:
-            database.close()

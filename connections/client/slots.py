@@ -172,7 +172,7 @@ class _Slots:
             except ServiceUnavailable:
                 self._note_absence()
             _, ends = self._pauses.get(scope_key, (0.0, ends))
-        return max(0.0, ends - now)
+        return max(0.0, ends - monotonic())
 
     def _remember_pause(self, scope_key: str, seconds: float) -> None:
         now = monotonic()

@@ -15,12 +15,13 @@ from connections.credentials import read_credentials
 from connections.editing import create_connection, update_connection
 from connections.models import ConnectLink, ExternalApiConnection
 from connections.oauth import grants
-from connections.oauth.protocol import SELF_SUFFICIENT_AUTH_TYPES, renew
+from connections.oauth.protocol import renew
 from connections.oauth.tokens import Tokens
 from connections.probe import probe
 from external_apis.api_config import ApiConfig
 from external_apis.crypto import Secrets
 from external_apis.errors import CallError, EgressRefused, InvalidInput
+from external_apis.oauth_config import SELF_SUFFICIENT
 from external_apis.providers import open_config
 
 __all__ = ["accept_keys"]
@@ -62,7 +63,7 @@ def _read(link: ConnectLink, posted: Mapping[str, str]) -> _Answer:
 
 def _fetch_token(answer: _Answer) -> Tokens | None:
     """The first token of a machine, which also shows that its credentials are right."""
-    if answer.config.auth_type not in SELF_SUFFICIENT_AUTH_TYPES:
+    if answer.config.auth_type not in SELF_SUFFICIENT:
         return None
     try:
         return renew(answer.config, answer.secrets, answer.provider_data, deadline=time.monotonic() + _TOKEN_SECONDS)

@@ -10,11 +10,9 @@ from external_apis import api_config
 from external_apis.api_config import ApiConfig
 from external_apis.errors import InvalidInput
 from external_apis.models import ExternalApi
+from external_apis.oauth_config import BY_CONSENT
 
 __all__ = ["Question", "is_by_consent", "questions", "read_answers", "variables_asked"]
-
-BY_CONSENT = frozenset({"oauth2", "oauth1"})
-"""The auth types that send somebody to the provider's own page."""
 
 _ASKED: Mapping[str, tuple[str, ...]] = {
     "aws_sigv4": ("access_key_id", "secret_access_key", "session_token"),

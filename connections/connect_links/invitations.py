@@ -20,6 +20,7 @@ from connections.connect_links.origins import allowed_origin
 from connections.models import ConnectLink
 from external_apis import audit, request_context
 from external_apis.errors import InvalidInput, LinkUnusable, NotFound
+from external_apis.ids import can_name
 from external_apis.models import ExternalApi, ProviderStatus
 from external_apis.provider_input import Name, RowId, read_body
 from external_apis.providers import open_config
@@ -124,7 +125,7 @@ def _forget_old() -> None:
 def find_link(api: ExternalApi, link_id: str, scope: Scope = EVERYTHING) -> ConnectLink:
     """Return a provider's link by its id. Raises `NotFound`."""
     rows = scope.own(ConnectLink.objects.filter(external_api=api)).select_related("made_connection")
-    link = rows.filter(pk=link_id).first() if "\0" not in link_id else None
+    link = rows.filter(pk=link_id).first() if can_name(link_id) else None
     if link is None:
         raise NotFound("Connect link not found")
     return link

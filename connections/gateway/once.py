@@ -11,11 +11,11 @@ import structlog
 from django.db import DatabaseError
 
 from connections import idempotent_calls
-from connections.client import give_back_database_connections
 from connections.client.passage import Passing
 from connections.gateway.answers import headers_of, is_event_stream, respond, stream
 from connections.gateway.calls import BODY_SECONDS
 from connections.idempotent_calls import MAX_KEPT_BYTES, KeptAnswer
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, EgressRefused, InvalidInput
 
 if TYPE_CHECKING:

@@ -5,31 +5,33 @@ from django.db import migrations
 _BATCH = 1000
 # Times are estimates that the first renewal corrects; a sweep looks at each row when it is due.
 _INSERT = """
-INSERT INTO connections_grant
-    (connection_id, tenant_id, state, due_at, fence, lease_holder, failures, rotates, requested_scopes, incident)
-SELECT c.id, c.tenant_id,
-    CASE WHEN c.status IN ('expired', 'revoked') THEN 'ended' ELSE 'good' END,
-    CASE WHEN c.status IN ('expired', 'revoked') THEN NULL ELSE k.expires_at - interval '5 minutes' END,
-    0, '', 0, CASE WHEN a.api_config->>'auth_type' = 'oauth2' THEN NULL ELSE false END, '[]', ''
-FROM connections_externalapiconnection c
-JOIN connections_externalapicredential k ON k.connection_id = c.id
-JOIN external_apis_externalapi a ON a.id = c.external_api_id
-WHERE a.api_config->>'auth_type' IN ('oauth2', 'client_credentials') AND c.id > %s
-ORDER BY c.id LIMIT %s
-ON CONFLICT (connection_id) DO NOTHING
-RETURNING connection_id
+WITH page AS (
+    SELECT c.id, c.tenant_id, c.status, k.expires_at, a.api_config->>'auth_type' AS auth_type
+    FROM connections_externalapiconnection c
+    JOIN connections_externalapicredential k ON k.connection_id = c.id
+    JOIN external_apis_externalapi a ON a.id = c.external_api_id
+    WHERE a.api_config->>'auth_type' IN ('oauth2', 'client_credentials') AND c.id > %s
+    ORDER BY c.id LIMIT %s
+), made AS (
+    INSERT INTO connections_grant
+        (connection_id, tenant_id, state, due_at, fence, lease_holder, failures, rotates, requested_scopes, incident)
+    SELECT id, tenant_id,
+        CASE WHEN status IN ('expired', 'revoked') THEN 'ended' ELSE 'good' END,
+        CASE WHEN status IN ('expired', 'revoked') THEN NULL ELSE expires_at - interval '5 minutes' END,
+        0, '', 0, CASE WHEN auth_type = 'oauth2' THEN NULL ELSE false END, '[]', ''
+    FROM page
+    ON CONFLICT (connection_id) DO NOTHING
+)
+SELECT id FROM page ORDER BY id DESC LIMIT 1
 """
 
 
 def make_grants(apps, schema_editor):
-    last = ""
+    last = ("",)
     with schema_editor.connection.cursor() as cursor:
-        while True:
-            cursor.execute(_INSERT, [last, _BATCH])
-            made = [row[0] for row in cursor.fetchall()]
-            if len(made) < _BATCH:
-                return
-            last = max(made)
+        while last:
+            cursor.execute(_INSERT, [*last, _BATCH])
+            last = cursor.fetchone()
 
 
 class Migration(migrations.Migration):

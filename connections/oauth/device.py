@@ -10,13 +10,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from connections.client import give_back_database_connections
 from connections.models import OAuthFlow
 from connections.oauth.answers import clean, read_tokens
 from connections.oauth.backends import Client
 from connections.oauth.flows import Kept, digest
 from connections.oauth.tokens import Tokens
 from external_apis.api_config import OAuth2Config, url_values
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import FlowRefused, GrantRefused, InvalidInput, TokenEndpointFailed
 from external_apis.oauth_config import OAuth2
 from external_apis.providers import open_config
@@ -126,14 +126,14 @@ def _read(fields: Mapping[str, Any], now: datetime) -> tuple[str, DeviceCode]:
     life = _seconds(fields.get("expires_in"), _LONGEST_LIFE, _LONGEST_LIFE)
     return str(device_code), DeviceCode(
         user_code=clean(str(user_code), ()),
-        verification_uri=clean_uri(str(uri)),
-        complete_uri=clean_uri(str(complete)) if is_whole else "",
+        verification_uri=_clean_uri(str(uri)),
+        complete_uri=_clean_uri(str(complete)) if is_whole else "",
         interval_seconds=max(1.0, _seconds(fields.get("interval"), _USUAL_INTERVAL, _LONGEST_INTERVAL)),
         expires_at=now + timedelta(seconds=life),
     )
 
 
-def clean_uri(text: str) -> str:
+def _clean_uri(text: str) -> str:
     """Return an address fit for a terminal: without characters that would do something there."""
     return "".join(character for character in text if character.isprintable() and character.isascii())
 

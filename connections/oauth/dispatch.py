@@ -15,12 +15,12 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from connections.client import give_back_database_connections
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.leases import CALL_SECONDS, LEASE, Lease, release
 from connections.oauth.settlement import Facts, Finding, Settlement
 from connections.oauth.tokens import Tokens
 from connections.oauth.turns import Turn, ask, load, spool, store
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError
 
 __all__ = ["THREADS", "run_many"]
@@ -139,7 +139,7 @@ def _store_each(turns: Sequence[Turn], cause: str) -> list[Settlement]:
     except Exception:
         if len(turns) > 1:
             return [settlement for turn in turns for settlement in _store_each([turn], cause)]
-        # Its lease runs out, which says that it is in doubt; until then tokens are tried again from the spool.
+        # Tokens are tried again from the spool. Without any its lease runs out, which says that it is in doubt.
         log.exception("the end of a turn could not be stored", connection_id=turns[0].lease.connection_id)
         return []
 

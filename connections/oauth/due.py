@@ -24,7 +24,7 @@ def renewal_time(connection_id: str, expires_at: datetime, now: datetime, margin
     """
     life = max(expires_at - now, timedelta())
     jitter = min(life / 10, _LONGEST_JITTER) * _share(f"{connection_id} {expires_at.timestamp()}")
-    return max(expires_at, _EARLIEST) - min(timedelta(seconds=margin_seconds), life / 2) - jitter
+    return margin_begin(expires_at, now, margin_seconds) - jitter
 
 
 def margin_begin(expires_at: datetime, stored_at: datetime, margin_seconds: float) -> datetime:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 
 from django.db import connection as database
@@ -76,21 +76,18 @@ def store(events: Sequence[GrantEvent]) -> None:
 
 def prune(kept: timedelta = timedelta(days=30), batch_size: int = 5_000) -> int:
     """Delete renewals and failed attempts older than ``kept``, batch by batch; what mattered to people stays."""
-    return sum(_prune_batch(_ROUTINE, timezone.now() - kept, batch_size))
-
-
-def _prune_batch(kinds: Collection[str], before: datetime, batch_size: int) -> Sequence[int]:
     table = database.ops.quote_name(GrantEvent._meta.db_table)
     statement = (
         f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} "  # noqa: S608 (our own table's name)
         "WHERE kind = ANY(%s) AND at < %s ORDER BY id LIMIT %s)"
     )
+    before = timezone.now() - kept
     counts: list[int] = []
     while not counts or counts[-1] == batch_size:
         with database.cursor() as cursor:
-            cursor.execute(statement, [list(kinds), before, batch_size])
+            cursor.execute(statement, [list(_ROUTINE), before, batch_size])
             counts.append(cursor.rowcount)
-    return counts
+    return sum(counts)
 
 
 def _signal(event_id: str, connection_id: str, kind: str) -> None:

@@ -21,11 +21,9 @@ from connections.oauth.tokens import Tokens
 from connections.opening import can_be_renewed, refresh_margin_seconds, rotates_refresh_tokens
 from external_apis import audit
 from external_apis.errors import VaultError
+from external_apis.oauth_config import RENEWED
 
-__all__ = ["AUTH_TYPES", "begin_anew", "end", "of", "store_tokens"]
-
-AUTH_TYPES = ("oauth2", "client_credentials", "jwt_bearer")
-"""The auth types whose access tokens end, and may be renewed."""
+__all__ = ["begin_anew", "end", "of", "store_tokens"]
 
 
 def of(row: ExternalApiConnection) -> Grant:
@@ -86,7 +84,7 @@ def begin_anew(connection: ExternalApiConnection, credential_before: ExternalApi
     ``credential_before`` is a copy of the credential, where that was changed. Another refresh token goes before what
     the provider answers to a renewal under way; whatever else was typed in does not.
     """
-    if connection.external_api.auth_type not in AUTH_TYPES:
+    if connection.external_api.auth_type not in RENEWED:
         return
     if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.REVOKED):
         end(connection, cause="manual")
@@ -150,7 +148,7 @@ def _locked(connection: ExternalApiConnection) -> Grant:
 def _due_at(row: ExternalApiConnection, now: datetime) -> datetime | None:
     """When the sweep has to look at it; never for what has no end, or is fetched when it is first used."""
     credential: ExternalApiCredential | None = getattr(row, "credential", None)
-    if credential is None or credential.expires_at is None or row.external_api.auth_type not in AUTH_TYPES:
+    if credential is None or credential.expires_at is None or row.external_api.auth_type not in RENEWED:
         return None
     if can_be_renewed(row):
         return renewal_time(row.pk, credential.expires_at, now, refresh_margin_seconds(row.external_api))

@@ -20,6 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from connections.models import ExternalApiConnection, GrantEvent
+from external_apis.database_connections import give_back_database_connections
 from external_apis.health import OK
 
 __all__ = ["look", "send_notices"]
@@ -54,7 +55,7 @@ def send_notices() -> int:
     for event in events:
         if time.monotonic() - started > _SENDING_SECONDS:
             break
-        database.close()
+        give_back_database_connections()
         if _send(event, _addresses(event.connection) or others):
             count += 1
         elif timezone.now() - event.at < _TRIED_FOR:

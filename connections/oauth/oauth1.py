@@ -117,11 +117,7 @@ class ProviderOAuth1(BaseOAuth1[Any]):
         }
         body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
         answer = send("POST", str(prepared.url), headers, body)
-        told = [
-            self._proof,
-            *(str(signer.client.resource_owner_secret or "") and [signer.client.resource_owner_secret]),
-        ]
-        return _read(answer.status, answer.body, told)
+        return _read(answer.status, answer.body, [self._proof, signer.client.resource_owner_secret or ""])
 
     def process_error(self, data: Any, **_kwargs: Any) -> None:
         """Errors have been told from answers by then, and those of a callback by `flows`."""

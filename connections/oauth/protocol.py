@@ -28,11 +28,8 @@ from external_apis.url_variables import fill_url
 if TYPE_CHECKING:
     from external_apis.oauth_config import ClientCredentials, JwtBearer, OAuth2
 
-__all__ = ["RENEWED_AUTH_TYPES", "SELF_SUFFICIENT_AUTH_TYPES", "Tokens", "block_of", "endpoint_of", "renew"]
+__all__ = ["Tokens", "block_of", "endpoint_of", "renew"]
 
-SELF_SUFFICIENT_AUTH_TYPES = frozenset({"client_credentials", "jwt_bearer"})
-"""Those that fetch a token without anybody's consent, whenever one is needed."""
-RENEWED_AUTH_TYPES = SELF_SUFFICIENT_AUTH_TYPES | {"oauth2"}
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _URL_NAME = "The token endpoint"
 

@@ -15,7 +15,6 @@ from django.db import connections as databases
 from django.utils import timezone
 
 from connections import lookup
-from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import grants
 from connections.oauth.due import margin_begin
@@ -24,6 +23,7 @@ from connections.oauth.leases import claim, is_over, release
 from connections.oauth.recovery import recover
 from connections.oauth.turns import run, take
 from connections.opening import can_be_renewed, refresh_margin_seconds
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import (
     ApiManagerError,
     ConnectionExpired,
@@ -33,6 +33,7 @@ from external_apis.errors import (
     ServiceUnavailable,
     TokenEndpointFailed,
 )
+from external_apis.oauth_config import RENEWED
 from external_apis.tenancy import EVERYTHING, Scope
 
 __all__ = ["HOPELESS", "ensure_fresh", "fresh_until", "has_to_be_fresh", "refresh_token", "replace_token"]
@@ -59,7 +60,7 @@ def refresh_token(connection_id: str, *, cause: str = "manual", scope: Scope = E
     `TokenEndpointFailed` and other errors of a call when it did not answer: then the old token stays.
     """
     row = lookup.find(connection_id, scope)
-    if row.external_api.auth_type not in grants.AUTH_TYPES:
+    if row.external_api.auth_type not in RENEWED:
         raise InvalidInput("Token refresh only supported for OAuth 2.0")
     if row.status == ConnectionStatus.REVOKED:
         raise ConnectionRevoked("Connection has been revoked. Please re-authenticate.")
@@ -74,7 +75,7 @@ def has_to_be_fresh(row: ExternalApiConnection, now: datetime | None = None, *, 
 
     ``min_valid_seconds`` makes the margin as long as that, where the provider's own is shorter.
     """
-    if row.external_api.auth_type not in grants.AUTH_TYPES or not can_be_renewed(row):
+    if row.external_api.auth_type not in RENEWED or not can_be_renewed(row):
         return False
     if "access_token" not in row.credential.secrets or row.status == ConnectionStatus.EXPIRED:
         return True

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import transaction
 
-from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential
 from connections.oauth import grants
 from connections.oauth.answers import clean, error_of, fields_of
@@ -19,16 +18,16 @@ from connections.oauth.exchange import DEADLINE_SECONDS
 from external_apis import audit
 from external_apis.api_config import ClientCredentialsConfig, OAuth2Config, url_values
 from external_apis.crypto import Secrets
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, InvalidInput, NotFound
+from external_apis.oauth_config import GRANTED
 from external_apis.providers import open_config
 
 __all__ = ["Revocation", "revoke"]
 
-_AUTH_TYPES = ("oauth2", "oauth1", "client_credentials", "jwt_bearer")
 _TOKENS = ("refresh_token", "access_token", "oauth_token", "oauth_token_secret")
 _HINTED = ("refresh_token", "access_token")
 _MOST_ROUNDS = 3
-_NO_FACTS: dict[str, list[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def revoke(connection: ExternalApiConnection) -> Revocation:
     A provider that fails is reported in the message and in the event; the tokens are removed nevertheless. Where a
     renewal came in between, what it brought is revoked as well. Raises `InvalidInput` for other auth types, `NotFound`.
     """
-    if connection.external_api.auth_type not in _AUTH_TYPES:
+    if connection.external_api.auth_type not in GRANTED:
         raise InvalidInput("Only OAuth connections are revoked; delete this one, or change its credentials.")
     secrets: Secrets | None = _secrets_of(connection)
     outcomes: list[bool | None] = []
@@ -97,7 +96,8 @@ def _remove(connection: ExternalApiConnection, told: Secrets, message: str, *, i
         if row is None:
             raise NotFound(f"Connection {connection.pk} not found")
         credential = ExternalApiCredential.objects.select_for_update().filter(pk=connection.pk).first()
-        before, facts = copy(row), _NO_FACTS
+        before = copy(row)
+        facts: dict[str, list[Any]] = {}
         if credential is not None:
             credential_before = copy(credential)
             current: Secrets = credential.secrets_beside(_TOKENS)

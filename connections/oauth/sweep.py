@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from connections.client import give_back_database_connections
 from connections.oauth import stopping
 from connections.oauth.dispatch import THREADS, run_many
 from connections.oauth.endpoints import Endpoints
@@ -19,6 +18,7 @@ from connections.oauth.leases import claim_due
 from connections.oauth.recovery import recover
 from connections.oauth.settlement import Settlement
 from connections.oauth.turns import take
+from external_apis.database_connections import give_back_database_connections
 
 __all__ = ["Swept", "sweep"]
 

@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, urlsplit
 from django.utils import timezone
 from social_core.exceptions import SocialAuthBaseException
 
-from connections.client import give_back_database_connections
 from connections.models import OAuthFlow
 from connections.oauth import flows
 from connections.oauth.answers import clean
@@ -22,6 +21,7 @@ from connections.oauth.oauth1 import ProviderOAuth1
 from connections.oauth.strategy import AttemptStrategy
 from connections.oauth.tokens import Tokens
 from external_apis.api_config import ApiConfig, OAuth1Config, OAuth2Config, url_values
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import FlowRefused, InvalidInput
 from external_apis.oauth_config import OAuth2
 from external_apis.providers import open_config

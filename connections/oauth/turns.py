@@ -14,15 +14,14 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from connections.client import give_back_database_connections
 from connections.models import ConnectionStatus, ExternalApiConnection, Grant, GrantEvent, GrantState
 from connections.oauth import events, faults, spool_folder
 from connections.oauth.commits import commit
 from connections.oauth.late import consumed, try_to_adopt
-from connections.oauth.leases import CALL_SECONDS, LEASE, Lease
+from connections.oauth.leases import CALL_SECONDS, LEASE, Lease, hold
 from connections.oauth.protocol import endpoint_of, renew
 from connections.oauth.settlement import Facts, Finding, Settlement, settle
 from connections.oauth.spool import Entry, own_spool
@@ -31,6 +30,7 @@ from connections.opening import can_be_renewed, refresh_margin_seconds, rotates_
 from external_apis.api_config import ApiConfig
 from external_apis.crypto import Key, Sealed
 from external_apis.data_keys import key_of
+from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, BadAnswer
 from external_apis.models import ProviderStatus
 from external_apis.providers import open_config
@@ -132,14 +132,22 @@ def spool(turns: Iterable[Turn], cause: str) -> None:
 def store(turns: Sequence[Turn], cause: str) -> list[Settlement]:
     """Store how turns ended; return it, less those whose lease was lost. Tokens of these are stored if still new.
 
-    Raises Django's database errors.
+    Raises Django's errors of a database that is away, and whatever else it has against a turn: then answers in the
+    spool keep their leases, for another machine does not see them.
     """
     if not turns:
         return []
     now = timezone.now()
     settlements = [settle(turn.lease, turn.facts, turn.answer or Finding.NOT_SENT, now) for turn in turns]
     faults.reach("before_commit")
-    held = commit(settlements, cause)
+    try:
+        held = commit(settlements, cause)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        for entry in [turn.entry for turn in turns if turn.entry]:
+            hold(entry.connection_id, entry.fence)
+        raise
     faults.reach("after_commit")
     spooled = own_spool()
     spooled.settle([turn.entry for turn in turns if turn.entry and turn.lease.connection_id in held])

@@ -17,7 +17,8 @@ from social_core.utils import http_error
 from social_django.models import DjangoStorage
 from social_django.strategy import DjangoStrategy
 
-from external_apis.discovery import Metadata, discover, give_back_connection
+from external_apis.database_connections import give_back_database_connections
+from external_apis.discovery import Metadata, discover
 from external_apis.egress import Allowance, Policy, current_policy
 from external_apis.errors import BadAnswer, NotAuthenticated
 from external_apis.sign_on.claims import merged
@@ -110,7 +111,7 @@ class StaffProvider(OpenIdConnectAuth[Any]):
         timeout: float | None = None,
         stage: Any = "user_info",
     ) -> requests.Response:
-        give_back_connection()
+        give_back_database_connections()
         with GuardedSession(_policy()) as session:
             response = session.request(
                 method, url, headers=headers, data=data, json=json, auth=auth, params=params, timeout=_TIMEOUT_SECONDS

@@ -106,7 +106,7 @@ def test_a_slash_at_the_issuers_end_is_its_own_spelling() -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda origin, path: None, "answered 404 instead of its metadata"),
+        (lambda origin, path: None, "answered 404 instead of a document"),
         (lambda origin, path: b"<html>", "answered no JSON document"),
         (lambda origin, path: b'{"a": ' * 5000, "answered no JSON document"),
         (lambda origin, path: b'{"issuer": "a", "issuer": "b"}', "stands twice"),

@@ -113,3 +113,15 @@ def test_a_pause_is_kept_to_without_valkey(settings: Any, monkeypatch: pytest.Mo
             ApiClient(target).get("/x")
             with pytest.raises(RateLimited):
                 ApiClient(target).get("/x", timeout_ms=1000)
+
+
+def test_a_slow_look_up_makes_no_pause_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+
+    def look_up_slowly(scope_key: str) -> float:
+        clock[0] += 3
+        return 40.0
+
+    monkeypatch.setattr(slots, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(slots, "pause_seconds", look_up_slowly)
+    assert slots._Slots()._pause_left("conn_slow") == 40

@@ -603,6 +603,19 @@ def test_connections_of_before_get_a_grant(server: TokenServer, monkeypatch: pyt
     assert sweep().renewed == 1
 
 
+def test_grants_that_are_there_and_ids_in_any_order_leave_no_connection_without(
+    server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration = import_module("connections.migrations.0004_grants_of_existing_connections")
+    monkeypatch.setattr(migration, "_BATCH", 2)
+    names = ("a", "b_1", "b1", "9", "a_9", "z", "_a", "c", "a9")
+    wanted = {make_granted(server, id=f"conn_{name}").pk for name in names}
+    Grant.objects.exclude(pk__in=["conn_a", "conn_a_9", "conn_b1"]).delete()
+    with database.schema_editor() as editor:
+        migration.make_grants(None, editor)
+    assert set(Grant.objects.values_list("pk", flat=True)) == wanted
+
+
 def test_a_row_without_grant_gets_one_when_it_is_renewed(server: TokenServer) -> None:
     row = make_granted(server)
     Grant.objects.all().delete()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 from django.db import connection as database
+from django.db.models import F
 from django.utils import timezone
 
 from connections import services
@@ -408,6 +409,28 @@ def test_a_used_up_token_is_not_sent_again_while_its_answer_cannot_be_stored(
     assert (grant_of(row).state, server.revoked) == (GrantState.GOOD, set())
     refresh.refresh_token(row.pk)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("how", ["sweep", "one"])
+def test_another_machine_does_not_send_a_token_whose_answer_waits_in_a_spool_it_does_not_see(
+    how: str, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = make_granted(server)
+    make_due(row)
+
+    def refuse(events: Any) -> None:
+        raise RuntimeError("the audit log takes nothing")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audit, "store", refuse)
+        if how == "sweep":
+            sweep(seconds=1)
+        else:
+            with pytest.raises(RuntimeError):
+                refresh.refresh_token(row.pk)
+    Grant.objects.update(leased_until=F("leased_until") - leases.LEASE)
+    assert len(server.requests) == 1
+    assert leases.claim(row.pk) is None
 
 
 @pytest.mark.parametrize("where", ["load", "store"])

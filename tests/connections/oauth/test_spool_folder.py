@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from connections.oauth import spool_folder
 from external_apis import health, valkey
 from tests.grants import make_granted, secrets_of
 from tests.token_server import token_server
+
+
+@pytest.fixture(autouse=True)
+def _no_failure_of_another_test() -> Iterator[None]:
+    valkey.client().delete(spool_folder._FAILED)
+    yield
+    valkey.client().delete(spool_folder._FAILED)
 
 
 def below_a_file(folder: Path) -> Path:
@@ -76,7 +84,6 @@ def test_a_failure_later_shows_in_the_health(settings: Any, tmp_path: Path) -> N
     from connections.services import refresh_token
 
     settings.EGRESS_ALLOW, settings.SPOOL_DIR = ["127.0.0.1"], str(below_a_file(tmp_path))
-    valkey.client().delete(spool_folder._FAILED)
     with token_server() as server:
         row = make_granted(server)
         before = secrets_of(row)["refresh_token"]
@@ -85,4 +92,3 @@ def test_a_failure_later_shows_in_the_health(settings: Any, tmp_path: Path) -> N
     settings.SPOOL_DIR = str(tmp_path / "spool")
     (found,) = [check for check in health.check_upkeep() if check.name == "spool"]
     assert "could not be written" in found.status
-    valkey.client().delete(spool_folder._FAILED)
