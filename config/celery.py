@@ -6,12 +6,10 @@ import os
 import warnings
 from typing import Any
 
-from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import (
     after_task_publish,
     beat_init,
-    before_task_publish,
     heartbeat_sent,
     task_prerun,
     worker_init,
@@ -31,11 +29,10 @@ os.environ.setdefault("DATABASE_POOL_SIZE", "0")
 # It warns root of pickled tasks; this worker accepts JSON alone.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
-_REQUEST_ID = "eam_request_id"
+# Reading settings, so only now: the environment has been completed.
+from config.broker import REQUEST_ID, app  # noqa: E402
 
-app = Celery("config")
-app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks()
+__all__ = ["app"]
 
 
 @worker_process_init.connect
@@ -48,16 +45,9 @@ def _refuse_foreign_keys(**_: object) -> None:
     sealed_under.end_with_foreign_keys()
 
 
-@before_task_publish.connect
-def _send_request_id(headers: dict[str, Any], **_: object) -> None:
-    # The id alone: whatever else a task needs it finds in the database.
-    if request_id := request_context.current().request_id:
-        headers[_REQUEST_ID] = request_id
-
-
 @task_prerun.connect
 def _take_request_id(task: Any, **_: object) -> None:
-    request_context.start(str(task.request.get(_REQUEST_ID) or ""))
+    request_context.start(str(task.request.get(REQUEST_ID) or ""))
 
 
 @worker_init.connect

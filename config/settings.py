@@ -78,7 +78,7 @@ METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     raise ImproperlyConfigured("METRICS_TOKEN has fewer than 16 characters.")
 METRICS_BY_CONNECTION = env.flag("METRICS_BY_CONNECTION", default=False)
-WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
+WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 4, low=1, high=256)
 
 MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES

@@ -1,0 +1,13 @@
+"""Django's view of the project itself."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ProjectConfig(AppConfig):
+    name = "config"
+
+    def ready(self) -> None:
+        # Only now can settings be read: web processes and commands publish tasks as well.
+        import config.broker  # noqa: F401, PLC0415

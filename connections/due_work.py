@@ -1,0 +1,47 @@
+"""Takes due rows of work and stores how they ended: the row is the truth, the queue only says when to look.
+
+A worker that dies leaves its claims to whoever looks after the lease; one that was only slow is overtaken, and what it
+stores then is refused. So an effect that is not a row has to bear being repeated under the same key.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypeVar
+
+from django.utils import timezone
+
+from connections.models.due_work import DueWork
+
+__all__ = ["claim", "settle"]
+
+Work = TypeVar("Work", bound=DueWork)
+
+
+def claim(model: type[Work], limit: int, lease: timedelta, *, passed: list[str] | None = None) -> list[Work]:
+    """Take up to ``limit`` due rows, the longest overdue first, leaving out the ids that are ``passed``.
+
+    One statement; two callers never take the same row. The rows come as they are stored from now on.
+    """
+    now = timezone.now()
+    table = model._meta.db_table
+    statement = f"""
+UPDATE {table} AS row
+SET due_at = %(until)s, fence = row.fence + 1, attempts = row.attempts + 1
+FROM (
+    SELECT id FROM {table}
+    WHERE due_at <= %(now)s AND NOT id = ANY(%(passed)s)
+    ORDER BY due_at LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+) AS free
+WHERE row.id = free.id
+RETURNING row.*
+"""  # noqa: S608 (our own table's name)
+    values = {"now": now, "until": now + lease, "passed": passed or [], "limit": limit}
+    return list(model._default_manager.raw(statement, values))
+
+
+def settle(row: DueWork, **columns: object) -> bool:
+    """Store how a claim ended, ``due_at`` among it (None: nothing is left to do); False when it was overtaken."""
+    rows = type(row)._default_manager.filter(pk=row.pk, fence=row.fence)
+    return rows.update(**columns) == 1
