@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
-from external_apis import request_context
+from external_apis import outbox, request_context
+from external_apis.event_types import EVENT_TYPES
 from external_apis.models import AuditEvent
 
 __all__ = ["build", "changed_fields", "record", "record_about", "record_reading", "store"]
@@ -77,10 +78,14 @@ def build(
 
 
 def store(events: Sequence[AuditEvent]) -> None:
-    """Write events in one query however many there are, in the transaction of their changes as `record` does."""
+    """Write events in one query however many there are, in the transaction of their changes as `record` does.
+
+    Those that others want to be told of go into the outbox as well (see `event_types`).
+    """
     if not connection.in_atomic_block:
         raise RuntimeError("An audit event belongs into the transaction of its change.")
     AuditEvent.objects.bulk_create(events)
+    outbox.write([outbox.of_change(event) for event in events if event.action in EVENT_TYPES])
 
 
 def record_reading(action: str, row: models.Model, names: Iterable[str]) -> AuditEvent:

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from connections.models import ExternalApiConnection, GrantEvent
 from connections.signals import grant_changed
-from external_apis import request_context
+from external_apis import outbox, request_context
+from external_apis.models import OutboxEvent
 
 __all__ = ["INCIDENTS", "build", "prune", "record", "store"]
 
@@ -65,10 +66,12 @@ def build(
 
 
 def store(events: Sequence[GrantEvent]) -> None:
-    """Insert events in one query, and signal after the commit those that matter to people."""
+    """Insert events in one query, tell the outbox of them, and signal after the commit those that matter to people."""
     if not events:
         return
-    GrantEvent.objects.bulk_create(events)
+    with transaction.atomic():
+        GrantEvent.objects.bulk_create(events)
+        outbox.write([_told(event) for event in events])
     for event in events:
         if event.kind in _SIGNALLED:
             transaction.on_commit(partial(_signal, event.pk, event.connection_id, event.kind))
@@ -88,6 +91,17 @@ def prune(kept: timedelta = timedelta(days=30), batch_size: int = 5_000) -> int:
             cursor.execute(statement, [list(_ROUTINE), before, batch_size])
             counts.append(cursor.rowcount)
     return sum(counts)
+
+
+def _told(event: GrantEvent) -> OutboxEvent:
+    facts = {
+        "connectionId": event.connection_id,
+        "tenantId": event.tenant_id,
+        "cause": event.cause,
+        "outcome": event.outcome,
+        "requestId": event.request_id,
+    }
+    return outbox.build(f"grant.{event.kind}", facts, tenant_id=event.tenant_id)
 
 
 def _signal(event_id: str, connection_id: str, kind: str) -> None:

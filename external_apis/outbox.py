@@ -1,0 +1,49 @@
+"""Notes what is to be told to others, in the transaction of the change: both are kept, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import connection
+from django.dispatch import Signal
+
+from external_apis import request_context
+from external_apis.event_types import EVENT_TYPES
+from external_apis.models import AuditEvent, OutboxEvent
+
+__all__ = ["build", "of_change", "write", "written"]
+
+written = Signal()
+"""Sent within the transaction, without arguments, when there is something to fan out."""
+
+
+def build(event_type: str, data: Mapping[str, Any], *, tenant_id: str | None) -> OutboxEvent:
+    """Return an event with today's request that is not written yet, for `write`. ``data`` holds no secret."""
+    return OutboxEvent(
+        tenant_id=tenant_id, type=event_type, data=dict(data), request_id=request_context.current().request_id
+    )
+
+
+def of_change(event: AuditEvent) -> OutboxEvent:
+    """Return what others are told of a change: which object, and the names of what was changed, but no values."""
+    told = OutboxEvent(tenant_id=event.tenant_id, type=event.action, at=event.at, request_id=event.request_id)
+    told.data = {
+        "id": event.object_id,
+        "objectType": event.object_type,
+        "tenantId": event.tenant_id,
+        "changed": sorted(event.changes),
+        "requestId": event.request_id,
+    }
+    return told
+
+
+def write(events: Sequence[OutboxEvent]) -> None:
+    """Write those of the events that `EVENT_TYPES` names, in one query, in the transaction of what they tell of."""
+    public = [event for event in events if event.type in EVENT_TYPES]
+    if not public:
+        return
+    if not connection.in_atomic_block:
+        raise RuntimeError("What is told to others belongs into the transaction of its change.")
+    OutboxEvent.objects.bulk_create(public)
+    written.send(OutboxEvent)
