@@ -20,6 +20,10 @@ ApiManagerError
 │   └── FlowRefused              400  an attempt to connect that cannot go on; ``reason`` says why in one word
 ├── IdempotencyKeyReused         422  the key came with another request before
 ├── PayloadTooLarge              413  a body over the limit
+├── StepFailed                   409  a step of a workflow cannot be done; may_have_happened tells whether it did something
+│   ├── StepInDoubt                   it may have been done before, and is none that is repeated
+│   └── StepAbandoned                 its worker died in it again and again
+├── WorkflowBroken               500  a workflow's code does not fit the run, or breaks the rules for workflows
 ├── ServiceUnavailable           503  our own database or Valkey is away (transient)
 │   ├── TooManyCalls                  this process has enough calls under way
 │   └── GrantKept                     a provider has agreed, and its answer waits for the database
@@ -98,6 +102,9 @@ __all__ = [
     "RateLimited",
     "RetiredKey",
     "ServiceUnavailable",
+    "StepAbandoned",
+    "StepFailed",
+    "StepInDoubt",
     "TokenEndpointFailed",
     "TokenExpired",
     "TooManyCalls",
@@ -109,6 +116,7 @@ __all__ = [
     "UpstreamServerError",
     "UpstreamUnauthorized",
     "VaultError",
+    "WorkflowBroken",
 ]
 
 
@@ -216,6 +224,29 @@ class FlowRefused(InvalidInput):
 class PayloadTooLarge(ApiManagerError):
     code = "PAYLOAD_TOO_LARGE"
     status = 413
+
+
+class StepFailed(ApiManagerError):
+    """For a step to raise that cannot be done: it is not tried again."""
+
+    code = "STEP_FAILED"
+    status = 409
+
+    def __init__(self, message: str, *, may_have_happened: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_happened = may_have_happened
+
+
+class StepInDoubt(StepFailed):
+    code = "STEP_IN_DOUBT"
+
+
+class StepAbandoned(StepFailed):
+    code = "STEP_ABANDONED"
+
+
+class WorkflowBroken(ApiManagerError):
+    code = "WORKFLOW_BROKEN"
 
 
 class ServiceUnavailable(ApiManagerError):
