@@ -73,6 +73,8 @@ CALLS_KEPT = env.number("CALLS_KEPT", 200, low=0, high=10_000)
 METRICS_MINUTES_KEPT_HOURS = env.number("METRICS_MINUTES_KEPT_HOURS", 3, low=1, high=168)
 METRICS_HOURS_KEPT_DAYS = env.number("METRICS_HOURS_KEPT_DAYS", 14, low=1, high=366)
 METRICS_DAYS_KEPT_DAYS = env.number("METRICS_DAYS_KEPT_DAYS", 400, low=1, high=3660)
+# How long webhooks that came in are kept once they are done, and repetitions of them are recognised.
+WEBHOOK_EVENTS_KEPT_DAYS = env.number("WEBHOOK_EVENTS_KEPT_DAYS", 30, low=1, high=3660)
 # Turns /metrics on, for whoever sends it as a bearer token.
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
@@ -264,6 +266,12 @@ CELERY_BEAT_SCHEDULE = {
     "prune-grant-events": {"task": "connections.prune_grant_events", "schedule": 86_400.0},
     "purge-idempotent-calls": {"task": "connections.purge_idempotent_calls", "schedule": 3600.0},
     "prune-usage": {"task": "connections.prune_usage", "schedule": 600.0, "options": {"expires": 600}},
+    "process-webhook-events": {
+        "task": "connections.process_webhook_events",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "prune-webhook-events": {"task": "connections.prune_webhook_events", "schedule": 3600.0},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

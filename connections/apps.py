@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.core.checks import register
+from django.utils.module_loading import autodiscover_modules
 
 
 class ConnectionsConfig(AppConfig):
@@ -18,3 +19,5 @@ class ConnectionsConfig(AppConfig):
         health.add_upkeep("renewals", overdue.look)
         health.add_upkeep("spool", spool_folder.look)
         health.add_upkeep("notices", notices.look)
+        # Handlers of webhooks register themselves.
+        autodiscover_modules("webhook_handlers")

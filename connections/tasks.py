@@ -10,6 +10,7 @@ from connections import first_grants, idempotent_calls, usage_pruning, usage_rol
 from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
+from connections.webhooks.inbound import processing, replay
 
 
 @shared_task(name="connections.roll_up_usage")
@@ -41,6 +42,16 @@ def send_notices() -> None:
 @shared_task(name="connections.prune_grant_events")
 def prune_grant_events() -> None:
     events.prune()
+
+
+@shared_task(name="connections.process_webhook_events")
+def process_webhook_events() -> None:
+    processing.process_due()
+
+
+@shared_task(name="connections.prune_webhook_events")
+def prune_webhook_events() -> None:
+    replay.prune()
 
 
 @worker_ready.connect

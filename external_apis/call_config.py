@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from external_apis.config_values import Block, HeaderName, HeaderValue, OwnUrl, Secret
+from external_apis.config_values import Block, CredentialName, HeaderName, HeaderValue, OwnUrl, Secret
 from external_apis.url_variables import pattern_problem
 
 __all__ = ["Proxy", "RateLimit", "ResponseRule", "RetryConfig", "UrlVariable", "Webhook"]
 
+BodyPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^.]+(\.[^.]+)*$")]
 CallCount = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 _WEIGHT = re.compile(r"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT)|((DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) )?/\S*")
@@ -91,7 +92,7 @@ class ResponseRule(Block):
     header_name: HeaderName | None = None
     """Holds when the header is there, with ``header_value`` in it where that is set."""
     header_value: HeaderValue | None = None
-    body_path: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^.]+(\.[^.]+)*$")] | None = None
+    body_path: BodyPath | None = None
     """A value of the JSON body, ``error.code`` or ``errors.0.type``; holds when it is there and not null."""
     body_equals: str | int | float | bool | None = None
     """What the value has to be."""
@@ -130,7 +131,64 @@ class Proxy(Block):
     too."""
 
 
+def _placeholders(value: str) -> str:
+    unknown = set(re.findall(r"{([^{}]*)}", value)) - {"body", "timestamp", "id", "url", "method"}
+    if unknown:
+        raise ValueError(f"holds {{{sorted(unknown)[0][:40]}}}, which is none of {{body}}, {{timestamp}}, {{id}}, ...")
+    if "{body}" not in value:
+        raise ValueError("does not hold {body}: anybody could change what is not signed")
+    return value
+
+
 class Webhook(Block):
+    """What the provider sends us, and how we know that it was the provider.
+
+    The fields from ``signature_header`` on describe a scheme of its own (``hmac``); the named schemes know theirs.
+    """
+
     url: OwnUrl
+    """The address that was given to the provider."""
+    scheme: Literal["stripe", "github", "meta", "slack", "shopify", "twilio", "sendgrid", "standard", "hmac"] | None = (
+        None
+    )
+    """How it signs; unless given, the provider's slug tells, where it is one of these."""
     secret: Secret | None = None
+    """What it signs with: Twilio's auth token, SendGrid's public key, elsewhere the signing secret."""
+    secrets: dict[CredentialName, Secret] = {}
+    """Others that count as well, by names of your own, while one is replaced: {"next": "whsec_..."}."""
+    verify_token: Secret | None = None
+    """What Meta sends when an address is registered, as it was typed there."""
     events: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
+    """Types that are wanted, such as invoice.paid or invoice.*; all where the list is empty."""
+    tolerance_seconds: Annotated[int, Field(strict=True, ge=1, le=86_400)] | None = None
+    """How old or how far in the future a signed timestamp may be; five minutes unless given."""
+    signature_header: HeaderName | None = None
+    """Required for the scheme hmac."""
+    signature_prefix: Annotated[str, Field(max_length=100)] | None = None
+    """What stands before the signature, such as sha256=."""
+    signature_algorithm: Literal["sha1", "sha256", "sha384", "sha512"] | None = None
+    """sha256 unless given."""
+    signature_encoding: Literal["hex", "base64"] | None = None
+    """hex unless given."""
+    signed_payload: Annotated[str, Field(max_length=500), AfterValidator(_placeholders)] | None = None
+    """What is signed, of {body}, {timestamp}, {id}, {method} and {url}: {body} unless given."""
+    timestamp_header: HeaderName | None = None
+    """Seconds since 1970. Without it in what is signed, an old delivery that somebody recorded is as good as new."""
+    event_id_header: HeaderName | None = None
+    event_id_path: BodyPath | None = None
+    """Where the event's id stands in the JSON body: data.id; * takes all items of a list."""
+    event_type_header: HeaderName | None = None
+    event_type_path: BodyPath | None = None
+
+    @model_validator(mode="after")
+    def _scheme_is_complete(self) -> Webhook:
+        if self.scheme == "hmac" and self.signature_header is None:
+            raise ValueError("signature_header is needed for the scheme hmac")
+        signed = self.signed_payload or ""
+        if "{timestamp}" in signed and self.timestamp_header is None:
+            raise ValueError("signed_payload holds {timestamp}, and timestamp_header is not set")
+        if self.timestamp_header is not None and "{timestamp}" not in signed:
+            raise ValueError("timestamp_header is set, and signed_payload does not hold {timestamp}: it proves nothing")
+        if "{id}" in signed and self.event_id_header is None:
+            raise ValueError("signed_payload holds {id}, and event_id_header is not set")
+        return self

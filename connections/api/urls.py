@@ -9,6 +9,7 @@ from connections.api.connect_page import ConnectPage, DonePage
 from connections.api.metrics import metrics
 from connections.api.oauth import Authorize, Callback, ConnectionRevoke, Result
 from connections.api.views import ConnectionList, ConnectionPage, ConnectionRefresh, ConnectionTest
+from connections.api.webhook_receipts import receipt
 
 _CONNECTIONS = "admin/external-apis/<str:reference>/connections"
 
@@ -27,6 +28,8 @@ urlpatterns = [
     path("api/admin/oauth/<str:reference>/callback", Callback.as_view(), name="oauth-callback-by-slug"),
     path(_LINKS, ConnectLinkList.as_view(), name="connect-links"),
     path(f"{_LINKS}/<str:link_id>", ConnectLinkPage.as_view(), name="connect-link"),
+    path("api/webhooks/<str:slug>", receipt, name="webhooks"),
+    path("api/webhooks/<str:slug>/<str:api_id>", receipt, name="webhooks-of-provider"),
     path("connect/<str:token>", ConnectPage.as_view(), name="connect"),
     path("connect/done/<str:token>", DonePage.as_view(), name="connect-done"),
 ]

@@ -7,11 +7,13 @@ from connections.models.grants import Grant, GrantEvent, GrantState
 from connections.models.idempotent_calls import IdempotentCall
 from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
+from connections.models.webhook_events import EventStatus, WebhookEvent, WebhookRefusal
 
 __all__ = [
     "CallPeriod",
     "ConnectLink",
     "ConnectionStatus",
+    "EventStatus",
     "ExternalApiConnection",
     "ExternalApiCredential",
     "Grant",
@@ -23,4 +25,6 @@ __all__ = [
     "ProviderTotal",
     "Step",
     "UsageBatch",
+    "WebhookEvent",
+    "WebhookRefusal",
 ]

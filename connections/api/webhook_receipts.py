@@ -1,0 +1,71 @@
+"""``/api/webhooks/{slug}`` and ``/api/webhooks/{slug}/{api_id}``: where providers send webhooks.
+
+A plain view: nobody signs in here, and the signature over the raw body is all that counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from connections.webhooks.inbound.deliveries import Delivery
+from connections.webhooks.inbound.receipt import Answer, answer_challenge, receive
+from external_apis import error_answers
+from external_apis.errors import ApiManagerError
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+__all__ = ["receipt", "receiving_url"]
+
+_METHODS = ("GET", "POST")
+
+
+def receiving_url(slug: str, api_id: str = "") -> str:
+    """Return the public address to give to a provider; a tenant's own has its id in it."""
+    return f"{settings.PUBLIC_BASE_URL}/api/webhooks/{slug}{'/' if api_id else ''}{api_id}"
+
+
+@csrf_exempt
+def receipt(request: HttpRequest, slug: str, api_id: str = "") -> HttpResponse:
+    """Take in one delivery, or answer the question that comes before the first one."""
+    if request.method not in _METHODS:
+        return HttpResponse(status=405, headers={"Allow": ", ".join(_METHODS)})
+    if problem := _length_problem(request):
+        return HttpResponse(status=problem)
+    try:
+        if request.method == "GET":
+            return _respond(answer_challenge(slug, api_id, request.GET.dict()))
+        return _respond(receive(slug, api_id, _delivery(request, slug, api_id)))
+    except ApiManagerError as error:
+        return error_answers.respond(request, error)
+
+
+def _delivery(request: HttpRequest, slug: str, api_id: str) -> Delivery:
+    query = request.META.get("QUERY_STRING", "")
+    # As the provider was told, and not as the proxies on the way have it.
+    url = f"{receiving_url(slug, api_id)}{'?' if query else ''}{query}"
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Delivery(request.body, headers, url, request.method or "POST")
+
+
+def _length_problem(request: HttpRequest) -> int | None:
+    """Return the status that refuses a body by its announced length, before a byte of it is read."""
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    if not announced:
+        return 411 if request.META.get("HTTP_TRANSFER_ENCODING") else None
+    if not (announced.isascii() and announced.isdigit()):
+        return 400
+    return 413 if int(announced) > settings.MAX_BODY_BYTES else None
+
+
+def _respond(answer: Answer) -> HttpResponse:
+    return HttpResponse(
+        answer.text,
+        status=answer.status,
+        content_type=answer.content_type if answer.text else None,
+        headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
+    )

@@ -1,0 +1,161 @@
+"""Tells the operator of refused deliveries, apart from the request: the sender waits for nothing and learns nothing.
+
+Refusals of one provider and one kind within a second are one row's count and one line in the log. One of them is kept
+for that second and looked at; no body is ever stored.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from django.db import connection
+
+from connections.models import WebhookRefusal
+from connections.webhooks.inbound.deliveries import Delivery
+from connections.webhooks.inbound.diagnosis import Diagnosis, diagnose
+from connections.webhooks.inbound.receivers import Receiver
+from connections.webhooks.inbound.verdicts import Verdict
+from external_apis.ids import new_id
+from external_apis.models import ExternalApi
+
+__all__ = ["flush", "note"]
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 1.0
+_MOST_KINDS, _MOST_SAMPLES = 1_000, 10
+_UNKNOWN = Receiver("(unknown)", problem="There is no such provider.")
+
+
+@dataclass(slots=True)
+class _Noted:
+    """``delivery`` is the first one of its kind, where there was room to keep it."""
+
+    receiver: Receiver
+    delivery: Delivery | None
+    address: str | None
+    at: float
+    request_id: str
+    count: int = 1
+
+
+class _Reporter:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[tuple[str, Verdict], _Noted] = {}
+        self._has_work = threading.Event()
+        self._is_idle = threading.Event()
+        self._is_idle.set()
+        self._thread: threading.Thread | None = None
+
+    def note(self, noted: _Noted, verdict: Verdict) -> None:
+        key = (noted.receiver.api_id, verdict)
+        with self._lock:
+            known = self._noted.get(key)
+            if known is not None:
+                known.count += 1
+                return
+            if len(self._noted) >= _MOST_KINDS:
+                return
+            if sum(item.delivery is not None for item in self._noted.values()) >= _MOST_SAMPLES:
+                noted.delivery = None
+            self._noted[key] = noted
+            self._is_idle.clear()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="webhook-refusals", daemon=True)
+                self._thread.start()
+        self._has_work.set()
+
+    def flush(self, seconds: float) -> bool:
+        return self._is_idle.wait(seconds)
+
+    def _run(self) -> None:
+        while True:
+            self._has_work.wait()
+            self._has_work.clear()
+            with self._lock:
+                noted, self._noted = self._noted, {}
+            try:
+                for (_, verdict), item in noted.items():
+                    _report(item, verdict)
+            finally:
+                connection.close()
+            with self._lock:
+                if not self._noted:
+                    self._is_idle.set()
+            time.sleep(_PAUSE_SECONDS)
+
+
+_reporter = _Reporter()
+
+
+def note(receiver: Receiver, delivery: Delivery, verdict: Verdict, *, address: str | None, request_id: str) -> None:
+    """Have a refused delivery reported soon."""
+    known = receiver if receiver.api_id else _UNKNOWN
+    _reporter.note(_Noted(known, delivery, address, time.time(), request_id), verdict)
+
+
+def flush(seconds: float) -> bool:
+    """Wait until what was noted is reported; False when that took longer."""
+    return _reporter.flush(seconds)
+
+
+def _report(noted: _Noted, verdict: Verdict) -> None:
+    try:
+        found = diagnose(noted.receiver, noted.delivery, verdict, noted.at)
+        if noted.receiver.api_id:
+            _count(noted, found)
+    except Exception as error:  # whatever it is: the next ones are to be reported
+        log.warning("webhook.refused", count=noted.count, problem=f"not looked into ({type(error).__name__})")
+        return
+    log.warning(
+        "webhook.refused",
+        provider=noted.receiver.slug,
+        external_api_id=noted.receiver.api_id,
+        reason=found.reason,
+        explanation=found.explanation,
+        count=noted.count,
+        address=noted.address,
+        request_id=noted.request_id,
+    )
+
+
+def _count(noted: _Noted, found: Diagnosis) -> None:
+    table = connection.ops.quote_name(WebhookRefusal._meta.db_table)
+    # A provider that was deleted meanwhile has nothing to be told of.
+    statement = f"""
+INSERT INTO {table} AS row
+    (id, external_api_id, tenant_id, reason, explanation, address, count, first_at, last_at)
+SELECT %(id)s, api.id, api.tenant_id, %(reason)s, %(explanation)s, %(address)s, %(count)s, %(at)s, %(at)s
+FROM {ExternalApi._meta.db_table} AS api WHERE api.id = %(api)s
+ON CONFLICT (external_api_id, reason) DO UPDATE SET
+    explanation = EXCLUDED.explanation, address = EXCLUDED.address, last_at = EXCLUDED.last_at,
+    count = row.count + EXCLUDED.count
+"""  # noqa: S608 (our own table's name)
+    values = {
+        "id": new_id("whr"),
+        "api": noted.receiver.api_id,
+        "reason": found.reason,
+        "explanation": found.explanation,
+        "address": noted.address,
+        "count": noted.count,
+        "at": datetime.fromtimestamp(noted.at, UTC),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def _start_afresh() -> None:
+    """A forked child has its parent's memory and not its thread."""
+    global _reporter  # noqa: PLW0603
+    _reporter = _Reporter()
+
+
+os.register_at_fork(after_in_child=_start_afresh)
+atexit.register(lambda: flush(1.0))

@@ -1,0 +1,151 @@
+"""The table of signature schemes: how each provider signs, and where an event's id, type and account stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from connections.webhooks.inbound.deliveries import Body, Field, Header, Place
+from connections.webhooks.inbound.signatures import (
+    EcdsaSignature,
+    HmacSignature,
+    Signature,
+    StandardSignature,
+    TwilioSignature,
+)
+from external_apis.call_config import Webhook
+
+__all__ = ["SCHEMES", "Scheme", "scheme_of"]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """``event_id`` and ``event_type`` are looked for in turn; without an id a digest of the body takes its place.
+
+    ``account`` is where the provider says whose account the event is about, ``account_names`` what that is called in a
+    connection's ``provider_data``. ``retries`` are headers that tell that, and why, a delivery is a repetition.
+    ``slugs`` are providers of which a configuration need not name the scheme. ``accepted`` is the answer's status.
+    """
+
+    signature: Signature
+    event_id: Sequence[Place] = ()
+    event_type: Sequence[Place] = ()
+    account: Sequence[Place] = ()
+    account_names: Sequence[str] = ()
+    retries: Sequence[str] = ()
+    challenge: Literal["", "meta", "slack"] = ""
+    slugs: Sequence[str] = ()
+    accepted: int = 200
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    # https://docs.stripe.com/webhooks#verify-manually
+    "stripe": Scheme(
+        HmacSignature("Stripe-Signature", payload="{timestamp}.{body}", item="v1", timestamp_item="t"),
+        event_id=[Body("id")],
+        event_type=[Body("type")],
+        account=[Body("account")],
+        account_names=["stripe_user_id", "account"],
+        slugs=["stripe"],
+    ),
+    # https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+    "github": Scheme(
+        HmacSignature("X-Hub-Signature-256", prefix="sha256="),
+        event_id=[Header("X-GitHub-Delivery")],
+        event_type=[Header("X-GitHub-Event")],
+        account=[Body("installation.id")],
+        account_names=["installation_id"],
+        slugs=["github"],
+    ),
+    # https://developers.facebook.com/docs/graph-api/webhooks/getting-started: several changes may come in one.
+    "meta": Scheme(
+        HmacSignature("X-Hub-Signature-256", prefix="sha256="),
+        event_type=[Body("entry.*.changes.*.field"), Body("object")],
+        account=[Body("entry.0.id")],
+        account_names=["page_id", "account_id"],
+        challenge="meta",
+        slugs=["facebook", "instagram", "meta", "whatsapp"],
+    ),
+    # https://docs.slack.dev/authentication/verifying-requests-from-slack
+    "slack": Scheme(
+        HmacSignature(
+            "X-Slack-Signature",
+            prefix="v0=",
+            payload="v0:{timestamp}:{body}",
+            timestamp_header="X-Slack-Request-Timestamp",
+        ),
+        event_id=[Body("event_id"), Body("trigger_id")],
+        event_type=[Body("event.type"), Body("type"), Field("command")],
+        account=[Body("team_id"), Body("team.id")],
+        account_names=["team_id", "team.id"],
+        retries=["X-Slack-Retry-Num", "X-Slack-Retry-Reason"],
+        challenge="slack",
+        slugs=["slack"],
+    ),
+    # https://shopify.dev/docs/apps/build/webhooks/subscribe/https: the event's id is shared by several topics.
+    "shopify": Scheme(
+        HmacSignature("X-Shopify-Hmac-Sha256", encoding="base64"),
+        event_id=[Header("X-Shopify-Webhook-Id"), Header("X-Shopify-Event-Id")],
+        event_type=[Header("X-Shopify-Topic")],
+        account=[Header("X-Shopify-Shop-Domain")],
+        account_names=["shop", "shop_domain"],
+        slugs=["shopify"],
+    ),
+    # https://www.twilio.com/docs/usage/webhooks: one message has several events, so its sid is no id of an event.
+    "twilio": Scheme(
+        TwilioSignature(),
+        event_id=[Header("I-Twilio-Idempotency-Token"), Body("0.id")],
+        event_type=[
+            Field("EventType"),
+            Field("MessageStatus"),
+            Field("CallStatus"),
+            Field("SmsStatus"),
+            Body("*.type"),
+        ],
+        account=[Field("AccountSid")],
+        account_names=["account_sid"],
+        slugs=["twilio"],
+        accepted=204,  # a body would be read as what to do next
+    ),
+    # https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event: a batch of events in each body.
+    "sendgrid": Scheme(
+        EcdsaSignature("X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"),
+        event_type=[Body("*.event")],
+        slugs=["sendgrid"],
+    ),
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    "standard": Scheme(StandardSignature(), event_id=[Header("webhook-id")], event_type=[Body("type")]),
+}
+
+
+def scheme_of(block: Webhook, slug: str) -> Scheme | None:
+    """Return how a provider of this slug signs; None where neither its configuration nor the slug tells."""
+    if block.scheme == "hmac":
+        return _own(block)
+    if block.scheme is not None:
+        return SCHEMES[block.scheme]
+    return next((scheme for scheme in SCHEMES.values() if slug in scheme.slugs), None)
+
+
+def _own(block: Webhook) -> Scheme:
+    """A scheme that is described field by field."""
+    signature = HmacSignature(
+        block.signature_header or "",
+        prefix=block.signature_prefix or "",
+        algorithm=block.signature_algorithm or "sha256",
+        encoding=block.signature_encoding or "hex",
+        payload=block.signed_payload or "{body}",
+        timestamp_header=block.timestamp_header or "",
+        id_header=(block.event_id_header or "") if "{id}" in (block.signed_payload or "") else "",
+    )
+    return Scheme(
+        signature,
+        event_id=_places(block.event_id_header, block.event_id_path),
+        event_type=_places(block.event_type_header, block.event_type_path),
+    )
+
+
+def _places(header: str | None, path: str | None) -> list[Place]:
+    found: list[Place] = [Header(header)] if header else []
+    return [*found, Body(path)] if path else found
