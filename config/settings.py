@@ -75,6 +75,10 @@ METRICS_HOURS_KEPT_DAYS = env.number("METRICS_HOURS_KEPT_DAYS", 14, low=1, high=
 METRICS_DAYS_KEPT_DAYS = env.number("METRICS_DAYS_KEPT_DAYS", 400, low=1, high=3660)
 # How long webhooks that came in are kept once they are done, and repetitions of them are recognised.
 WEBHOOK_EVENTS_KEPT_DAYS = env.number("WEBHOOK_EVENTS_KEPT_DAYS", 30, low=1, high=3660)
+# How long deliveries of webhooks to others are kept, with their attempts.
+WEBHOOK_DELIVERIES_KEPT_DAYS = env.number("WEBHOOK_DELIVERIES_KEPT_DAYS", 30, low=2, high=3660)
+# How long runs of workflows are kept once they have finished, and their idempotency keys are known.
+WORKFLOW_RUNS_KEPT_DAYS = env.number("WORKFLOW_RUNS_KEPT_DAYS", 30, low=1, high=3660)
 # Turns /metrics on, for whoever sends it as a bearer token.
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
@@ -272,6 +276,15 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5},
     },
     "prune-webhook-events": {"task": "connections.prune_webhook_events", "schedule": 3600.0},
+    "deliver-webhooks": {"task": "connections.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
+    "prune-webhook-deliveries": {"task": "connections.prune_webhook_deliveries", "schedule": 3600.0},
+    "run-workflows": {"task": "connections.run_workflows", "schedule": 5.0, "options": {"expires": 5}},
+    "start-scheduled-workflows": {
+        "task": "connections.start_scheduled_workflows",
+        "schedule": 20.0,
+        "options": {"expires": 20},
+    },
+    "prune-workflow-runs": {"task": "connections.prune_workflow_runs", "schedule": 3600.0},
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

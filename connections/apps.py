@@ -13,11 +13,13 @@ class ConnectionsConfig(AppConfig):
     def ready(self) -> None:
         # Models are there only now.
         from connections.oauth import notices, overdue, spool_folder  # noqa: PLC0415
-        from external_apis import health  # noqa: PLC0415
+        from connections.webhooks.outbound import fan_out  # noqa: PLC0415
+        from external_apis import health, outbox  # noqa: PLC0415
 
         register(spool_folder.check_folder)
         health.add_upkeep("renewals", overdue.look)
         health.add_upkeep("spool", spool_folder.look)
         health.add_upkeep("notices", notices.look)
+        outbox.written.connect(fan_out.wake_worker)
         # Handlers of webhooks register themselves.
         autodiscover_modules("webhook_handlers")

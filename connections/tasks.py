@@ -11,6 +11,9 @@ from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
 from connections.webhooks.inbound import processing, replay
+from connections.webhooks.outbound import delivery, pruning
+from connections.workflows import pruning as run_pruning
+from connections.workflows import running, schedules
 
 
 @shared_task(name="connections.roll_up_usage")
@@ -52,6 +55,31 @@ def process_webhook_events() -> None:
 @shared_task(name="connections.prune_webhook_events")
 def prune_webhook_events() -> None:
     replay.prune()
+
+
+@shared_task(name="connections.deliver_webhooks")
+def deliver_webhooks() -> None:
+    delivery.deliver_due()
+
+
+@shared_task(name="connections.prune_webhook_deliveries")
+def prune_webhook_deliveries() -> None:
+    pruning.prune()
+
+
+@shared_task(name="connections.run_workflows")
+def run_workflows() -> None:
+    running.sweep()
+
+
+@shared_task(name="connections.start_scheduled_workflows")
+def start_scheduled_workflows() -> None:
+    schedules.start_scheduled()
+
+
+@shared_task(name="connections.prune_workflow_runs")
+def prune_workflow_runs() -> None:
+    run_pruning.prune()
 
 
 @worker_ready.connect

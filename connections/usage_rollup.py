@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from connections import failing_calls
 from connections.client.measures import Bag, add
 from connections.client.samples import Sample
 from connections.client.usage import Batch, drain
@@ -84,6 +85,7 @@ def roll_up() -> int:
             return 0
         used = _apply_counts(batch)
         _add_periods(batch)
+        failing_calls.judge({connection_id for connection_id, _ in batch.periods})
         _keep_samples(batch.samples)
         return used
 

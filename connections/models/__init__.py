@@ -3,19 +3,31 @@
 from connections.models.calls import CallPeriod, ObservedCall, ProviderTotal, Step
 from connections.models.connections import ConnectionStatus, ExternalApiConnection
 from connections.models.credentials import ExternalApiCredential
+from connections.models.failing_calls import FailingCalls
 from connections.models.grants import Grant, GrantEvent, GrantState
 from connections.models.idempotent_calls import IdempotentCall
 from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
+from connections.models.webhook_endpoints import (
+    DeliveryAttempt,
+    DeliveryStatus,
+    DisabledReason,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from connections.models.webhook_events import EventStatus, WebhookEvent, WebhookRefusal
 
 __all__ = [
     "CallPeriod",
     "ConnectLink",
     "ConnectionStatus",
+    "DeliveryAttempt",
+    "DeliveryStatus",
+    "DisabledReason",
     "EventStatus",
     "ExternalApiConnection",
     "ExternalApiCredential",
+    "FailingCalls",
     "Grant",
     "GrantEvent",
     "GrantState",
@@ -25,6 +37,8 @@ __all__ = [
     "ProviderTotal",
     "Step",
     "UsageBatch",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WebhookEvent",
     "WebhookRefusal",
 ]

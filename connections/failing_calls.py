@@ -1,0 +1,81 @@
+"""Decides from the figures of the last minutes whether a connection's calls fail, and tells when that changes.
+
+Not per call: one that fails among many is nothing to tell of, and a connection that is down would be told of for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from connections.client import measures
+from connections.client.measures import Bag
+from connections.models import CallPeriod, ExternalApiConnection, FailingCalls, Step
+from external_apis import outbox
+from external_apis.models import OutboxEvent
+
+__all__ = ["WINDOW", "judge"]
+
+WINDOW = timedelta(minutes=5)
+
+_FEWEST_ERRORS = 5
+_FAILING_SHARE, _RECOVERED_SHARE = 0.5, 0.1
+
+
+def judge(connection_ids: Collection[str]) -> None:
+    """Tell of those whose calls have begun to fail or have recovered, in the transaction of the roll-up.
+
+    They fail when at least five of the last minutes' calls, and half of them, ended in an error; they have recovered
+    when a tenth at most did. In between, and without a call, all stays as it is.
+    """
+    periods = CallPeriod.objects.filter(
+        connection__in=sorted(connection_ids), step=Step.MINUTE, starts_at__gt=timezone.now() - WINDOW
+    )
+    bags: dict[str, list[Bag]] = {}
+    for connection_id, bag in periods.values_list("connection_id", "figures"):
+        bags.setdefault(connection_id, []).append(bag)
+    figures = {connection_id: measures.total(found) for connection_id, found in bags.items()}
+    failing = set(FailingCalls.objects.filter(connection__in=figures).values_list("connection_id", flat=True))
+    began = {name for name, bag in figures.items() if name not in failing and _is_failing(bag)}
+    ended = {name for name, bag in figures.items() if name in failing and _has_recovered(bag)}
+    if began or ended:
+        rows = ExternalApiConnection.objects.filter(pk__in=began | ended)
+        _tell(rows, began, figures)
+        FailingCalls.objects.filter(connection__in=ended).delete()
+
+
+def _tell(rows: QuerySet[ExternalApiConnection], began: set[str], figures: dict[str, Bag]) -> None:
+    found = list(rows)
+    FailingCalls.objects.bulk_create(
+        (FailingCalls(connection=row, tenant_id=row.tenant_id) for row in found if row.pk in began),
+        ignore_conflicts=True,
+    )
+    outbox.write(
+        [_event(row, "calls.failing" if row.pk in began else "calls.recovered", figures[row.pk]) for row in found]
+    )
+
+
+def _event(row: ExternalApiConnection, event_type: str, bag: Bag) -> OutboxEvent:
+    facts = {
+        "connectionId": row.pk,
+        "providerId": row.external_api_id,
+        "tenantId": row.tenant_id,
+        "windowSeconds": int(WINDOW.total_seconds()),
+        "calls": bag.get(measures.CALLS, 0),
+        "errors": bag.get(measures.ERRORS, 0),
+        "errorsByCode": measures.numbered(bag, measures.ERROR),
+    }
+    return outbox.build(event_type, facts, tenant_id=row.tenant_id)
+
+
+def _is_failing(bag: Bag) -> bool:
+    errors = bag.get(measures.ERRORS, 0)
+    return errors >= max(_FEWEST_ERRORS, _FAILING_SHARE * bag.get(measures.CALLS, 0))
+
+
+def _has_recovered(bag: Bag) -> bool:
+    calls = bag.get(measures.CALLS, 0)
+    return calls > 0 and bag.get(measures.ERRORS, 0) <= _RECOVERED_SHARE * calls

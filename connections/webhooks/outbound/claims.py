@@ -1,0 +1,159 @@
+"""Takes due deliveries, and stores how they ended.
+
+An endpoint's deliveries are claimed by one sweep at a time: whoever has some of them under way locks the others out
+until the last has ended or its lease is over. So the number of requests that one receiver gets at a time is what one
+sweep allows it, over all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection as database
+from django.db import transaction
+from django.utils import timezone
+
+from connections.models import DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint
+
+__all__ = ["LEASE", "Ending", "claim", "note_health", "release", "settle"]
+
+LEASE = timedelta(seconds=60)
+
+_ENDPOINTS, _DELIVERIES = WebhookEndpoint._meta.db_table, WebhookDelivery._meta.db_table
+
+_HELD = f"""
+SELECT 1 FROM {_DELIVERIES} AS held
+WHERE held.endpoint_id = {{endpoint}} AND held.holder <> '' AND held.holder <> %(holder)s AND held.due_at > %(now)s
+"""  # noqa: S608 (our own table's name)
+
+# The recursion jumps from endpoint to endpoint in the index of what waits, however much that is.
+_CHOOSE = f"""
+WITH RECURSIVE waiting (id) AS (
+    (SELECT endpoint_id FROM {_DELIVERIES} WHERE due_at IS NOT NULL ORDER BY endpoint_id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT endpoint_id FROM {_DELIVERIES}
+        WHERE due_at IS NOT NULL AND endpoint_id > waiting.id ORDER BY endpoint_id LIMIT 1
+    )
+    FROM waiting WHERE waiting.id IS NOT NULL
+)
+SELECT endpoint.id FROM {_ENDPOINTS} AS endpoint
+CROSS JOIN LATERAL (
+    SELECT due_at FROM {_DELIVERIES}
+    WHERE endpoint_id = endpoint.id AND due_at <= %(now)s ORDER BY due_at LIMIT 1
+) AS first
+WHERE endpoint.id IN (SELECT id FROM waiting)
+    AND endpoint.is_enabled AND (endpoint.failing_since IS NOT NULL) = %(failing)s
+    AND NOT endpoint.id = ANY(%(passed)s) AND NOT EXISTS ({_HELD.format(endpoint="endpoint.id")})
+ORDER BY first.due_at LIMIT %(limit)s
+FOR NO KEY UPDATE OF endpoint SKIP LOCKED
+"""  # noqa: S608 (our own tables' names)
+
+# Another statement, which sees what was claimed before the endpoints were locked.
+_CLAIM = f"""
+UPDATE {_DELIVERIES} AS row
+SET due_at = %(until)s, holder = %(holder)s, fence = row.fence + 1, attempts = row.attempts + 1
+FROM (
+    SELECT free.id FROM unnest(%(endpoints)s::text[], %(lots)s::int[]) AS chosen (endpoint_id, lot)
+    CROSS JOIN LATERAL (
+        SELECT id FROM {_DELIVERIES}
+        WHERE endpoint_id = chosen.endpoint_id AND due_at <= %(now)s ORDER BY due_at LIMIT chosen.lot
+    ) AS free
+    WHERE NOT EXISTS ({_HELD.format(endpoint="chosen.endpoint_id")})
+) AS free
+WHERE row.id = free.id
+RETURNING row.id
+"""  # noqa: S608
+
+_SETTLE = f"""
+UPDATE {_DELIVERIES} AS row
+SET status = new.status, due_at = new.due_at, holder = '', delivered_at = new.delivered_at,
+    last_status = new.answered, last_error = new.error
+FROM unnest(
+    %s::text[], %s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[], %s::text[]
+) AS new (id, fence, status, due_at, delivered_at, answered, error)
+WHERE row.id = new.id AND row.fence = new.fence
+RETURNING row.id
+"""  # noqa: S608
+
+_RELEASE = f"""
+UPDATE {_DELIVERIES} AS row SET due_at = %s, holder = '', attempts = row.attempts - 1
+FROM unnest(%s::text[], %s::bigint[]) AS new (id, fence) WHERE row.id = new.id AND row.fence = new.fence
+"""  # noqa: S608
+
+
+@dataclass(slots=True)
+class Ending:
+    """How one attempt at a delivery ended; ``due_at`` is when the next one is, None after the last."""
+
+    delivery: WebhookDelivery
+    attempt: DeliveryAttempt
+    status: DeliveryStatus
+    due_at: datetime | None
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == DeliveryStatus.DELIVERED
+
+
+def claim(
+    holder: str, lots: Mapping[str, int], *, lot: int, endpoints: int, passed: Sequence[str], failing: bool
+) -> list[WebhookDelivery]:
+    """Take due deliveries of up to so many endpoints, each with its event and endpoint, the longest overdue first.
+
+    ``lots`` tells how many of an endpoint's, ``lot`` how many of one that it does not name. Those in ``passed`` are
+    left out, and so are endpoints that fail at present, or else all others.
+    """
+    now = timezone.now()
+    with transaction.atomic(), database.cursor() as cursor:
+        values: dict[str, Any] = {"now": now, "failing": failing, "holder": holder}
+        cursor.execute(_CHOOSE, {**values, "passed": list(passed), "limit": endpoints})
+        chosen = [endpoint_id for (endpoint_id,) in cursor.fetchall()]
+        if not chosen:
+            return []
+        sizes = [lots.get(endpoint_id, lot) for endpoint_id in chosen]
+        cursor.execute(_CLAIM, {**values, "until": now + LEASE, "endpoints": chosen, "lots": sizes})
+        taken = [delivery_id for (delivery_id,) in cursor.fetchall()]
+    rows = WebhookDelivery.objects.filter(pk__in=taken, holder=holder)
+    return list(rows.select_related("event", "endpoint").order_by("pk")) if taken else []
+
+
+def settle(endings: Sequence[Ending]) -> set[str]:
+    """Store how attempts ended, with the attempts; returns the ids of those that nobody has overtaken."""
+    columns = zip(
+        *(
+            (
+                ending.delivery.pk,
+                ending.delivery.fence,
+                ending.status.value,
+                ending.due_at,
+                timezone.now() if ending.is_success else None,
+                ending.attempt.status,
+                ending.attempt.error,
+            )
+            for ending in endings
+        ),
+        strict=True,
+    )
+    with transaction.atomic():
+        with database.cursor() as cursor:
+            cursor.execute(_SETTLE, [list(column) for column in columns])
+            stored = {delivery_id for (delivery_id,) in cursor.fetchall()}
+        DeliveryAttempt.objects.bulk_create(ending.attempt for ending in endings if ending.delivery.pk in stored)
+    return stored
+
+
+def release(deliveries: Sequence[WebhookDelivery]) -> None:
+    """Give back what was claimed and not sent."""
+    if deliveries:
+        ids, fences = [row.pk for row in deliveries], [row.fence for row in deliveries]
+        with database.cursor() as cursor:
+            cursor.execute(_RELEASE, [timezone.now(), ids, fences])
+
+
+def note_health(endpoint_id: str, failing_since: datetime | None) -> None:
+    """Note that an endpoint has begun to fail, at its first failure after a success, or has stopped to."""
+    WebhookEndpoint.objects.filter(pk=endpoint_id).update(failing_since=failing_since)

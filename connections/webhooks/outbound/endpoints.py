@@ -1,0 +1,217 @@
+"""Webhook endpoints: where others are told of events; made, changed, and switched off when they fail for too long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+
+from connections.models import DeliveryAttempt, DisabledReason, WebhookDelivery, WebhookEndpoint
+from connections.webhooks.outbound import signing
+from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER
+from external_apis import audit
+from external_apis.egress import current_policy
+from external_apis.errors import EgressRefused, InvalidInput, NotFound
+from external_apis.event_types import EVERYTHING as ALL_EVENTS
+from external_apis.event_types import check_filters
+from external_apis.ids import can_name
+from external_apis.provider_input import RowId, read_body
+from external_apis.tenancy import EVERYTHING, Scope
+from external_apis.tenants import find_tenant
+from external_apis.transport import Origin
+from external_apis.url_rules import base_url_problem
+
+__all__ = [
+    "MAX_OVERLAP_SECONDS",
+    "EndpointChanges",
+    "EndpointInput",
+    "WithSecret",
+    "create",
+    "delete",
+    "find",
+    "give_up_failing",
+    "note_gone",
+    "roll_secret",
+    "update",
+    "visible",
+]
+
+log = structlog.get_logger(__name__)
+
+MAX_OVERLAP_SECONDS = 30 * 86_400
+
+
+def _receiving_url(value: str) -> str:
+    """Plain http is for the loopback, and for trying things out."""
+    if problem := base_url_problem(value, https_only=not settings.DEBUG, loopback_may_be_http=True):
+        raise ValueError(problem)
+    try:
+        origin = Origin.of(value)
+        current_policy().check_name(origin.host, origin.port)
+    except EgressRefused as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+Url = Annotated[str, Field(max_length=2000), AfterValidator(_receiving_url)]
+Filters = Annotated[list[Annotated[str, Field(max_length=60)]], Field(min_length=1, max_length=100)]
+Text = Annotated[str, Field(max_length=500)]
+
+
+class EndpointInput(BaseModel):
+    """What `create` takes."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    url: Url
+    """https, without query; redirects are not followed."""
+    events: Filters = [ALL_EVENTS]
+    """Event types such as `connection.created`, groups of them such as `connection.*`, or `*`."""
+    description: Text = ""
+    tenant_id: RowId | None = None
+    """The tenant whose events are sent there; without one the events of all."""
+
+
+class EndpointChanges(BaseModel):
+    """What `update` takes: what is not mentioned stays."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    url: Url = ""
+    events: Filters = [ALL_EVENTS]
+    """Replaced as a whole."""
+    description: Text = ""
+    is_enabled: StrictBool = True
+    """False switches it off: nothing is sent, and what happens meanwhile is not kept for it."""
+
+
+@dataclass(frozen=True)
+class WithSecret:
+    """An endpoint and its new secret, which nobody can look up afterwards. Its ``repr`` does not show it."""
+
+    endpoint: WebhookEndpoint
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"<WithSecret {self.endpoint.pk}>"
+
+
+def visible(scope: Scope) -> QuerySet[WebhookEndpoint]:
+    """The endpoints that somebody of this scope sees: all, or the tenant's; a test key none, as they are live."""
+    rows = WebhookEndpoint.objects.all()
+    return rows.none() if scope.is_sandbox else scope.own(rows)
+
+
+def find(endpoint_id: str, scope: Scope = EVERYTHING) -> WebhookEndpoint:
+    """Return an endpoint of the scope. Raises `NotFound`."""
+    row = visible(scope).filter(pk=endpoint_id).first() if can_name(endpoint_id) else None
+    if row is None:
+        raise NotFound(f"Webhook endpoint {ascii(endpoint_id)[1:-1]} not found")
+    return row
+
+
+def create(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> WithSecret:
+    """Store an endpoint with a secret of its own. Raises `InvalidInput`, and `NotFound` for a foreign tenant."""
+    body = read_body(EndpointInput, data)
+    events = check_filters(body.events)
+    tenant_id = body.tenant_id or scope.tenant_id
+    tenant = find_tenant(tenant_id, scope) if tenant_id else None
+    row = WebhookEndpoint(tenant=tenant, url=body.url, events=events, description=body.description)
+    row.secrets = signing.begin()
+    with transaction.atomic():
+        row.save(force_insert=True)
+        audit.record("webhook_endpoint.created", row, audit.changed_fields(row))
+    return WithSecret(row, row.secrets[signing.CURRENT])
+
+
+def update(row: WebhookEndpoint, data: Mapping[str, Any]) -> WebhookEndpoint:
+    """Change an endpoint. One that is switched on begins anew, with what still waits for it. Raises `InvalidInput`."""
+    body = read_body(EndpointChanges, data)
+    given = body.model_fields_set
+    with transaction.atomic():
+        row, before = _locked(row)
+        for name in given - {"is_enabled", "events"}:
+            setattr(row, name, getattr(body, name))
+        if "events" in given:
+            row.events = check_filters(body.events)
+        if "is_enabled" in given and body.is_enabled != row.is_enabled:
+            _switch(row, DisabledReason.BY_HAND if not body.is_enabled else None)
+        row.save()
+        audit.record("webhook_endpoint.updated", row, audit.changed_fields(row, before))
+    return row
+
+
+def roll_secret(row: WebhookEndpoint, overlap_seconds: int = 0) -> WithSecret:
+    """Give an endpoint another secret; the one before signs as well for the overlap. Raises `InvalidInput`."""
+    if not 0 <= overlap_seconds <= MAX_OVERLAP_SECONDS:
+        message = f"is a number of seconds from 0 to {MAX_OVERLAP_SECONDS}"
+        details = {"errors": [{"path": "overlap_seconds", "message": message}]}
+        raise InvalidInput(f"Invalid input: overlap_seconds: {message}", details=details)
+    with transaction.atomic():
+        row, before = _locked(row)
+        # A column that does not open is mended by this.
+        stored = row.secrets_beside(row.fingerprints)
+        row.secrets = signing.roll(stored, timedelta(seconds=overlap_seconds), timezone.now())
+        row.save()
+        audit.record("webhook_endpoint.secret_rolled", row, audit.changed_fields(row, before))
+    return WithSecret(row, row.secrets[signing.CURRENT])
+
+
+def delete(row: WebhookEndpoint) -> None:
+    """Remove an endpoint with its deliveries; what is under way is not followed by another attempt."""
+    with transaction.atomic():
+        row, _ = _locked(row)
+        audit.record("webhook_endpoint.deleted", row, {"url": [row.url, None]})
+        # Set by set: Django would fetch all of them first.
+        deliveries = WebhookDelivery.objects.filter(endpoint=row)
+        DeliveryAttempt.objects.filter(delivery__in=deliveries)._raw_delete("default")  # noqa: SLF001
+        deliveries._raw_delete("default")  # noqa: SLF001
+        row.delete()
+
+
+def note_gone(endpoint_id: str) -> None:
+    """Switch an endpoint off that has answered 410: it does not want to be told any more."""
+    _disable(WebhookEndpoint.objects.filter(pk=endpoint_id), DisabledReason.GONE)
+
+
+def give_up_failing(endpoint_id: str) -> None:
+    """Switch an endpoint off if nothing has succeeded there for five days."""
+    limit = timezone.now() - GIVEN_UP_AFTER
+    _disable(WebhookEndpoint.objects.filter(pk=endpoint_id, failing_since__lte=limit), DisabledReason.FAILING)
+
+
+def _disable(rows: QuerySet[WebhookEndpoint], reason: DisabledReason) -> None:
+    with transaction.atomic():
+        row = rows.filter(is_enabled=True).select_for_update(no_key=True).first()
+        if row is None:
+            return
+        before = copy(row)
+        _switch(row, reason)
+        row.save()
+        audit.record("webhook_endpoint.disabled", row, audit.changed_fields(row, before))
+    log.warning("a webhook endpoint was switched off", endpoint_id=row.pk, reason=reason.value)
+
+
+def _switch(row: WebhookEndpoint, reason: DisabledReason | None) -> None:
+    row.is_enabled = reason is None
+    row.disabled_at = None if reason is None else timezone.now()
+    row.disabled_reason = "" if reason is None else reason.value
+    if reason is None:
+        row.failing_since = None
+
+
+def _locked(row: WebhookEndpoint) -> tuple[WebhookEndpoint, WebhookEndpoint]:
+    """Return the row as it is now, held until the transaction ends, and a copy of it."""
+    found = WebhookEndpoint.objects.select_for_update().filter(pk=row.pk).first()
+    if found is None:
+        raise NotFound(f"Webhook endpoint {row.pk} not found")
+    return found, copy(found)

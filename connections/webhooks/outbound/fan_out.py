@@ -1,0 +1,74 @@
+"""Makes of each event in the outbox a delivery for each endpoint that wants it, many events in one statement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection as database
+from django.utils import timezone
+
+from connections.models import WebhookDelivery, WebhookEndpoint
+from connections.wakeups import wake
+from external_apis.event_types import EVENT_TYPES, matching_filters
+from external_apis.models import OutboxEvent
+
+__all__ = ["TASK", "fan_out", "wake_worker"]
+
+TASK = "connections.deliver_webhooks"
+
+_BATCH = 2_000
+_OUTBOX, _DELIVERIES = OutboxEvent._meta.db_table, WebhookDelivery._meta.db_table
+
+# A delivery's id is a time-ordered one: its event's time, then random digits. An endpoint that is being deleted is
+# waited for, and then is none; one that is being changed is waited for too.
+_FAN_OUT = f"""
+WITH taken AS (
+    SELECT id, tenant_id, type FROM {_OUTBOX}
+    WHERE fanned_out_at IS NULL ORDER BY id LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), made AS (
+    INSERT INTO {_DELIVERIES} (
+        id, endpoint_id, tenant_id, event_id, type, status, holder, created_at, due_at, fence, attempts, last_error
+    )
+    SELECT 'whd_' || substr(taken.id, 5, 10) || left(replace(gen_random_uuid()::text, '-', ''), 16),
+        endpoint.id, endpoint.tenant_id, taken.id, taken.type, 'pending', '', %(now)s, %(now)s, 0, 0, ''
+    FROM taken
+    JOIN unnest(%(types)s::text[], %(filters)s::text[]) AS wanted (type, filter) ON wanted.type = taken.type
+    JOIN {WebhookEndpoint._meta.db_table} AS endpoint
+        ON wanted.filter = ANY(endpoint.events)
+        AND endpoint.is_enabled
+        AND (endpoint.tenant_id IS NULL OR endpoint.tenant_id = taken.tenant_id)
+    FOR KEY SHARE OF endpoint
+    ON CONFLICT (event_id, endpoint_id) DO NOTHING
+    RETURNING event_id
+), told AS (
+    UPDATE {_OUTBOX} SET fanned_out_at = %(now)s WHERE id IN (SELECT event_id FROM made)
+), unwanted AS (
+    DELETE FROM {_OUTBOX} WHERE id IN (SELECT id FROM taken EXCEPT SELECT event_id FROM made)
+)
+SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM made)
+"""  # noqa: S608 (our own tables' names)
+
+_PASSED = [(name, passed) for name in EVENT_TYPES for passed in matching_filters(name)]
+
+
+def fan_out(batch_size: int = _BATCH) -> int:
+    """Make the deliveries of up to ``batch_size`` events that have none yet; returns how many events these were.
+
+    What no endpoint wants is deleted. Several at the same time take different events; nothing is made twice.
+    """
+    values: dict[str, Any] = {
+        "limit": batch_size,
+        "now": timezone.now(),
+        "types": [name for name, _ in _PASSED],
+        "filters": [passed for _, passed in _PASSED],
+    }
+    with database.cursor() as cursor:
+        cursor.execute(_FAN_OUT, values)
+        taken, _ = cursor.fetchone()
+    return int(taken)
+
+
+def wake_worker(**_: object) -> None:
+    """Have a worker look at the outbox after the present transaction's commit."""
+    wake(TASK)
