@@ -21,5 +21,5 @@ class ConnectionsConfig(AppConfig):
         health.add_upkeep("spool", spool_folder.look)
         health.add_upkeep("notices", notices.look)
         outbox.written.connect(fan_out.wake_worker)
-        # Handlers of webhooks register themselves.
-        autodiscover_modules("webhook_handlers")
+        # Handlers of webhooks and workflows register themselves; our own workflows are recipes.
+        autodiscover_modules("webhook_handlers", "workflows", "recipes")

@@ -13,6 +13,7 @@ ApiManagerError
 ├── Conflict                     409  the change collides with what is stored
 │   ├── CallInProgress                a call with this idempotency key is under way
 │   ├── CallInDoubt                   nobody knows what became of the call with this idempotency key
+│   ├── WorkflowCancelled             somebody ended the run
 │   └── AnswerNotKept                 the call with this idempotency key was made; its answer was too long to keep
 ├── LinkUnusable                 410  a connect link that was used, has expired, or is none
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
@@ -20,7 +21,7 @@ ApiManagerError
 │   └── FlowRefused              400  an attempt to connect that cannot go on; ``reason`` says why in one word
 ├── IdempotencyKeyReused         422  the key came with another request before
 ├── PayloadTooLarge              413  a body over the limit
-├── StepFailed                   409  a step of a workflow cannot be done; may_have_happened tells whether it did something
+├── StepFailed                   409  a workflow's step cannot be done; may_have_happened tells whether it did something
 │   ├── StepInDoubt                   it may have been done before, and is none that is repeated
 │   └── StepAbandoned                 its worker died in it again and again
 ├── WorkflowBroken               500  a workflow's code does not fit the run, or breaks the rules for workflows
@@ -117,6 +118,7 @@ __all__ = [
     "UpstreamUnauthorized",
     "VaultError",
     "WorkflowBroken",
+    "WorkflowCancelled",
 ]
 
 
@@ -188,6 +190,10 @@ class CallInDoubt(Conflict):
 
 class AnswerNotKept(Conflict):
     code = "IDEMPOTENCY_ANSWER_NOT_KEPT"
+
+
+class WorkflowCancelled(Conflict):
+    code = "WORKFLOW_CANCELLED"
 
 
 class IdempotencyKeyReused(ApiManagerError):

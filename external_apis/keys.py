@@ -31,6 +31,7 @@ __all__ = [
     "KeyChanges",
     "KeyStatus",
     "Verification",
+    "admit",
     "create",
     "delete",
     "find",
@@ -41,6 +42,7 @@ __all__ = [
     "status_of",
     "verify",
     "visible",
+    "withdraw",
 ]
 
 
@@ -85,30 +87,19 @@ class KeyChanges(BaseModel):
 
 
 def create(data: Mapping[str, Any], granter: Granter = OPERATOR) -> Created:
-    """Make a key of what `KeyInput` describes; its token is returned this once.
-
-    A bound that is not given is the granter's own. Raises `InvalidInput` with field paths, `NotFound` for a tenant or
-    an account that the granter does not see, and `Forbidden` for rights and bounds beyond the granter's.
-    """
-    body = read_body(KeyInput, data)
-    body.tenant_id = body.tenant_id or granter.scope.tenant_id
-    granter.bound(body)
-    body.check(timezone.now())
-    key = ApiKey(
-        title=body.title,
-        type=body.type,
-        mode=body.mode,
-        tenant=_tenant(body.tenant_id, granter.scope),
-        owner=_owner(body.owner_id, body.tenant_id, granter.scope),
-        service=body.service,
-        scopes=body.scopes,
-        allowed_networks=body.allowed_networks,
-        rate_limit=body.rate_limit,
-        expires_at=body.expires_at,
-    )
-    granter.require(key)
+    """Make a key of what `KeyInput` describes; its token is returned this once. Raises as `admit`."""
+    _, key = _admitted(data, granter)
     with transaction.atomic():
         return _store(key, "api_key.created")
+
+
+def admit(data: Mapping[str, Any], granter: Granter) -> KeyInput:
+    """Return what `create` would make a key of; a bound that is not given is the granter's own.
+
+    Raises `InvalidInput` with field paths, `NotFound` for a tenant or an account that the granter does not see, and
+    `Forbidden` for rights and bounds beyond the granter's.
+    """
+    return _admitted(data, granter)[0]
 
 
 def visible(scope: Scope = EVERYTHING) -> QuerySet[ApiKey]:
@@ -188,6 +179,18 @@ def delete(key: ApiKey) -> None:
         key.delete()
 
 
+def withdraw(key: ApiKey) -> None:
+    """End a key that should not have been made: one that was never used goes at once, any other is revoked."""
+    with transaction.atomic():
+        key, before = _locked(key)
+        if key.last_used_at is None:
+            audit.record("api_key.deleted", key)
+            key.delete()
+        elif status_of(key, timezone.now()) != KeyStatus.REVOKED:
+            _end(key, timezone.now())
+            audit.record("api_key.revoked", key, audit.changed_fields(key, before))
+
+
 def status_of(key: ApiKey, now: datetime) -> KeyStatus:
     """Return what has become of a key at this moment."""
     if key.revoked_at is not None and key.revoked_at <= now:
@@ -208,6 +211,27 @@ def of_status(rows: QuerySet[ApiKey], status: KeyStatus, now: datetime) -> Query
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _admitted(data: Mapping[str, Any], granter: Granter) -> tuple[KeyInput, ApiKey]:
+    body = read_body(KeyInput, data)
+    body.tenant_id = body.tenant_id or granter.scope.tenant_id
+    granter.bound(body)
+    body.check(timezone.now())
+    key = ApiKey(
+        title=body.title,
+        type=body.type,
+        mode=body.mode,
+        tenant=_tenant(body.tenant_id, granter.scope),
+        owner=_owner(body.owner_id, body.tenant_id, granter.scope),
+        service=body.service,
+        scopes=body.scopes,
+        allowed_networks=body.allowed_networks,
+        rate_limit=body.rate_limit,
+        expires_at=body.expires_at,
+    )
+    granter.require(key)
+    return body, key
 
 
 def _store(key: ApiKey, action: str) -> Created:

@@ -38,7 +38,7 @@ SCOPES: Mapping[str, str] = {
     "webhooks:read": "See webhooks and their deliveries.",
     "webhooks:write": "Change webhooks and replay deliveries.",
     "workflows:read": "See workflows and their runs.",
-    "workflows:write": "Start and cancel workflows.",
+    "workflows:write": "Start, cancel and retry workflows, and take what they hand over.",
     "system:read": "Run the read-only self-tests.",
     "system:write": "Run all system tests, clear caches.",
     "audit:read": "Read the audit log.",
@@ -53,6 +53,7 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     "keys": ("external_apis.{}_apikey",),
     "users": ("external_apis.{}_account",),
     "audit": ("external_apis.{}_auditevent",),
+    "workflows": ("connections.{}_workflowrun",),
 }
 
 

@@ -16,6 +16,7 @@ from connections.models.webhook_endpoints import (
     WebhookEndpoint,
 )
 from connections.models.webhook_events import EventStatus, WebhookEvent, WebhookRefusal
+from connections.models.workflows import RunState, StepState, UndoState, WorkflowRun, WorkflowStep
 
 __all__ = [
     "CallPeriod",
@@ -35,10 +36,15 @@ __all__ = [
     "OAuthFlow",
     "ObservedCall",
     "ProviderTotal",
+    "RunState",
     "Step",
+    "StepState",
+    "UndoState",
     "UsageBatch",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",
     "WebhookRefusal",
+    "WorkflowRun",
+    "WorkflowStep",
 ]

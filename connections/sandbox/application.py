@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from connections.sandbox import account, breakage, forms, graphql, inspection, misbehaviour, pagination
 from connections.sandbox.answers import Refusal, Reply, answer_json
 from connections.sandbox.authentication import CHECKS
-from connections.sandbox.dialects import openai, slack, stripe, twilio
+from connections.sandbox.dialects import facebook, openai, sendgrid, slack, stripe, twilio
 from connections.sandbox.oauth import consent, control, device, oauth1_provider, tenure, token_endpoint
 from connections.sandbox.redaction import show_headers, show_target
 from connections.sandbox.request import Request
@@ -21,6 +21,7 @@ MODULES: tuple[Iterable[Route], ...] = (
     consent.ROUTES,
     control.ROUTES,
     device.ROUTES,
+    facebook.ROUTES,
     forms.ROUTES,
     graphql.ROUTES,
     inspection.ROUTES,
@@ -28,6 +29,7 @@ MODULES: tuple[Iterable[Route], ...] = (
     oauth1_provider.ROUTES,
     openai.ROUTES,
     pagination.ROUTES,
+    sendgrid.ROUTES,
     slack.ROUTES,
     stripe.ROUTES,
     tenure.ROUTES,

@@ -54,6 +54,7 @@ class State:
         self.budgets: Bounded[tuple[float, float]] = Bounded(KEYS)
         self.users: Bounded[dict[str, Any]] = Bounded(KEYS)
         self.made: Bounded[tuple[str, dict[str, Any]]] = Bounded(KEYS)
+        self.objects: Bounded[dict[str, Any]] = Bounded(KEYS)
         self.oauth = Memory(self._callback_origins)
 
     def use_nonce(self, nonce: str) -> bool:

@@ -1,39 +1,74 @@
-"""Stripe's customers (docs.stripe.com/api): forms in, objects and lists out, errors with a type, idempotency keys."""
+"""Stripe's customers and payment intents (docs.stripe.com/api): forms in, objects out, errors, idempotency keys."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from connections.sandbox.answers import Answer, Reply, answer_json
 from connections.sandbox.forms import nest
 from connections.sandbox.request import Request, parse_pairs
-from connections.sandbox.routing import GET, Route
+from connections.sandbox.routing import GET, POST, Route
 from connections.sandbox.state import State
 
 _FIELDS = frozenset(("description", "email", "metadata", "name", "phone"))
+_INTENT_FIELDS = frozenset(
+    ("amount", "automatic_payment_methods", "currency", "customer", "description", "metadata", "payment_method")
+)
+_BARE, _READY = "requires_payment_method", "requires_confirmation"
+_Make = Callable[[Mapping[str, Any], str], Answer | dict[str, Any]]
 
 
 def create_customer(request: Request, state: State) -> Reply:
-    if request.content_type != "application/x-www-form-urlencoded":
-        return _refuse(request, 415, "Requests are form-encoded.")
-    if request.header("Stripe-Version") is None:
-        return _refuse(request, 400, "The Stripe-Version header is missing.")
-    body = request.body.decode("ascii", "replace")
-    key = request.header("Idempotency-Key")
-    digest = hashlib.sha256(request.body).hexdigest()
-    with state.lock:
-        if key is not None and key in state.made:
-            same, made = state.made[key]
-            return _answer(request, made) if same == digest else _refuse(request, 400, "Keys are for one request.")
-    given = nest(parse_pairs(body))
-    if unknown := sorted(set(given) - _FIELDS):
-        return _refuse(request, 400, f"Received unknown parameter: {unknown[0]}", param=unknown[0])
-    made = {"id": f"cus_{digest[:14]}", "object": "customer", "livemode": False, "metadata": {}, **given}
-    if key is not None:
-        with state.lock:
-            state.made[key] = (digest, made)
-    return _answer(request, made)
+    return _once(request, state, lambda given, digest: _make(state, f"cus_{digest[:14]}", "customer", given), _FIELDS)
+
+
+def create_intent(request: Request, state: State) -> Reply:
+    def make(given: Mapping[str, Any], digest: str) -> Answer | dict[str, Any]:
+        if not str(given.get("amount", "")).isdigit() or not given.get("currency"):
+            return _refuse(request, 400, "Missing required param: amount.", param="amount")
+        made = {**given, "amount": int(given["amount"]), "status": _READY if given.get("payment_method") else _BARE}
+        return _make(state, f"pi_{digest[:24]}", "payment_intent", made)
+
+    return _once(request, state, make, _INTENT_FIELDS)
+
+
+def confirm_intent(request: Request, state: State) -> Reply:
+    """The payment method decides how it ends, as with Stripe's own test cards."""
+
+    def confirm(given: Mapping[str, Any], _digest: str) -> Answer | dict[str, Any]:
+        found = _find(request, state, "payment_intent")
+        if isinstance(found, Answer):
+            return found
+        method = given.get("payment_method") or found.get("payment_method")
+        if found["status"] not in (_READY, _BARE) or not method:
+            return _refuse(request, 400, "It cannot be confirmed like this.", code="payment_intent_unexpected_state")
+        if method == "pm_card_chargeDeclined":
+            declined = {"type": "card_error", "code": "card_declined", "message": "Your card was declined."}
+            return _answer(request, {"error": declined}, 402)
+        status = "requires_action" if method == "pm_card_authenticationRequired" else "succeeded"
+        return _change(state, found, status=status, payment_method=method)
+
+    return _once(request, state, confirm, frozenset(("payment_method",)))
+
+
+def cancel_intent(request: Request, state: State) -> Reply:
+    def cancel(_given: Mapping[str, Any], _digest: str) -> Answer | dict[str, Any]:
+        found = _find(request, state, "payment_intent")
+        if isinstance(found, Answer):
+            return found
+        if found["status"] in ("succeeded", "canceled"):
+            message = f"You cannot cancel this PaymentIntent because it has a status of {found['status']}."
+            return _refuse(request, 400, message, code="payment_intent_unexpected_state")
+        return _change(state, found, status="canceled")
+
+    return _once(request, state, cancel, frozenset(("cancellation_reason",)))
+
+
+def retrieve_intent(request: Request, state: State) -> Reply:
+    found = _find(request, state, "payment_intent")
+    return found if isinstance(found, Answer) else _answer(request, found)
 
 
 def list_customers(request: Request, _state: State) -> Reply:
@@ -44,15 +79,67 @@ def list_customers(request: Request, _state: State) -> Reply:
     return _answer(request, page)
 
 
-def retrieve_customer(request: Request, _state: State) -> Reply:
+def handle_customer(request: Request, state: State) -> Reply:
     name = request.arguments["id"]
     if not name.startswith("cus_"):
         return _refuse(request, 404, f"No such customer: '{name}'", param="id", code="resource_missing")
-    return _answer(request, {"id": name, "object": "customer", "livemode": False})
+    with state.lock:
+        made = state.objects.get(name, {"id": name, "object": "customer", "livemode": False})
+        if request.method != "DELETE":
+            return _answer(request, made)
+        state.objects[name] = {"id": name, "object": "customer", "deleted": True}
+        return _answer(request, state.objects[name])
 
 
 def handle_customers(request: Request, state: State) -> Reply:
     return create_customer(request, state) if request.method == "POST" else list_customers(request, state)
+
+
+def _once(request: Request, state: State, make: _Make, fields: frozenset[str]) -> Reply:
+    """Do what a form asks for, or tell again what came of it where its idempotency key was seen."""
+    if request.content_type not in ("application/x-www-form-urlencoded", ""):
+        return _refuse(request, 415, "Requests are form-encoded.")
+    if request.header("Stripe-Version") is None:
+        return _refuse(request, 400, "The Stripe-Version header is missing.")
+    key = request.header("Idempotency-Key")
+    digest = hashlib.sha256(request.target.encode() + b"\0" + request.body).hexdigest()
+    with state.lock:
+        if key is not None and key in state.made:
+            same, kept = state.made[key]
+            return _answer(request, kept) if same == digest else _refuse(request, 400, "Keys are for one request.")
+    given = nest(parse_pairs(request.body.decode("ascii", "replace")))
+    if unknown := sorted(set(given) - fields):
+        return _refuse(request, 400, f"Received unknown parameter: {unknown[0]}", param=unknown[0])
+    made = make(given, hashlib.sha256(f"{digest}{key}".encode()).hexdigest())
+    if isinstance(made, Answer):
+        return made
+    if key is not None:
+        with state.lock:
+            state.made[key] = (digest, made)
+    return _answer(request, made)
+
+
+def _make(state: State, name: str, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    made = {"id": name, "object": kind, "livemode": False, "metadata": {}, **fields}
+    with state.lock:
+        state.objects[name] = made
+    return made
+
+
+def _find(request: Request, state: State, kind: str) -> Answer | dict[str, Any]:
+    name = request.arguments["id"]
+    with state.lock:
+        found = state.objects.get(name)
+    if found is None or found["object"] != kind:
+        return _refuse(request, 404, f"No such {kind}: '{name}'", param="id", code="resource_missing")
+    return found
+
+
+def _change(state: State, found: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    changed = {**found, **fields}
+    with state.lock:
+        state.objects[changed["id"]] = changed
+    return changed
 
 
 def _answer(request: Request, data: Any, status: int = 200) -> Answer:
@@ -66,7 +153,14 @@ def _refuse(request: Request, status: int, message: str, **fields: str) -> Answe
     return _answer(request, {"error": {"type": "invalid_request_error", "message": message, **fields}}, status)
 
 
+_DELETE = frozenset({"DELETE"})
+_INTENTS = "/stripe/v1/payment_intents"
+
 ROUTES = (
-    Route("/stripe/v1/customers", handle_customers, GET | {"POST"}, "Stripe's customers: list, create"),
-    Route("/stripe/v1/customers/{id}", retrieve_customer, GET, "one of them"),
+    Route("/stripe/v1/customers", handle_customers, GET | POST, "Stripe's customers: list, create"),
+    Route("/stripe/v1/customers/{id}", handle_customer, GET | _DELETE, "one of them"),
+    Route(_INTENTS, create_intent, POST, "Stripe's payment intents: create"),
+    Route(f"{_INTENTS}/{{id}}", retrieve_intent, GET, "one of them"),
+    Route(f"{_INTENTS}/{{id}}/confirm", confirm_intent, POST, "charge it to its payment method"),
+    Route(f"{_INTENTS}/{{id}}/cancel", cancel_intent, POST, "end it"),
 )

@@ -1,0 +1,57 @@
+"""What a workflow's body and its steps know of the run that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from connections import lookup, services
+from connections.client import ApiClient
+from connections.models import WorkflowRun
+from external_apis.errors import WorkflowBroken
+from external_apis.models import KeyMode
+from external_apis.tenancy import Scope
+
+if TYPE_CHECKING:
+    from connections.workflows.definitions import Step
+
+__all__ = ["Context"]
+
+
+_Perform = Callable[["Step", Mapping[str, Any]], Any]
+
+
+def _perform_nothing(step: Step, given: Mapping[str, Any]) -> Any:
+    raise WorkflowBroken(f"The step {step.name} is called from a step; only a workflow's body calls steps.")
+
+
+@dataclass(frozen=True)
+class Context:
+    """``idempotency_key`` is a step's own, the same however often it is repeated; a body has none.
+
+    ``scope`` is that of whoever started the run: nothing beyond it is used.
+    """
+
+    run_id: str
+    scope: Scope
+    idempotency_key: str = ""
+    perform: _Perform = field(default=_perform_nothing, repr=False)
+    left: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, run: WorkflowRun, place: str = "", perform: _Perform = _perform_nothing) -> Context:
+        """Return the context of a run's body, or of the step or compensation at a ``place`` of it."""
+        scope = Scope(run.tenant_id, None if not run.mode else run.mode == KeyMode.TEST)
+        return cls(run.pk, scope, f"{run.pk}-{place}" if place else "", perform)
+
+    def get_api_client(self, reference: str) -> ApiClient:
+        """Return the client of the scope's own connection that a reference names; raises as `services` does.
+
+        Raises `NotFound` for another tenant's, as for one that never was.
+        """
+        return services.get_api_client(lookup.find_in_scope(reference, self.scope).pk)
+
+    def hand_over(self, **secrets: str) -> None:
+        """Leave what only whoever started the run may have, once; it is no part of any result."""
+        self.left.update(secrets)

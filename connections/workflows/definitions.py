@@ -1,0 +1,162 @@
+"""What a workflow and its steps are, and those that there are: by their names, under which runs remember them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from celery.schedules import crontab
+from pydantic import BaseModel, ConfigDict
+
+from connections.workflows.context import Context
+from external_apis.errors import NotFound
+from external_apis.key_granting import Granter
+from external_apis.provider_input import read_body
+
+__all__ = ["NoInput", "Schedule", "Step", "Workflow", "find_step", "find_workflow", "step", "workflow", "workflows"]
+
+Compensation = Callable[[Context, Mapping[str, Any], Any], object]
+Admission = Callable[[Any, Granter], BaseModel]
+Schedule = crontab | timedelta
+
+
+class NoInput(BaseModel):
+    """The input of a workflow that takes none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Step:
+    """``function(context, **given)`` with what is to be done when it fails, or when what follows does.
+
+    Call it from a workflow's body: ``charge(context, amount=100)``. It is done once for a run, and its result is the
+    one that was stored ever after. See `step` for the fields.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    compensate: Compensation | None = None
+    retries: int = 3
+    backoff_seconds: float = 1.0
+    is_repeatable: bool = True
+    is_local: bool = False
+
+    def __call__(self, context: Context, **given: Any) -> Any:
+        return context.perform(self, given)
+
+
+class _Body(Protocol):
+    def __call__(self, context: Context, given: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A named body, and the pydantic model of what it takes. See `workflow` for the fields."""
+
+    name: str
+    body: _Body
+    input: type[BaseModel] = NoInput
+    schedule: Schedule | None = None
+    scheduled_input: Mapping[str, Any] = field(default_factory=dict)
+    admit: Admission | None = None
+
+    @property
+    def description(self) -> str:
+        return (self.body.__doc__ or "").strip().partition("\n")[0]
+
+    def read(self, given: Any) -> BaseModel:
+        """Validate an input. Raises `InvalidInput` with field paths."""
+        return read_body(self.input, given)
+
+
+_steps: dict[str, Step] = {}
+_workflows: dict[str, Workflow] = {}
+
+
+def step(
+    *,
+    name: str = "",
+    compensate: Compensation | None = None,
+    retries: int = 3,
+    backoff_seconds: float = 1.0,
+    is_repeatable: bool = True,
+    is_local: bool = False,
+) -> Callable[[Callable[..., Any]], Step]:
+    """Make a function ``(context, **given)`` a step; given and returned is JSON.
+
+    The name is the function's unless another is given, and stands for one function in the whole project. A failure that
+    may pass is tried again ``retries`` times, after ``backoff_seconds`` and twice as long each time; an error of ours
+    that is not transient never is. ``compensate(context, given, result)`` undoes the step; the result is None where the
+    step failed and may have had an effect all the same. ``is_repeatable`` False is for what knows no idempotency key:
+    when nobody knows whether it was done it is not done again, and has failed. ``is_local`` is for a step whose whole
+    effect is in this database: it is stored in one transaction with the result, and so happens once.
+    """
+
+    def make(function: Callable[..., Any]) -> Step:
+        made = Step(
+            name or function.__name__.replace("_", "-"),
+            function,
+            compensate,
+            retries,
+            backoff_seconds,
+            is_repeatable,
+            is_local,
+        )
+        return _enter(_steps, made.name, made)
+
+    return make
+
+
+def workflow(
+    name: str,
+    *,
+    input: type[BaseModel] = NoInput,  # noqa: A002 (it is what a run calls it too)
+    schedule: Schedule | None = None,
+    scheduled_input: Mapping[str, Any] | None = None,
+    admit: Admission | None = None,
+) -> Callable[[_Body], Workflow]:
+    """Make a function ``(context, given)`` a workflow: it calls steps, and returns JSON.
+
+    The body is run again from its beginning whenever a worker takes the run up, so it has to call the same steps in the
+    same order for the same input and results: what is random, of the clock or from elsewhere belongs into a step. It
+    never sees a step fail.
+
+    ``schedule`` starts it with ``scheduled_input``, once for each of its times (UTC). ``admit(given, granter)`` raises
+    `Forbidden` for what whoever starts the run may not have done, and returns the input with their bounds.
+    """
+
+    def make(body: _Body) -> Workflow:
+        return _enter(_workflows, name, Workflow(name, body, input, schedule, scheduled_input or {}, admit))
+
+    return make
+
+
+def find_workflow(name: str) -> Workflow:
+    """Return a workflow by its name. Raises `NotFound`."""
+    found = _workflows.get(name)
+    if found is None:
+        raise NotFound(f"There is no workflow {name[:100]!a}.")
+    return found
+
+
+def find_step(name: str) -> Step | None:
+    """Return a step by its name."""
+    return _steps.get(name)
+
+
+def workflows() -> list[Workflow]:
+    """Return all workflows in the order of their names."""
+    return sorted(_workflows.values(), key=lambda one: one.name)
+
+
+_Made = TypeVar("_Made", Step, Workflow)
+
+
+def _enter(table: dict[str, _Made], name: str, made: _Made) -> _Made:
+    if name in table:
+        raise ValueError(f"{name!r} is the name of something else already")
+    table[name] = made
+    return made

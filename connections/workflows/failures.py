@@ -1,0 +1,52 @@
+"""What a step's error means: what is told of it, whether it had an effect, and when to try again. No tables."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from traceback import extract_tb
+
+from connections.workflows.definitions import Step
+from external_apis.errors import ApiManagerError
+
+__all__ = ["describe", "locate", "may_have_happened", "may_pass", "wait_seconds"]
+
+_LONGEST_WAIT_SECONDS = 600.0
+_LONGEST_MESSAGE = 500
+
+
+def describe(error: Exception) -> tuple[str, str]:
+    """Return code and message; of an error that is not ours the type alone, as its message may hold anything."""
+    if isinstance(error, ApiManagerError):
+        return error.code, error.message[:_LONGEST_MESSAGE]
+    return "UNEXPECTED_ERROR", f"{type(error).__name__} in {locate(error)}"
+
+
+def locate(error: Exception) -> str:
+    """Return the file and line that an error was raised in."""
+    places = extract_tb(error.__traceback__)
+    return f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else "an unknown place"
+
+
+def may_have_happened(error: Exception) -> bool:
+    """Whether a step that raised this may have had an effect: of ours the error knows, of others nobody does."""
+    if isinstance(error, ApiManagerError):
+        return bool(getattr(error, "may_have_happened", False))
+    return True
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether another attempt may have more luck."""
+    return error.is_transient if isinstance(error, ApiManagerError) else True
+
+
+def wait_seconds(step: Step, error: Exception, tries: int, run_id: str) -> float:
+    """Return how long to wait after the ``tries``-th failure: doubled each time up to ten minutes, less up to a fifth.
+
+    A provider's own ``Retry-After`` goes before that, up to ten minutes too.
+    """
+    asked = getattr(error, "retry_after_seconds", None)
+    if asked is not None:
+        return min(max(float(asked), 0.0), _LONGEST_WAIT_SECONDS)
+    share = zlib.crc32(f"{run_id} {tries}".encode()) / 2**32
+    return min(step.backoff_seconds * 2.0 ** min(tries - 1, 16), _LONGEST_WAIT_SECONDS) * (0.8 + 0.2 * share)

@@ -1,0 +1,183 @@
+"""What a run has done, in its rows: each change is stored only while the claim that makes it still stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from connections.due_work import settle
+from connections.models import RunState, StepState, UndoState, WorkflowRun, WorkflowStep
+from connections.workflows.definitions import Step
+from connections.workflows.failures import describe
+from external_apis import audit
+from external_apis.fields import SecretsField
+
+__all__ = ["Attempt", "Journal", "Overtaken", "dump", "extend", "sealed_field"]
+
+
+class Overtaken(BaseException):
+    """Another worker has the run: whoever notices stores nothing and goes. Not for a body or a step to catch."""
+
+
+def dump(value: Any) -> str:
+    """Return JSON. Raises `TypeError` and `ValueError` for what is none."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def sealed_field(model: type[WorkflowRun | WorkflowStep], name: str) -> SecretsField:
+    """Return a sealed column of the two models."""
+    found = model._meta.get_field(name)
+    assert isinstance(found, SecretsField)  # noqa: S101 (tells the type checker)
+    return found
+
+
+_CONTENTS = sealed_field(WorkflowStep, "contents")
+_RUNS, _STEPS = WorkflowRun._meta.db_table, WorkflowStep._meta.db_table
+# One statement: the run's row is held while the step's is written, so that no other claim comes between.
+_STORE = f"""
+WITH held AS (
+    UPDATE {_RUNS} SET attempts = 1, tries = 0, is_in_doubt = FALSE, hands_over = hands_over OR %s
+    WHERE id = %s AND fence = %s RETURNING id, tenant_id, cancel_requested_at
+), stored AS (
+    INSERT INTO {_STEPS} (id, run_id, tenant_id, position, name, state, contents, tries, may_have_happened, error_code,
+        error_message, started_at, finished_at, undo, undo_error)
+    SELECT %s, id, tenant_id, %s, %s, 'done', %s, %s, FALSE, '', '', %s, %s, '', '' FROM held
+)
+SELECT cancel_requested_at IS NOT NULL FROM held
+"""  # noqa: S608 (names of our own tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A step that is being done; ``given`` is JSON."""
+
+    step: Step
+    position: int
+    given: str
+    began_at: datetime
+
+
+class Journal:
+    """The rows of one claimed run. Every method that stores raises `Overtaken` where the claim was lost."""
+
+    def __init__(self, run: WorkflowRun) -> None:
+        self.run = run
+        # Nobody has stored anything before the first claim.
+        self.steps = self._read() if run.fence > 1 else {}
+
+    def store_step(self, attempt: Attempt, result: str, left: Mapping[str, str]) -> bool:
+        """Store a step that is done; its ``result`` is JSON. Tell whether the run is to be cancelled."""
+        run = self.run
+        row = WorkflowStep(tenant_id=run.tenant_id)
+        contents = {"input": attempt.given, "result": result}
+        if left:
+            contents["once"] = dump(left)
+        values = [bool(left), run.pk, run.fence, row.pk, attempt.position, attempt.step.name]
+        values += [bytes(_CONTENTS.seal(row, contents)), run.tries, attempt.began_at, timezone.now()]
+        with connection.cursor() as cursor:
+            cursor.execute(_STORE, values)
+            found = cursor.fetchone()
+        if found is None:
+            raise Overtaken
+        run.tries, run.attempts, run.is_in_doubt = 0, 1, False
+        # Whoever died before had to do with the steps until now.
+        run.handed_back = run.fence - 1
+        return bool(found[0])
+
+    def hand_back(self, due_at: datetime, *, is_in_doubt: bool = False, error: Exception | None = None) -> None:
+        """Leave the run to whoever takes it at that time; with an error the attempt counts as one that failed."""
+        run = self.run
+        columns: dict[str, Any] = {
+            "due_at": due_at,
+            "handed_back": run.fence,
+            "attempts": 0,
+            "is_in_doubt": is_in_doubt,
+        }
+        if error is not None:
+            columns["tries"] = run.tries + 1
+            if run.state == RunState.OPEN:  # of a reverting one it tells why
+                columns["error_code"], columns["error_message"] = describe(error)
+        self._settle(**columns)
+        if run.state == RunState.OPEN:
+            # Whoever asked for the end while it was under way is not to wait.
+            rows = WorkflowRun.objects.filter(pk=run.pk, fence=run.fence, cancel_requested_at__isnull=False)
+            rows.filter(due_at__gt=timezone.now()).update(due_at=timezone.now())
+
+    def begin_reverting(self, error: Exception, attempt: Attempt | None, *, may_have_happened: bool) -> None:
+        """Note why the run ends and, where one failed, at which step."""
+        code, message = describe(error)
+        columns = {"state": RunState.REVERTING, "attempts": 1, "error_code": code, "error_message": message}
+        with transaction.atomic():
+            self._settle(tries=0, is_in_doubt=False, **columns)
+            if attempt is not None:
+                WorkflowStep.objects.create(
+                    run=self.run,
+                    tenant_id=self.run.tenant_id,
+                    position=attempt.position,
+                    name=attempt.step.name,
+                    state=StepState.FAILED,
+                    contents={"input": attempt.given},
+                    tries=self.run.tries + 1,
+                    may_have_happened=may_have_happened,
+                    error_code=code,
+                    error_message=message,
+                    started_at=attempt.began_at,
+                    finished_at=timezone.now(),
+                )
+        self.steps = self._read()
+        self.run.state, self.run.error_code = RunState.REVERTING, code
+        self.run.tries, self.run.attempts = 0, 1
+
+    def note_undo(self, row: WorkflowStep, state: UndoState, error: str = "") -> None:
+        """Store what became of a step's compensation."""
+        with transaction.atomic():
+            self._settle(tries=0, attempts=1)
+            row.undo, row.undo_error, row.undone_at = state, error, timezone.now()
+            row.save(update_fields=["undo", "undo_error", "undone_at"])
+        self.run.tries, self.run.attempts = 0, 1
+
+    def succeed(self, result: str) -> None:
+        """End the run with its result, which is JSON."""
+        sealed = sealed_field(WorkflowRun, "result").seal(self.run, {"json": result})
+        self._settle(
+            state=RunState.SUCCEEDED,
+            due_at=None,
+            finished_at=timezone.now(),
+            result=sealed,
+            handed_back=self.run.fence,
+            error_code="",
+            error_message="",
+        )
+
+    def end(self, state: RunState) -> None:
+        """End a run that did not succeed, with its event; nothing of what it left is taken any more."""
+        before, self.run.state = self.run.state, state
+        with transaction.atomic():
+            self._settle(
+                state=state, due_at=None, finished_at=timezone.now(), handed_back=self.run.fence, hands_over=False
+            )
+            facts = {"workflow": self.run.workflow, "state": [before, state], "error_code": self.run.error_code}
+            audit.record(f"workflow_run.{state}", self.run, facts)
+
+    def _read(self) -> dict[int, WorkflowStep]:
+        return {row.position: row for row in self.run.steps.all()}
+
+    def _settle(self, **columns: Any) -> None:
+        if not settle(self.run, **columns):
+            raise Overtaken
+
+
+def extend(claims: Mapping[str, int], lease: timedelta) -> None:
+    """Move the ends of leases on: of the runs under way, by their ids, with the fences of their claims."""
+    statement = f"""
+UPDATE {_RUNS} AS run SET due_at = %s FROM unnest(%s::text[], %s::bigint[]) AS mine (id, fence)
+WHERE run.id = mine.id AND run.fence = mine.fence AND run.handed_back <> run.fence
+"""  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [timezone.now() + lease, list(claims), list(claims.values())])

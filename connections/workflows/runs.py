@@ -1,0 +1,274 @@
+"""Runs from outside: start, find, wait, cancel, retry, and what they came to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, F, Q, QuerySet, When
+from django.utils import timezone
+
+from connections.models import RunState, UndoState, WorkflowRun
+from connections.wakeups import wake
+from connections.workflows.definitions import Workflow, find_workflow
+from connections.workflows.journal import dump
+from external_apis import audit, request_context
+from external_apis.database_connections import give_back_database_connections
+from external_apis.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound, VaultError
+from external_apis.ids import can_name
+from external_apis.key_granting import OPERATOR, Granter
+from external_apis.models import KeyMode, Tenant
+from external_apis.tenancy import EVERYTHING, Scope
+
+__all__ = [
+    "FINISHED",
+    "RunStatus",
+    "cancel",
+    "find",
+    "input_of",
+    "of_status",
+    "result_of",
+    "retry",
+    "start",
+    "status_of",
+    "take_over",
+    "visible",
+    "wait",
+]
+
+TASK = "connections.run_workflows"
+FINISHED = frozenset((RunState.SUCCEEDED, RunState.REVERTED, RunState.CANCELLED, RunState.FAILED))
+MAX_KEY_LENGTH = 255
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.5
+
+
+class RunStatus(StrEnum):
+    """``pending`` has not begun, ``waiting`` is between two attempts of a step; the others are those of the row."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+def start(
+    name: str,
+    input: Mapping[str, Any] | None = None,  # noqa: A002 (it is what a workflow calls it too)
+    *,
+    idempotency_key: str = "",
+    tenant: str | None = None,
+    granter: Granter = OPERATOR,
+) -> WorkflowRun:
+    """Store a run of a workflow, in the present transaction where there is one; a worker begins after the commit.
+
+    The same ``idempotency_key`` of the same workflow and tenant gives the run that there is. ``tenant`` is an id, the
+    granter's own unless given. Raises `NotFound` for an unknown workflow or tenant, `InvalidInput` with field paths,
+    `Forbidden` for what the granter may not have done, `IdempotencyKeyReused` for a key that came with another input.
+    """
+    definition = find_workflow(name)
+    given = _admitted(definition, dict(input or {}), granter)
+    if len(idempotency_key) > MAX_KEY_LENGTH or not can_name(idempotency_key):
+        raise _refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
+    row = _new(name, given, _tenant(tenant, granter.scope), granter.scope)
+    row.idempotency_key = idempotency_key
+    return _store(row, WorkflowRun.objects.filter(workflow=name, tenant=row.tenant_id, idempotency_key=idempotency_key))
+
+
+def visible(scope: Scope = EVERYTHING) -> QuerySet[WorkflowRun]:
+    """Runs that somebody of this scope sees: of the own tenant and mode, newest first."""
+    rows = scope.own(WorkflowRun.objects.all())
+    if scope.is_sandbox is None:
+        return rows
+    return rows.filter(mode=KeyMode.TEST) if scope.is_sandbox else rows.exclude(mode=KeyMode.TEST)
+
+
+def find(run_id: str, scope: Scope = EVERYTHING) -> WorkflowRun:
+    """Return a run by its id. Raises `NotFound`."""
+    run = visible(scope).filter(pk=run_id).first() if can_name(run_id) else None
+    if run is None:
+        raise NotFound(f"Workflow run {run_id if can_name(run_id) else ascii(run_id)} not found")
+    return run
+
+
+def wait(run_id: str, timeout_seconds: float = 60.0, scope: Scope = EVERYTHING) -> WorkflowRun:
+    """Return a run once it has finished, or as it is after ``timeout_seconds``. Raises `NotFound`."""
+    until, pause = time.monotonic() + timeout_seconds, _FIRST_PAUSE_SECONDS
+    while True:
+        run = find(run_id, scope)
+        if run.state in FINISHED or time.monotonic() + pause > until:
+            return run
+        give_back_database_connections()
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+
+
+def cancel(run: WorkflowRun) -> WorkflowRun:
+    """End a run between two steps and undo what it has done; one that nobody works on at once.
+
+    Raises `Conflict` for one that has finished or is being reverted. Asked again, nothing changes.
+    """
+    with transaction.atomic():
+        row = WorkflowRun.objects.select_for_update().get(pk=run.pk)
+        if row.state != RunState.OPEN:
+            raise Conflict(f"The run is {status_of(row)}: there is nothing to cancel.")
+        if row.cancel_requested_at is None:
+            now = timezone.now()
+            is_idle = Case(When(fence=F("handed_back"), then=now), default=F("due_at"))
+            WorkflowRun.objects.filter(pk=row.pk).update(cancel_requested_at=now, due_at=is_idle)
+            audit.record("workflow_run.cancel_requested", row, {"workflow": row.workflow})
+            wake(TASK)
+    row.refresh_from_db(fields=["cancel_requested_at", "due_at"])
+    return row
+
+
+def retry(run: WorkflowRun, granter: Granter = OPERATOR) -> WorkflowRun:
+    """Try again what a run has not come to, and return the run that does.
+
+    Of a failed one the compensations that failed run once more, in the same run. One that was reverted or cancelled has
+    nothing left of it: another run with the same input begins anew, and asked again, that one is returned. Raises
+    `Conflict` for any other, and as `start`.
+    """
+    if run.state == RunState.FAILED:
+        return _revert_again(run)
+    if run.state not in (RunState.REVERTED, RunState.CANCELLED):
+        raise Conflict(f"The run is {status_of(run)}: there is nothing to retry.")
+    given = _admitted(find_workflow(run.workflow), input_of(run), granter)
+    row = _new(run.workflow, given, run.tenant_id, granter.scope)
+    row.mode, row.retry_of = run.mode, run
+    return _store(row, WorkflowRun.objects.filter(retry_of=run))
+
+
+def input_of(run: WorkflowRun) -> Any:
+    """Return what a run was started with. Raises `VaultError`."""
+    return json.loads(run.input["json"])
+
+
+def result_of(run: WorkflowRun) -> Any:
+    """Return what a run that succeeded came to, None for any other. Raises `VaultError`."""
+    return json.loads(run.result["json"]) if run.state == RunState.SUCCEEDED else None
+
+
+def take_over(run: WorkflowRun) -> dict[str, str]:
+    """Return what the steps of a run that succeeded handed over, and forget it; empty once it is taken.
+
+    Only whoever started the run gets it. Raises `Conflict` before the run has succeeded, `NotFound` for anybody else.
+    """
+    if run.started_by != request_context.current().actor:
+        raise NotFound("What a run hands over is for whoever started it.")
+    if run.state not in FINISHED:
+        raise Conflict(f"The run is {status_of(run)}: what it hands over is there once it has succeeded.")
+    taken: dict[str, str] = {}
+    with transaction.atomic():
+        row = WorkflowRun.objects.select_for_update().get(pk=run.pk)
+        if not row.hands_over or row.state != RunState.SUCCEEDED:
+            return taken
+        for step in row.steps.all():
+            taken |= json.loads(step.contents.get("once", "{}"))
+        forget_left([row.pk])
+        audit.record("workflow_run.taken_over", row, {"read": sorted(taken)})
+    return taken
+
+
+def forget_left(run_ids: list[str]) -> None:
+    """Wipe what runs hand over, taken or not."""
+    with transaction.atomic():
+        rows = WorkflowRun.objects.select_for_update().filter(pk__in=run_ids, hands_over=True)
+        for run in rows:
+            for step in run.steps.all():
+                with suppress(VaultError):  # what does not open is not taken either
+                    step.contents = {name: value for name, value in step.contents.items() if name != "once"}
+                    step.save(update_fields=["contents"])
+        WorkflowRun.objects.filter(pk__in=[run.pk for run in rows]).update(hands_over=False)
+
+
+def status_of(run: WorkflowRun) -> RunStatus:
+    """Return what there is to tell of a run."""
+    if run.state != RunState.OPEN:
+        return RunStatus(run.state)
+    if run.fence == 0:
+        return RunStatus.PENDING
+    return RunStatus.WAITING if run.fence == run.handed_back else RunStatus.RUNNING
+
+
+def of_status(rows: QuerySet[WorkflowRun], status: RunStatus) -> QuerySet[WorkflowRun]:
+    """Those of the rows that `status_of` says this of."""
+    is_handed_back = Q(fence=F("handed_back"))
+    if status == RunStatus.PENDING:
+        return rows.filter(state=RunState.OPEN, fence=0)
+    if status == RunStatus.WAITING:
+        return rows.filter(is_handed_back, state=RunState.OPEN, fence__gt=0)
+    if status == RunStatus.RUNNING:
+        return rows.filter(~is_handed_back, state=RunState.OPEN)
+    return rows.filter(state=status.value)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _admitted(definition: Workflow, given: Any, granter: Granter) -> str:
+    """Return an input, as JSON, that whoever starts the run may have dealt with."""
+    read = definition.read(given)
+    if definition.admit is not None:
+        read = definition.admit(read, granter)
+    return dump(read.model_dump(mode="json"))
+
+
+def _new(name: str, given: str, tenant_id: str | None, scope: Scope) -> WorkflowRun:
+    context = request_context.current()
+    return WorkflowRun(
+        workflow=name,
+        tenant_id=tenant_id,
+        mode="" if scope.is_sandbox is None else KeyMode.TEST if scope.is_sandbox else KeyMode.LIVE,
+        input={"json": given},
+        due_at=timezone.now(),
+        request_id=context.request_id,
+        started_by=context.actor,
+    )
+
+
+def _store(row: WorkflowRun, same: QuerySet[WorkflowRun]) -> WorkflowRun:
+    """Insert a run with its event, unless there is the ``same`` one already; then return that."""
+    with transaction.atomic():
+        WorkflowRun.objects.bulk_create([row], ignore_conflicts=bool(row.idempotency_key or row.retry_of_id))
+        stored = same.get() if row.idempotency_key or row.retry_of_id else row
+        if stored.pk == row.pk:
+            audit.record("workflow_run.started", row, {"workflow": row.workflow, "retry_of": row.retry_of_id})
+            wake(TASK)
+        elif row.idempotency_key and input_of(stored) != input_of(row):
+            raise IdempotencyKeyReused("The idempotency key came with another input before.")
+    return stored
+
+
+def _revert_again(run: WorkflowRun) -> WorkflowRun:
+    with transaction.atomic():
+        row = WorkflowRun.objects.select_for_update().get(pk=run.pk)
+        if row.state != RunState.FAILED:
+            raise Conflict(f"The run is {status_of(row)}: there is nothing to retry.")
+        row.steps.filter(undo=UndoState.FAILED).update(undo=UndoState.NONE, undo_error="", undone_at=None)
+        row.state, row.due_at, row.finished_at, row.tries, row.attempts = RunState.REVERTING, timezone.now(), None, 0, 0
+        row.save(update_fields=["state", "due_at", "finished_at", "tries", "attempts"])
+        audit.record("workflow_run.retried", row, {"workflow": row.workflow, "state": [RunState.FAILED, row.state]})
+        wake(TASK)
+    return row
+
+
+def _tenant(tenant_id: str | None, scope: Scope) -> str | None:
+    tenant_id = tenant_id or scope.tenant_id
+    if tenant_id is None:
+        return None
+    if scope.tenant_id not in (None, tenant_id) or not Tenant.objects.filter(pk=tenant_id).exists():
+        raise NotFound(f"Tenant {tenant_id} not found")
+    return tenant_id
+
+
+def _refused(path: str, message: str) -> InvalidInput:
+    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

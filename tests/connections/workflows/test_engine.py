@@ -1,0 +1,490 @@
+"""Steps in order, each stored once; failures undone in reverse; what may have happened before is never forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pydantic import BaseModel
+
+from connections.due_work import claim
+from connections.models import RunState, UndoState, WorkflowRun
+from connections.workflows import Context, engine, input_of, journal, result_of, start, step, workflow
+from connections.workflows.definitions import Step
+from connections.workflows.engine import carry_on
+from connections.workflows.journal import Overtaken
+from connections.workflows.running import LEASE, sweep
+from external_apis.errors import ConnectFailed, NotFound, StepFailed, UpstreamServerError
+from external_apis.models import AuditEvent, Tenant
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Numbers(BaseModel):
+    number: int = 1
+
+
+class Protocol:
+    """Makes steps that write down what happens, and a workflow that calls them."""
+
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+        self.keys: list[str] = []
+
+    def step(self, name: str, *, fails: Exception | None = None, **options: Any) -> Step:
+        def undo(context: Context, given: Any, result: Any) -> None:
+            self.keys.append(context.idempotency_key)
+            self.lines.append((f"undo {name}", dict(given), result))
+
+        @step(**{"name": name, "compensate": undo, **options})
+        def do(context: Context, **given: Any) -> Any:
+            self.keys.append(context.idempotency_key)
+            self.lines.append(name)
+            if fails is not None:
+                raise fails
+            return {"of": name, **given}
+
+        return do
+
+    def undone(self) -> list[str]:
+        return [line[0].removeprefix("undo ") for line in self.lines if isinstance(line, tuple)]
+
+
+@pytest.fixture
+def told() -> Protocol:
+    return Protocol()
+
+
+def body_of(*steps: Step) -> Callable[..., Any]:
+    def body(context: Context, given: Any) -> Any:
+        return [one(context, number=given.number) for one in steps]
+
+    return body
+
+
+def take(run: WorkflowRun, *, after_death: bool = False) -> WorkflowRun:
+    """Claim a run, as its predecessor's lease having run out if that died."""
+    if after_death:
+        WorkflowRun.objects.filter(pk=run.pk).update(due_at=timezone.now())
+    (found,) = claim(WorkflowRun, 1, LEASE)
+    assert found.pk == run.pk
+    return found
+
+
+def stored(run: WorkflowRun) -> WorkflowRun:
+    return WorkflowRun.objects.get(pk=run.pk)
+
+
+def end(run: WorkflowRun, **changes: Any) -> WorkflowRun:
+    """Carry a run on until it has finished, whatever it waits for."""
+    for _ in range(20):
+        found = stored(run)
+        if found.finished_at:
+            return found
+        WorkflowRun.objects.filter(pk=run.pk).update(due_at=timezone.now())
+        sweep()
+    raise AssertionError("the run does not end")
+
+
+def test_steps_run_in_order_and_once(told: Protocol) -> None:
+    one, two = told.step("one"), told.step("two")
+    workflow("both", input=Numbers)(body_of(one, two))
+    run = start("both", {"number": 7})
+    assert sweep() == 1
+    run = stored(run)
+    assert (run.state, run.due_at, run.error_code) == (RunState.SUCCEEDED, None, "")
+    assert told.lines == ["one", "two"]
+    assert told.keys == [f"{run.pk}-1", f"{run.pk}-2"]
+    assert result_of(run) == [{"of": "one", "number": 7}, {"of": "two", "number": 7}]
+    assert input_of(run) == {"number": 7}
+    assert [(row.position, row.name, row.state) for row in run.steps.all()] == [(1, "one", "done"), (2, "two", "done")]
+    assert all(row.finished_at >= row.started_at for row in run.steps.all())
+    assert sweep() == 0
+
+
+def test_what_is_stored_is_sealed(told: Protocol) -> None:
+    workflow("quiet", input=Numbers)(body_of(told.step("one")))
+    run = start("quiet", {"number": 424242})
+    sweep()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT r::text || s::text FROM connections_workflowrun r JOIN connections_workflowstep s ON true"
+        )
+        ((text,),) = cursor.fetchall()
+    assert run.pk in text
+    assert "424242" not in text
+    assert b"424242".hex() not in text
+
+
+def test_a_failure_undoes_in_reverse(told: Protocol) -> None:
+    steps = told.step("one"), told.step("two"), told.step("three", fails=StepFailed("No."))
+    workflow("fails", input=Numbers)(body_of(*steps))
+    run = end(start("fails", {"number": 3}))
+    assert (run.state, run.error_code, run.error_message) == (RunState.REVERTED, "STEP_FAILED", "No.")
+    assert told.lines == [
+        "one",
+        "two",
+        "three",
+        ("undo two", {"number": 3}, {"of": "two", "number": 3}),
+        ("undo one", {"number": 3}, {"of": "one", "number": 3}),
+    ]
+    assert told.keys[3:] == [f"{run.pk}-2-undo", f"{run.pk}-1-undo"]
+    assert [row.undo for row in run.steps.all()] == ["done", "done", ""]
+    assert AuditEvent.objects.filter(action="workflow_run.reverted", object_id=run.pk).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_undone"),
+    [
+        (StepFailed("Definitely not."), False),
+        (StepFailed("Perhaps.", may_have_happened=True), True),
+        (ConnectFailed("Nothing was sent."), False),
+        (UpstreamServerError("It broke.", upstream_status=500, may_have_happened=True), True),
+        (ValueError("swordfish"), True),
+    ],
+)
+def test_the_failing_step_is_undone_where_it_may_have_had_an_effect(
+    told: Protocol, error: Exception, is_undone: bool
+) -> None:
+    workflow("fails", input=Numbers)(body_of(told.step("only", fails=error, retries=1)))
+    run = end(start("fails"))
+    assert run.state == RunState.REVERTED
+    assert told.undone() == ["only"] * is_undone
+    assert not is_undone or told.lines[-1] == ("undo only", {"number": 1}, None)
+    assert "swordfish" not in run.error_message + run.steps.get().error_message
+
+
+def test_a_compensation_that_fails_does_not_stop_the_others(told: Protocol) -> None:
+    def refuse(context: Context, given: Any, result: Any) -> None:
+        told.lines.append(("undo two", {}, None))
+        raise StepFailed("It stays.")
+
+    steps = told.step("one"), told.step("two", compensate=refuse), told.step("three", fails=StepFailed("No."))
+    workflow("fails", input=Numbers)(body_of(*steps))
+    run = end(start("fails"))
+    assert run.state == RunState.FAILED
+    assert told.undone() == ["two", "one"]
+    assert [(row.undo, row.undo_error) for row in run.steps.all()] == [
+        ("done", ""),
+        ("failed", "STEP_FAILED: It stays."),
+        ("", ""),
+    ]
+
+
+def test_a_failure_that_may_pass_is_tried_again_under_the_same_key(told: Protocol) -> None:
+    fails = iter([ConnectFailed("Away."), ConnectFailed("Still away.")])
+
+    @step(name="shaky", retries=2, backoff_seconds=60)
+    def shaky(context: Context) -> int:
+        told.keys.append(context.idempotency_key)
+        if error := next(fails, None):
+            raise error
+        return 1
+
+    workflow("patient")(lambda context, given: shaky(context))
+    run = start("patient")
+    for tries, wait in ((1, 60), (2, 120)):
+        sweep()
+        run = stored(run)
+        assert (run.state, run.tries, run.error_code) == (RunState.OPEN, tries, "CONNECT_FAILED")
+        assert run.due_at is not None
+        assert timedelta(seconds=wait * 0.7) < run.due_at - timezone.now() <= timedelta(seconds=wait)
+        assert sweep() == 0
+        WorkflowRun.objects.update(due_at=timezone.now())
+    sweep()
+    run = stored(run)
+    assert (run.state, run.error_code, run.steps.get().tries) == (RunState.SUCCEEDED, "", 2)
+    assert told.keys == [f"{run.pk}-1"] * 3
+
+
+def test_a_failure_is_tried_again_so_often_and_no_more(told: Protocol) -> None:
+    workflow("stubborn", input=Numbers)(body_of(told.step("only", fails=ConnectFailed("Away."), retries=2)))
+    run = end(start("stubborn"))
+    assert (run.state, told.lines, run.steps.get().tries) == (RunState.REVERTED, ["only"] * 3, 3)
+
+
+def test_a_compensation_is_tried_again_too(told: Protocol) -> None:
+    fails = iter([ConnectFailed("Away.")])
+
+    def undo(context: Context, given: Any, result: Any) -> None:
+        told.lines.append(("undo one", {}, None))
+        if error := next(fails, None):
+            raise error
+
+    steps = told.step("one", compensate=undo), told.step("two", fails=StepFailed("No."))
+    workflow("fails", input=Numbers)(body_of(*steps))
+    run = end(start("fails"))
+    assert (run.state, run.error_code, told.undone()) == (RunState.REVERTED, "STEP_FAILED", ["one", "one"])
+
+
+def test_another_worker_goes_on_from_what_is_stored(told: Protocol) -> None:
+    """The first one dies in its second step."""
+    is_dead = []
+
+    @step(name="deadly")
+    def deadly(context: Context) -> str:
+        told.keys.append(context.idempotency_key)
+        if not is_dead:
+            is_dead.append(True)
+            raise Overtaken  # as a worker that is killed: nothing is stored
+        return "alive"
+
+    one = told.step("one")
+    workflow("resumed")(lambda context, given: [one(context), deadly(context)])
+    run = start("resumed")
+    with pytest.raises(Overtaken):
+        carry_on(take(run), lambda: False)
+    assert [row.name for row in stored(run).steps.all()] == ["one"]
+    carry_on(take(run, after_death=True), lambda: False)
+    run = stored(run)
+    assert (run.state, result_of(run)) == (RunState.SUCCEEDED, [{"of": "one"}, "alive"])
+    assert told.lines == ["one"]
+    assert told.keys == [f"{run.pk}-1", f"{run.pk}-2", f"{run.pk}-2"]
+
+
+def test_what_is_not_repeatable_is_not_done_twice(told: Protocol) -> None:
+    @step(name="once", is_repeatable=False, compensate=lambda context, given, result: told.lines.append("undo"))
+    def once(context: Context) -> None:
+        told.lines.append("once")
+        raise Overtaken
+
+    workflow("careful")(lambda context, given: once(context))
+    run = start("careful")
+    with pytest.raises(Overtaken):
+        carry_on(take(run), lambda: False)
+    carry_on(take(run, after_death=True), lambda: False)
+    run = stored(run)
+    assert (run.state, run.error_code, told.lines) == (RunState.REVERTED, "STEP_IN_DOUBT", ["once", "undo"])
+
+
+def test_what_is_not_repeatable_is_tried_again_only_if_it_did_nothing(told: Protocol) -> None:
+    timed_out = UpstreamServerError("Perhaps.", upstream_status=502, may_have_happened=True)
+    sure = told.step("sure", fails=ConnectFailed("Nothing was sent."), retries=2, is_repeatable=False)
+    unsure = told.step("unsure", fails=timed_out, retries=2, is_repeatable=False)
+    workflow("sure", input=Numbers)(body_of(sure))
+    workflow("unsure", input=Numbers)(body_of(unsure))
+    end(start("sure"))
+    end(start("unsure"))
+    assert told.lines == ["sure"] * 3 + ["unsure", ("undo unsure", {"number": 1}, None)]
+
+
+def test_an_earlier_attempt_that_may_have_happened_is_not_forgotten(told: Protocol) -> None:
+    errors = iter([UpstreamServerError("Perhaps.", upstream_status=502, may_have_happened=True), StepFailed("No.")])
+
+    @step(name="two-faced", compensate=lambda context, given, result: told.lines.append("undo"))
+    def two_faced(context: Context) -> None:
+        raise next(errors)
+
+    workflow("remembers")(lambda context, given: two_faced(context))
+    end(start("remembers"))
+    assert told.lines == ["undo"]
+
+
+def test_a_step_in_which_workers_die_ends(told: Protocol) -> None:
+    @step(name="poison")
+    def poison(context: Context) -> None:
+        told.lines.append("died")
+        raise Overtaken
+
+    workflow("poisonous")(lambda context, given: poison(context))
+    run = start("poisonous")
+    for _ in range(engine.MOST_DEATHS):
+        with pytest.raises(Overtaken):
+            carry_on(take(run, after_death=True), lambda: False)
+    carry_on(take(run, after_death=True), lambda: False)
+    run = stored(run)
+    assert (run.state, run.error_code) == (RunState.REVERTED, "STEP_ABANDONED")
+    assert len(told.lines) == engine.MOST_DEATHS
+
+
+def test_whoever_is_overtaken_stores_nothing(told: Protocol) -> None:
+    """A worker that was only slow: another has taken its run up, and finishes it."""
+
+    @step(name="slow")
+    def slow(context: Context) -> int:
+        told.lines.append("slow")
+        if len(told.lines) == 1:
+            carry_on(take(run, after_death=True), lambda: False)
+        return len(told.lines)
+
+    workflow("slow")(lambda context, given: slow(context))
+    run = start("slow")
+    with pytest.raises(Overtaken):
+        carry_on(take(run), lambda: False)
+    run = stored(run)
+    assert (run.state, result_of(run), run.steps.count(), told.lines) == (RunState.SUCCEEDED, 2, 1, ["slow", "slow"])
+
+
+def test_a_local_step_and_its_result_are_one(told: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
+    @step(name="local", is_local=True, compensate=lambda context, given, result: told.lines.append("undo"))
+    def local(context: Context) -> str:
+        return Tenant.objects.create(slug="local", name="Local").pk
+
+    workflow("local")(lambda context, given: local(context))
+    run = start("local")
+    store = journal.Journal.store_step
+
+    def die(*args: Any) -> bool:
+        store(*args)
+        raise DatabaseError("The connection is lost before the commit.")
+
+    monkeypatch.setattr(journal.Journal, "store_step", die)
+    with pytest.raises(engine.Unstored):
+        carry_on(take(run), lambda: False)
+    assert not Tenant.objects.exists()
+    monkeypatch.undo()
+    carry_on(take(run, after_death=True), lambda: False)
+    assert (stored(run).state, Tenant.objects.count(), told.lines) == (RunState.SUCCEEDED, 1, [])
+
+
+def test_a_local_step_that_fails_has_done_nothing(told: Protocol) -> None:
+    @step(name="local", is_local=True, retries=0, compensate=lambda context, given, result: told.lines.append("undo"))
+    def local(context: Context) -> None:
+        Tenant.objects.create(slug="local", name="Local")
+        raise ValueError
+
+    workflow("local")(lambda context, given: local(context))
+    assert end(start("local")).state == RunState.REVERTED
+    assert not Tenant.objects.exists()
+    assert told.lines == []
+
+
+def test_a_result_that_cannot_be_stored_waits_for_the_lease(told: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database goes away under a step: that is no failure of the step."""
+    workflow("both", input=Numbers)(body_of(told.step("one")))
+    run = start("both")
+
+    def refuse(*args: Any) -> bool:
+        raise DatabaseError
+
+    monkeypatch.setattr(journal.Journal, "store_step", refuse)
+    sweep()
+    run = stored(run)
+    assert (run.state, run.tries) == (RunState.OPEN, 0)
+    assert run.due_at is not None
+    assert run.due_at > timezone.now()
+    monkeypatch.undo()
+    run = end(run)
+    assert (run.state, told.lines, told.keys) == (RunState.SUCCEEDED, ["one", "one"], [f"{run.pk}-1"] * 2)
+
+
+def test_a_body_that_fails_undoes_its_steps(told: Protocol) -> None:
+    one = told.step("one")
+
+    def body(context: Context, given: Any) -> None:
+        one(context)
+        raise RuntimeError("swordfish")
+
+    workflow("broken")(body)
+    run = end(start("broken"))
+    assert (run.state, run.error_code, told.undone()) == (RunState.REVERTED, "UNEXPECTED_ERROR", ["one"])
+    assert run.error_message.startswith("RuntimeError in test_engine.py:")
+
+
+def test_a_body_does_not_see_a_step_fail(told: Protocol) -> None:
+    one = told.step("one", fails=StepFailed("No."))
+
+    def body(context: Context, given: Any) -> str:
+        try:
+            one(context)
+        except Exception:
+            told.lines.append("caught")
+        return "swallowed"
+
+    workflow("swallows")(body)
+    assert (end(start("swallows")).state, told.lines) == (RunState.REVERTED, ["one"])
+
+
+def test_code_that_has_changed_under_a_run_is_noticed(told: Protocol) -> None:
+    @step(name="last")
+    def last(context: Context) -> None:
+        raise Overtaken
+
+    one, two = told.step("one"), told.step("two")
+    names = [one]
+    workflow("changes")(lambda context, given: [names[0](context), last(context)])
+    run = start("changes")
+    with pytest.raises(Overtaken):
+        carry_on(take(run), lambda: False)
+    names[0] = two
+    carry_on(take(run, after_death=True), lambda: False)
+    run = stored(run)
+    assert (run.state, run.error_code) == (RunState.REVERTED, "WORKFLOW_BROKEN")
+    assert "was one and is two" in run.error_message
+    assert told.undone() == ["one"]
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
+def test_what_is_no_json_is_no_result(told: Protocol, value: Any) -> None:
+    one = told.step("one")
+
+    @step(name="odd", retries=0)
+    def odd(context: Context) -> Any:
+        return value
+
+    workflow("odd")(lambda context, given: [one(context), odd(context)])
+    assert (end(start("odd")).state, told.undone()) == (RunState.REVERTED, ["one"])
+
+
+def test_a_step_calls_no_step(told: Protocol) -> None:
+    one = told.step("one")
+
+    @step(name="outer", retries=0)
+    def outer(context: Context) -> Any:
+        return one(context)
+
+    workflow("nested")(lambda context, given: outer(context))
+    run = end(start("nested"))
+    assert (run.error_code, told.lines) == ("WORKFLOW_BROKEN", [])
+
+
+def test_a_run_of_unknown_code_waits_for_a_worker_that_knows_it(told: Protocol) -> None:
+    from connections.workflows import definitions
+
+    workflow("newer", input=Numbers)(body_of(told.step("one")))
+    run = start("newer")
+    known = definitions._workflows.pop("newer")
+    sweep()
+    run = stored(run)
+    assert (run.state, run.error_code) == (RunState.OPEN, "NOT_FOUND")
+    definitions._workflows["newer"] = known
+    run = end(run)
+    assert (run.state, run.error_code) == (RunState.SUCCEEDED, "")
+    with pytest.raises(NotFound):
+        start("older")
+
+
+def test_names_stand_for_one_thing() -> None:
+    step(name="taken")(lambda context: None)
+    with pytest.raises(ValueError, match="taken"):
+        step(name="taken")(lambda context: None)
+
+
+def test_a_step_costs_one_query(told: Protocol) -> None:
+    """A claim, one for each step, one for the end; the steps' rows are read by those who take a run up again."""
+    workflow("counted", input=Numbers)(body_of(told.step("one"), told.step("two"), told.step("three")))
+    run = start("counted")
+    claimed = take(run)
+    with CaptureQueriesContext(connection) as queries:
+        carry_on(claimed, lambda: False)
+    assert len(queries) == 4
+
+
+def test_a_sealed_input_of_a_shredded_tenant_ends_the_run(told: Protocol) -> None:
+    from external_apis.shredding import shred
+    from tests.factories import make_tenant
+
+    tenant = make_tenant()
+    workflow("lost", input=Numbers)(body_of(told.step("one")))
+    run = start("lost", tenant=tenant.pk)
+    with transaction.atomic():
+        shred(tenant)
+    run = end(run)
+    assert run.state == RunState.REVERTED
+    assert told.lines == []
+    assert all(row.undo != UndoState.FAILED for row in run.steps.all())
