@@ -105,8 +105,8 @@ class HmacSignature:
     def _mac(self, delivery: Delivery, secret: str, timestamp: str) -> bytes:
         parts = {
             "body": delivery.body,
-            "timestamp": _as_bytes(timestamp),
-            "id": _as_bytes(delivery.header(self.id_header)) if self.id_header else b"",
+            "timestamp": _header_bytes(timestamp),
+            "id": _header_bytes(delivery.header(self.id_header)) if self.id_header else b"",
             "url": _as_bytes(delivery.url),
             "method": _as_bytes(delivery.method),
         }
@@ -231,7 +231,7 @@ class EcdsaSignature:
         return _seconds(delivery.header(self.timestamp_header))
 
     def fits(self, delivery: Delivery, secret: str) -> bool:
-        signed = _as_bytes(delivery.header(self.timestamp_header)) + delivery.body
+        signed = _header_bytes(delivery.header(self.timestamp_header)) + delivery.body
         try:
             _public_key(secret).verify(
                 _decoded(delivery.header(self.header).strip(), "base64"), signed, ec.ECDSA(hashes.SHA256())
@@ -287,3 +287,8 @@ def _decoded(text: str, encoding: Literal["hex", "base64"]) -> bytes:
 
 def _as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _header_bytes(text: str) -> bytes:
+    """WSGI has headers as Latin-1, whatever they are."""
+    return text.encode("latin-1", "replace")
