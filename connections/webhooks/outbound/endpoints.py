@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
@@ -39,6 +39,7 @@ __all__ = [
     "delete",
     "find",
     "give_up_failing",
+    "matching",
     "note_gone",
     "roll_secret",
     "update",
@@ -109,6 +110,18 @@ def visible(scope: Scope) -> QuerySet[WebhookEndpoint]:
     """The endpoints that somebody of this scope sees: all, or the tenant's; a test key none, as they are live."""
     rows = WebhookEndpoint.objects.all()
     return rows.none() if scope.is_sandbox else scope.own(rows)
+
+
+def matching(
+    scope: Scope, *, is_enabled: bool | None = None, tenant_id: str = "", search: str = ""
+) -> QuerySet[WebhookEndpoint]:
+    """Those of the visible endpoints that are switched on or off, a tenant's, or named so, the latest first."""
+    rows = visible(scope).order_by("-pk")
+    if is_enabled is not None:
+        rows = rows.filter(is_enabled=is_enabled)
+    if tenant_id:
+        rows = rows.filter(tenant_id=tenant_id)
+    return rows.filter(Q(url__icontains=search) | Q(description__icontains=search)) if search else rows
 
 
 def find(endpoint_id: str, scope: Scope = EVERYTHING) -> WebhookEndpoint:
