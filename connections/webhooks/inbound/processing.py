@@ -100,7 +100,7 @@ def _run(row: WebhookEvent, handler: Handler, event: ReceivedEvent) -> bool:
         handler.function(given)
     except Exception as error:  # a handler may raise anything, and is tried again whatever it was
         problem = _describe(error)
-        log.warning("webhook.handler_failed", handler=handler.name, event=row.pk, error=problem, attempt=tried)
+        log.warning("webhook.handler_failed", handler=handler.name, webhook_event=row.pk, error=problem, attempt=tried)
         return _note(row, handler, {**done, "status": _FAILED, "error": problem})
     return _note(row, handler, done)
 
@@ -149,7 +149,7 @@ def _bury(row: WebhookEvent, problem: str) -> None:
             return
         facts = {"event_id": row.event_id, "event_type": row.event_type, "problem": problem[:1_000]}
         audit.record("webhook.dead", row, facts)
-    log.error("webhook.dead", event=row.pk, provider=row.external_api.slug, problem=problem[:1_000])
+    log.error("webhook.dead", webhook_event=row.pk, provider=row.external_api.slug, problem=problem[:1_000])
 
 
 def _describe(error: Exception) -> str:

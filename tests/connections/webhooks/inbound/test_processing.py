@@ -1,0 +1,395 @@
+"""Handlers: each until it is done, none twice; retried, dead, replayed, pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+from django.utils import timezone
+
+from connections.models import EventStatus, WebhookEvent, WebhookRefusal
+from connections.tasks import process_webhook_events, prune_webhook_events
+from connections.webhooks import ReceivedEvent, on_webhook
+from connections.webhooks.inbound import processing, replay
+from connections.webhooks.inbound.processing import BACKOFF_SECONDS, process_due
+from external_apis.errors import Conflict, MissingCredential, NotFound
+from external_apis.models import AuditEvent, ExternalApi, Partner, Tenant
+from external_apis.shredding import shred
+from external_apis.tenancy import Scope
+from tests.factories import make_connection, make_partner, make_tenant
+from tests.inbound import send, stripe_body, webhook_provider
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def api() -> ExternalApi:
+    return webhook_provider()
+
+
+def receive(client: Client, event_id: str = "evt_1", kind: str = "invoice.paid", **more: Any) -> WebhookEvent:
+    assert send(client, stripe_body(event_id, kind, **more)).status_code == 200
+    return WebhookEvent.objects.get(event_id=event_id)
+
+
+def let_be_due(row: WebhookEvent) -> None:
+    WebhookEvent.objects.filter(pk=row.pk).update(due_at=timezone.now())
+
+
+def failing(times: int, error: Callable[[], Exception] = lambda: ValueError("Canary of the payload")) -> list[int]:
+    """Register a handler that fails so many times; returns the list of its attempts."""
+    calls: list[int] = []
+
+    @on_webhook("stripe", "invoice.*")
+    def fail(event: ReceivedEvent) -> None:
+        calls.append(event.attempt)
+        if len(calls) <= times:
+            raise error()
+
+    return calls
+
+
+def test_a_handler_gets_the_event(client: Client, api: ExternalApi) -> None:
+    found: list[ReceivedEvent] = []
+
+    @on_webhook("stripe", "invoice.*")
+    def note(event: ReceivedEvent) -> None:
+        found.append(event)
+
+    mine = make_connection(api)
+    row = receive(client, customer="cus_1")
+    assert process_due() == 1
+    (event,) = found
+    assert (event.id, event.type, event.types, event.provider) == ("evt_1", "invoice.paid", ("invoice.paid",), "stripe")
+    assert event.payload["customer"] == "cus_1"
+    assert event.body == stripe_body(kind="invoice.paid", customer="cus_1")
+    assert (event.row_id, event.external_api_id, event.tenant_id) == (row.pk, api.pk, None)
+    assert event.connection == mine
+    assert event.received_at == row.received_at
+    assert event.idempotency_key.startswith(f"{row.pk}:")
+    assert "cus_1" not in repr(event)
+    row.refresh_from_db()
+    assert (row.status, row.due_at, row.connection_id) == (EventStatus.PROCESSED, None, mine.pk)
+    assert row.finished_at is not None
+    (result,) = row.results.values()
+    assert (result["status"], result["attempts"]) == ("done", 1)
+
+
+def test_only_the_handlers_of_the_event_run(client: Client, api: ExternalApi) -> None:
+    ran: list[str] = []
+    for slug, pattern in (("stripe", "invoice.paid"), ("stripe", "charge.*"), ("github", "*"), ("stripe", "*")):
+
+        def note(event: ReceivedEvent, name: str = f"{slug} {pattern}") -> None:
+            ran.append(name)
+
+        note.__qualname__ = f"{slug} {pattern}"
+        on_webhook(slug, pattern)(note)
+    receive(client)
+    process_due()
+    assert ran == ["stripe invoice.paid", "stripe *"]
+
+
+def test_two_handlers_of_one_name_are_refused() -> None:
+    def make() -> Callable[[ReceivedEvent], None]:
+        def handle(event: ReceivedEvent) -> None:
+            pass
+
+        return handle
+
+    on_webhook("stripe")(make())
+    with pytest.raises(ValueError, match="another webhook handler"):
+        on_webhook("stripe")(make())
+
+
+def test_one_handler_for_two_patterns_runs_once(client: Client, api: ExternalApi) -> None:
+    ran: list[str] = []
+
+    @on_webhook("stripe", "invoice.paid")
+    @on_webhook("stripe", "invoice.*")
+    def note(event: ReceivedEvent) -> None:
+        ran.append(event.id)
+
+    receive(client)
+    process_due()
+    assert ran == ["evt_1"]
+
+
+def test_without_a_handler_an_event_is_processed(client: Client, api: ExternalApi) -> None:
+    row = receive(client)
+    process_webhook_events()
+    row.refresh_from_db()
+    assert (row.status, row.results) == (EventStatus.PROCESSED, {})
+
+
+def test_a_retry_repeats_only_what_failed(client: Client, api: ExternalApi) -> None:
+    done: list[str] = []
+
+    @on_webhook("stripe")
+    def works(event: ReceivedEvent) -> None:
+        done.append(event.idempotency_key)
+
+    calls = failing(1)
+    row = receive(client)
+    process_due()
+    row.refresh_from_db()
+    assert row.status == EventStatus.RECEIVED
+    assert {result["status"] for result in row.results.values()} == {"done", "failed"}
+    (failed,) = (result for result in row.results.values() if result["status"] == "failed")
+    # Where, and not what: the message may quote the payload.
+    assert failed["error"].startswith("ValueError at ")
+    assert "Canary" not in str(row.results)
+    assert process_due() == 0
+    let_be_due(row)
+    process_due()
+    row.refresh_from_db()
+    assert row.status == EventStatus.PROCESSED
+    assert (len(done), calls) == (1, [1, 2])
+
+
+def test_the_rhythm_of_retries_and_the_end(client: Client, api: ExternalApi) -> None:
+    calls = failing(99, lambda: MissingCredential("There is no access_token."))
+    row = receive(client)
+    for wait in BACKOFF_SECONDS:
+        before = timezone.now()
+        process_due()
+        row.refresh_from_db()
+        assert row.due_at is not None
+        assert wait <= (row.due_at - before).total_seconds() <= wait * 1.2 + 2
+        let_be_due(row)
+    process_due()
+    row.refresh_from_db()
+    assert (row.status, row.due_at, len(calls)) == (EventStatus.DEAD, None, 7)
+    event = AuditEvent.objects.get(action="webhook.dead")
+    assert (event.object_id, event.tenant_id) == (row.pk, None)
+    assert "MISSING_CREDENTIAL: There is no access_token." in event.changes["problem"]
+    assert process_due() == 0
+
+
+def test_one_that_kills_the_worker_each_time_dies_in_the_end(client: Client, api: ExternalApi) -> None:
+    row = receive(client)
+    calls = failing(0)
+    WebhookEvent.objects.filter(pk=row.pk).update(attempts=7)
+    process_due()
+    row.refresh_from_db()
+    assert (row.status, calls) == (EventStatus.DEAD, [])
+
+
+def test_what_an_atomic_handler_wrote_goes_with_its_failure(client: Client, api: ExternalApi) -> None:
+    @on_webhook("stripe")
+    def write_and_fail(event: ReceivedEvent) -> None:
+        make_partner(slug="written")
+        raise ValueError
+
+    receive(client)
+    process_due()
+    assert not Partner.objects.exists()
+
+
+def test_a_handler_that_breaks_its_transaction_has_failed(client: Client, api: ExternalApi) -> None:
+    @on_webhook("stripe")
+    def collide(event: ReceivedEvent) -> None:
+        make_tenant("same")
+        make_tenant("same")
+
+    row = receive(client)
+    process_due()
+    row.refresh_from_db()
+    assert row.status == EventStatus.RECEIVED
+    assert not Tenant.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_calls_others_holds_no_connection(client: Client, api: ExternalApi) -> None:
+    seen: list[object] = []
+
+    @on_webhook("stripe", atomic=False)
+    def call(event: ReceivedEvent) -> None:
+        seen.append((connection.connection, connection.in_atomic_block))
+
+    row = receive(client)
+    process_due()
+    row.refresh_from_db()
+    assert seen == [(None, False)]
+    assert row.status == EventStatus.PROCESSED
+
+
+@pytest.mark.parametrize("is_atomic", [True, False])
+def test_whoever_was_overtaken_leaves_nothing_behind(client: Client, api: ExternalApi, is_atomic: bool) -> None:
+    """As after the lease: another worker has claimed the row while the handler ran."""
+
+    @on_webhook("stripe", atomic=is_atomic)
+    def be_slow(event: ReceivedEvent) -> None:
+        make_partner()
+        WebhookEvent.objects.filter(pk=event.row_id).update(fence=99)
+
+    row = receive(client)
+    process_due()
+    row.refresh_from_db()
+    assert (row.status, row.results) == (EventStatus.RECEIVED, {})
+    assert Partner.objects.exists() is not is_atomic
+
+
+def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [receive(client, f"evt_{number}") for number in range(3)]
+    told = iter([False, False, True, True, True])
+    monkeypatch.setattr(processing.stopping, "watched", lambda: _Watched(lambda: next(told)))
+    assert process_due() == 1
+    left = WebhookEvent.objects.filter(status="received", due_at__lte=timezone.now(), attempts=0)
+    assert left.count() == len(rows) - 1
+
+
+class _Watched:
+    def __init__(self, is_told: Callable[[], bool]) -> None:
+        self._is_told = is_told
+
+    def __enter__(self) -> Callable[[], bool]:
+        return self._is_told
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
+def test_the_connection_is_the_one_whose_account_is_named(client: Client, api: ExternalApi) -> None:
+    found: list[Any] = []
+
+    @on_webhook("stripe")
+    def note(event: ReceivedEvent) -> None:
+        found.append(event.connection)
+
+    mine = make_connection(api, slug="mine", provider_data={"stripe_user_id": "acct_1"})
+    make_connection(api, slug="other", provider_data={"stripe_user_id": "acct_2"})
+    receive(client, "evt_1", account="acct_1")
+    receive(client, "evt_2", account="acct_3")
+    receive(client, "evt_3")
+    process_due()
+    assert found == [mine, None, None]
+
+
+def test_a_tenants_event_is_about_the_tenants_connections(client: Client) -> None:
+    found: list[Any] = []
+
+    @on_webhook("stripe")
+    def note(event: ReceivedEvent) -> None:
+        found.append(event.connection)
+
+    tenant = make_tenant()
+    api = webhook_provider(tenant=tenant)
+    mine = make_connection(api, slug="mine", tenant=tenant, provider_data={"stripe_user_id": "acct_1"})
+    send(client, stripe_body(account="acct_1"), path=f"stripe/{api.pk}")
+    process_due()
+    assert found == [mine]
+
+
+def test_what_cannot_be_opened_any_more_fails_and_says_so(client: Client) -> None:
+    tenant = make_tenant()
+    api = webhook_provider(tenant=tenant)
+    failing(0)
+    send(client, stripe_body(kind="invoice.paid"), path=f"stripe/{api.pk}")
+    WebhookEvent.objects.update(attempts=6)
+    shred(tenant)
+    process_due()
+    assert WebhookEvent.objects.get().status == EventStatus.DEAD
+    assert "SEALED_VALUE_UNREADABLE" in AuditEvent.objects.get(action="webhook.dead").changes["problem"]
+
+
+# --- replay -------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_one_is_replayed_from_where_it_failed(client: Client, api: ExternalApi) -> None:
+    done: list[str] = []
+
+    @on_webhook("stripe")
+    def works(event: ReceivedEvent) -> None:
+        done.append(event.idempotency_key)
+
+    calls = failing(1)
+    row = receive(client)
+    WebhookEvent.objects.update(attempts=6)
+    process_due()
+    row.refresh_from_db()
+    assert row.status == EventStatus.DEAD
+    replay.replay(row)
+    process_due()
+    row.refresh_from_db()
+    assert (row.status, len(done), len(calls)) == (EventStatus.PROCESSED, 1, 2)
+    assert AuditEvent.objects.get(action="webhook.replayed").changes == {"status": ["dead", "received"]}
+
+
+def test_a_processed_one_is_replayed_whole_with_the_same_key(client: Client, api: ExternalApi) -> None:
+    keys: list[str] = []
+
+    @on_webhook("stripe")
+    def works(event: ReceivedEvent) -> None:
+        keys.append(event.idempotency_key)
+
+    row = receive(client)
+    process_due()
+    replay.replay(row)
+    process_due()
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+
+
+def test_an_ignored_one_can_be_replayed(client: Client) -> None:
+    webhook_provider(events=["charge.*"])
+    calls = failing(0)
+    row = receive(client)
+    assert row.status == EventStatus.IGNORED
+    replay.replay(row)
+    process_due()
+    assert calls == [1]
+
+
+def test_one_that_is_being_tried_is_not_replayed(client: Client, api: ExternalApi) -> None:
+    row = receive(client)
+    with pytest.raises(Conflict):
+        replay.replay(row)
+
+
+def test_a_replay_without_its_audit_event_is_none(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = receive(client)
+    process_due()
+
+    def fail(*args: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(replay.audit, "record", fail)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        replay.replay(row)
+    row.refresh_from_db()
+    assert row.status == EventStatus.PROCESSED
+
+
+def test_others_find_nothing(client: Client, api: ExternalApi) -> None:
+    row = receive(client)
+    with pytest.raises(NotFound):
+        replay.find(row.pk, Scope(make_tenant().pk))
+    with pytest.raises(NotFound):
+        replay.find(row.pk, Scope(is_sandbox=True))
+    with pytest.raises(NotFound):
+        replay.find("whe_\0")
+    assert replay.find(row.pk, Scope(is_sandbox=False)) == row
+
+
+def test_old_ones_are_forgotten_once_they_are_done(client: Client, api: ExternalApi, settings: Any) -> None:
+    settings.WEBHOOK_EVENTS_KEPT_DAYS = 2
+    for number in range(5):
+        receive(client, f"evt_{number}")
+    process_due()
+    waiting = receive(client, "evt_waiting")
+    old = timezone.now() - timedelta(days=2, minutes=1)
+    WebhookEvent.objects.exclude(event_id="evt_0").update(received_at=old)
+    for reason, at in (("clock", old), ("secret", timezone.now())):
+        WebhookRefusal.objects.create(external_api=api, reason=reason, explanation="", first_at=at, last_at=at)
+    assert replay.prune(batch_size=2) == 5
+    assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {"evt_0", waiting.event_id}
+    prune_webhook_events()
+    assert WebhookRefusal.objects.get().reason == "secret"
