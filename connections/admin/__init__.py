@@ -1,5 +1,5 @@
 """The upper floor's admin pages; Django imports this package, which registers them."""
 
-from connections.admin import connections, providers
+from connections.admin import connections, providers, workflow_runs
 
-__all__ = ["connections", "providers"]
+__all__ = ["connections", "providers", "workflow_runs"]

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("", (("ExternalApi", "api"), ("ExternalApiConnection", "link"), ("CatalogueEntry", "menu_book"))),
     ("Whose they are", (("Tenant", "domain"), ("Partner", "handshake"), ("Account", "badge"))),
+    ("Workflows", (("WorkflowRun", "account_tree"),)),
     ("Access", (("ApiKey", "vpn_key"),)),
 )
 

@@ -78,7 +78,7 @@ class Journal:
         contents = {"input": attempt.given, "result": result}
         if left:
             contents["once"] = dump(left)
-        values = [bool(left), run.pk, run.fence, row.pk, attempt.position, attempt.step.name]
+        values: list[Any] = [bool(left), run.pk, run.fence, row.pk, attempt.position, attempt.step.name]
         values += [bytes(_CONTENTS.seal(row, contents)), run.tries, attempt.began_at, timezone.now()]
         with connection.cursor() as cursor:
             cursor.execute(_STORE, values)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from celery.schedules import crontab
 from django.utils import timezone
 
 from connections.workflows.definitions import Schedule, workflows
@@ -47,7 +47,7 @@ def latest_time(schedule: Schedule, now: datetime) -> datetime | None:
     return None
 
 
-def _fits(schedule: crontab, minute: datetime) -> bool:
+def _fits(schedule: Any, minute: datetime) -> bool:
     return (
         minute.minute in schedule.minute
         and minute.hour in schedule.hour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ import pytest
 def _no_definitions_of_another_test() -> Iterator[None]:
     from connections.workflows import definitions  # it needs the settings
 
-    steps, workflows = dict(definitions._steps), dict(definitions._workflows)
+    tables: list[Any] = [definitions._steps, definitions._workflows]
+    before = [dict(table) for table in tables]
     yield
-    for table, before in ((definitions._steps, steps), (definitions._workflows, workflows)):
-        table.clear()  # type: ignore[attr-defined]
-        table.update(before)  # type: ignore[attr-defined]
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)

@@ -224,7 +224,7 @@ def test_a_compensation_is_tried_again_too(told: Protocol) -> None:
 
 def test_another_worker_goes_on_from_what_is_stored(told: Protocol) -> None:
     """The first one dies in its second step."""
-    is_dead = []
+    is_dead: list[bool] = []
 
     @step(name="deadly")
     def deadly(context: Context) -> str:

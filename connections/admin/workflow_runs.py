@@ -1,0 +1,202 @@
+"""Admin pages of workflow runs: what became of each step; start, cancel, retry, and take what is handed over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
+from unfold.decorators import display
+
+from connections import workflows
+from connections.admin.workflow_form import StartForm
+from connections.models import RunState, WorkflowRun
+from connections.workflows import RunStatus
+from connections.workflows.runs import of_status
+from connections.workflows.showing import shown_input, shown_result, shown_steps
+from external_apis import request_context
+from external_apis.admin.pages import Button, QuickModelAdmin
+from external_apis.errors import ApiManagerError
+from external_apis.key_granting import Granter, granter_of
+from external_apis.tenancy import scope_of
+
+_COLOURS = {
+    RunStatus.SUCCEEDED: "success",
+    RunStatus.FAILED: "danger",
+    RunStatus.REVERTED: "warning",
+    RunStatus.CANCELLED: "warning",
+    RunStatus.WAITING: "info",
+    RunStatus.RUNNING: "info",
+}
+_RETRIABLE = (RunState.FAILED, RunState.REVERTED, RunState.CANCELLED)
+
+
+class StatusFilter(admin.SimpleListFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(status.value, status.value) for status in RunStatus]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        value = self.value()
+        return of_status(queryset, RunStatus(value)) if value in set(RunStatus) else queryset
+
+
+@admin.register(WorkflowRun)
+class WorkflowRunAdmin(QuickModelAdmin):
+    list_display: ClassVar = ["workflow", "id", "shown_status", "tenant", "started_by", "created_at", "finished_at"]
+    list_filter: ClassVar = [StatusFilter]
+    list_select_related: ClassVar = ["tenant"]
+    search_fields: ClassVar = ["=id", "=workflow", "=request_id"]
+    search_help_text = "Id, workflow or request id"
+    ordering: ClassVar = ["-id"]
+    actions: ClassVar = []
+    change_form_outer_before_template = "external_apis/row_buttons.html"
+    change_form_outer_after_template = "connections/workflow_steps.html"
+    fieldsets: ClassVar = [
+        (None, {"fields": ["workflow", "id", "shown_status", "tenant", "error", "redacted_input", "redacted_result"]}),
+        ("Times", {"fields": ["created_at", "due_at", "cancel_requested_at", "finished_at"]}),
+        ("From", {"fields": ["started_by", "request_id", "idempotency_key", "retry_of"]}),
+    ]
+    readonly_fields: ClassVar = [name for _, options in fieldsets for name in options["fields"]]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    # --- columns ------------------------------------------------------------------------------------------------------
+
+    @display(description="status", label=_COLOURS)  # type: ignore[untyped-decorator]
+    def shown_status(self, obj: WorkflowRun) -> str:
+        return workflows.status_of(obj)
+
+    @admin.display(description="error")
+    def error(self, obj: WorkflowRun) -> str:
+        return f"{obj.error_code}: {obj.error_message}" if obj.error_code else "none"
+
+    @admin.display(description="input (redacted)")
+    def redacted_input(self, obj: WorkflowRun) -> str:
+        return json.dumps(shown_input(obj), ensure_ascii=False)
+
+    @admin.display(description="result (redacted)")
+    def redacted_result(self, obj: WorkflowRun) -> str:
+        return json.dumps(shown_result(obj), ensure_ascii=False)
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Ask which workflow with which input, and start it."""
+        if not self.has_add_permission(request):
+            raise Http404
+        form = StartForm(request.POST or None, scope=scope_of(request.user))
+        if form.is_valid():
+            try:
+                run = form.start(_granter(request))
+            except ApiManagerError as error:
+                form.add_error(None, error.message)
+            else:
+                return HttpResponseRedirect(_url(run, "change"))
+        context = {**self._shared(request, "Start a workflow"), "form": form, "workflows": workflows.workflows()}
+        return TemplateResponse(request, "connections/start_workflow.html", context)
+
+    # --- buttons ------------------------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        views: dict[str, Callable[..., HttpResponse]] = {
+            "cancel": self.cancel_view,
+            "retry": self.retry_view,
+            "take": self.take_view,
+        }
+        own = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(require_POST(view)),
+                name=f"connections_workflowrun_{name}",
+            )
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End the run after its present step, and undo it."""
+        return self._act(request, object_id, workflows.cancel, "The run ends after its present step, and is undone.")
+
+    def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Try again what was not successful; that may be another run."""
+        granter = _granter(request)
+        return self._act(request, object_id, lambda run: workflows.retry(run, granter), "It is tried again.")
+
+    def take_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The answer to the post itself shows it, which the admin lets nobody store."""
+        run = self._changeable(request, object_id)
+        try:
+            taken = workflows.take_over(run)
+        except ApiManagerError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return HttpResponseRedirect(_url(run, "change"))
+        context = {**self._shared(request, "Handed over"), "taken": taken, "back": _url(run, "change")}
+        return TemplateResponse(request, "connections/handed_over.html", context)
+
+    def _act(
+        self, request: HttpRequest, object_id: str, act: Callable[[WorkflowRun], WorkflowRun], done: str
+    ) -> HttpResponse:
+        run = self._changeable(request, object_id)
+        try:
+            run = act(run)
+        except ApiManagerError as error:
+            self.message_user(request, error.message, messages.ERROR)
+        else:
+            self.message_user(request, done, messages.SUCCESS)
+        return HttpResponseRedirect(_url(run, "change"))
+
+    def _changeable(self, request: HttpRequest, object_id: str) -> WorkflowRun:
+        run: WorkflowRun = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
+        if not self.has_change_permission(request, run):
+            raise Http404
+        return run
+
+    def row_buttons(self, request: HttpRequest, run: WorkflowRun) -> list[Button]:
+        """What may be done with a run now."""
+        if not self.has_change_permission(request, run):
+            return []
+        buttons = []
+        if run.state == RunState.OPEN and run.cancel_requested_at is None:
+            buttons.append(Button("Cancel", _url(run, "cancel"), "cancel", is_post=True))
+        if run.state in _RETRIABLE:
+            buttons.append(Button("Retry", _url(run, "retry"), "replay", is_post=True))
+        is_mine = run.started_by == request_context.current().actor
+        if run.state == RunState.SUCCEEDED and run.hands_over and is_mine:
+            buttons.append(Button("Show once what it hands over", _url(run, "take"), "visibility", is_post=True))
+        return buttons
+
+    # --- pages --------------------------------------------------------------------------------------------------------
+
+    def render_change_form(  # noqa: PLR0917 (Django's)
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
+        form_url: str = "", obj: Any = None,
+    ) -> HttpResponse:  # fmt: skip
+        if obj is not None:
+            context["row_buttons"] = self.row_buttons(request, obj)
+            context["workflow_steps"] = shown_steps(obj)
+            # Nothing of a run is written by a form.
+            context |= {"show_save": False, "show_save_and_continue": False, "show_history": False}
+        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
+        return response
+
+    def _shared(self, request: HttpRequest, title: str) -> dict[str, Any]:
+        return {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
+
+
+def _granter(request: HttpRequest) -> Granter:
+    return granter_of(request.user, scope_of(request.user))
+
+
+def _url(run: WorkflowRun, page: str) -> str:
+    return reverse(f"admin:connections_workflowrun_{page}", args=[quote(run.pk)])
