@@ -8,6 +8,7 @@ import json
 import time
 from typing import Any
 
+from connections.models import EventStatus, WebhookEvent
 from external_apis.models import ExternalApi
 from tests.factories import make_provider
 
@@ -37,3 +38,15 @@ def send(client: Any, body: bytes, *, path: str = "stripe", headers: dict[str, s
     signed = stripe_headers(body) if headers is None else headers
     content_type = extra.pop("content_type", "application/json")
     return client.post(f"/api/webhooks/{path}", body, content_type=content_type, headers=signed, **extra)
+
+
+def make_webhook_event(api: ExternalApi | None = None, **fields: Any) -> WebhookEvent:
+    """A stored event that has been processed, unless ``fields`` say otherwise."""
+    api = api or webhook_provider(slug="sends-events", scheme="stripe")
+    defaults: dict[str, Any] = {
+        "event_id": "evt_made",
+        "event_type": "invoice.paid",
+        "status": EventStatus.PROCESSED,
+        "content": {"body": '{"id": "evt_made"}', "content_type": "application/json"},
+    }
+    return WebhookEvent.objects.create(external_api=api, tenant_id=api.tenant_id, **{**defaults, **fields})
