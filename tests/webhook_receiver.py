@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from connections.models import WebhookEndpoint
-from connections.webhooks.outbound import endpoints
+from connections.models import WebhookDelivery, WebhookEndpoint
+from connections.webhooks.outbound import endpoints, replays
 
 
 @dataclass
@@ -89,7 +89,14 @@ class Receiver:
         self.server.server_close()
 
 
-def make_endpoint(receiver: Receiver, *events: str, **fields: Any) -> WebhookEndpoint:
+def make_delivery(endpoint: WebhookEndpoint) -> WebhookDelivery:
+    """An event that was written and fanned out for this endpoint, and waits to be sent."""
+    return replays.send_test(endpoint)
+
+
+def make_endpoint(receiver: Receiver | None, *events: str, **fields: Any) -> WebhookEndpoint:
+    """A stored endpoint, told of everything unless ``events`` say otherwise; ``tenant`` may be given as a row."""
     if (tenant := fields.pop("tenant", None)) is not None:
         fields["tenant_id"] = tenant.pk
-    return endpoints.create({"url": receiver.url, "events": list(events) or ["*"], **fields}).endpoint
+    url = receiver.url if receiver else "https://hooks.example.com/in"
+    return endpoints.create({"url": url, "events": list(events) or ["*"], **fields}).endpoint

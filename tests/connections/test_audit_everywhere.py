@@ -22,7 +22,14 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 
-from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from connections.models import (
+    ExternalApiConnection,
+    ExternalApiCredential,
+    Grant,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEvent,
+)
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.services import delete_connection
@@ -44,8 +51,10 @@ from tests.factories import (
     provider_body,
 )
 from tests.grants import make_granted, oauth2_config, secrets_of, stored
+from tests.inbound import make_webhook_event
 from tests.rest import PROVIDERS, with_key
 from tests.token_server import TokenServer, token_server
+from tests.webhook_receiver import make_delivery, make_endpoint
 
 SERVICES = "/exsvc/api/v1/services"
 
@@ -69,6 +78,9 @@ class World:
     dead_key: ApiKey
     dead_provider: ExternalApi
     dead_connection: ExternalApiConnection
+    endpoint: WebhookEndpoint
+    delivery: WebhookDelivery
+    webhook_event: WebhookEvent
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -94,9 +106,13 @@ def world() -> World:
         dead,
         gone,
         gone_too,
+        endpoint := make_endpoint(None),
+        make_delivery(endpoint),
+        make_webhook_event(),
     )
 
 
+_HOOKS = f"{EXTERNAL}/webhook-endpoints"
 _KEY = {"title": "K", "type": "secret", "mode": "live", "scopes": ["*"]}
 _NEW_PROVIDER = provider_body(slug="fresh")
 _SERVICE = {"name": "Fresh", "type": "other", "base_url": "https://api.example.com"}
@@ -152,6 +168,21 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ("post", "/api/external/connections/<connection_id>/test"): (
         f"{EXTERNAL}/connections/{{connection}}/test", None, "connection.tested",
     ),
+    ("post", _HOOKS): (_HOOKS, {"url": "https://hooks.example.com/new"}, "webhook_endpoint.created"),
+    ("patch", f"{_HOOKS}/<endpoint_id>"): (
+        f"{_HOOKS}/{{endpoint}}", {"events": ["grant.*"]}, "webhook_endpoint.updated",
+    ),
+    ("delete", f"{_HOOKS}/<endpoint_id>"): (f"{_HOOKS}/{{endpoint}}", None, "webhook_endpoint.deleted"),
+    ("post", f"{_HOOKS}/<endpoint_id>/roll-secret"): (
+        f"{_HOOKS}/{{endpoint}}/roll-secret", {"overlapSeconds": 60}, "webhook_endpoint.secret_rolled",
+    ),
+    ("post", f"{_HOOKS}/<endpoint_id>/test"): (f"{_HOOKS}/{{endpoint}}/test", None, "webhook_endpoint.tested"),
+    ("post", f"{_HOOKS}/<endpoint_id>/replay"): (
+        f"{_HOOKS}/{{endpoint}}/replay", {"since": "2026-01-01T00:00:00Z"}, "webhook_endpoint.replayed",
+    ),
+    ("post", f"{_HOOKS}/<endpoint_id>/deliveries/<delivery_id>/replay"): (
+        f"{_HOOKS}/{{endpoint}}/deliveries/{{delivery}}/replay", None, "webhook_endpoint.replayed",
+    ),
     ("post", "/api/external/tenants"): (f"{EXTERNAL}/tenants", {"name": "A", "slug": "a"}, "tenant.created"),
     ("patch", "/api/external/tenants/<tenant_id>"): (
         f"{EXTERNAL}/tenants/{{tenant}}", {"isActive": False}, "tenant.updated",
@@ -163,6 +194,9 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ),
     ("delete", "/api/external/partners/<partner_id>"): (
         f"{EXTERNAL}/partners/{{partner}}", None, "partner.deleted",
+    ),
+    ("post", "/api/external/webhook-events/<webhook_event_id>/replay"): (
+        f"{EXTERNAL}/webhook-events/{{webhook_event}}/replay", None, "webhook.replayed",
     ),
     ("post", "/exsvc/api/v1/services"): (SERVICES, _SERVICE, "provider.created"),
     ("patch", "/exsvc/api/v1/services/<service_id>"): (

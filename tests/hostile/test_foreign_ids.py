@@ -19,7 +19,9 @@ from connections.models import ExternalApiConnection
 from external_apis.models import Account, ApiKey, ExternalApi, Partner, Tenant
 from tests.exsvc import bearer
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant, make_user
+from tests.inbound import make_webhook_event
 from tests.operations import DocumentedOperation, operations, routes
+from tests.webhook_receiver import make_delivery, make_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -36,6 +38,9 @@ KINDS = {
     "partner_id": "partner",
     "user_id": "account",
     "owner_id": "account",
+    "endpoint_id": "endpoint",
+    "delivery_id": "delivery",
+    "webhook_event_id": "webhook_event",
 }
 """What the parameters and fields that hold an id name."""
 
@@ -65,6 +70,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "create_partner": {"name": "New", "slug": "new"},
     "create_service": {"name": "New", "base_url": "https://api.example.com"},
     "replace_service": {"name": "New", "base_url": "https://api.example.com"},
+    "create_webhook_endpoint": {"url": "https://hooks.example.com/in"},
+    "update_webhook_endpoint": {"description": "Changed"},
+    "replay_webhook_deliveries": {"since": "2026-01-01T00:00:00Z"},
     "update_service": {"description": "Changed"},
     "store_service_credentials": {"credentials": {"access_token": "new"}},
 }
@@ -73,11 +81,13 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
 UNDOCUMENTED = {
     "/admin/external-apis/{reference}/oauth/callback", "/api/admin/oauth/{reference}/callback",
     "/admin/external-apis/{reference}/oauth/attempts/{flow_id}",
+    "/api/webhooks/{slug}", "/api/webhooks/{slug}/{api_id}",
     "/api/schema", "/api/docs", "/exsvc/schema", "/exsvc/docs",
     "/^exsvc(?:/.*)?$", "/^api/external(?:/.*)?$", "/^admin/external-apis(?:/.*)?$",
 }  # fmt: skip
 """Routes without an operation: where providers send browsers back to (a state tells whose attempt it is), what became
-of one (for the session that began it), the documents and their pages, and what answers for unknown routes."""
+of one (for the session that began it), where providers send webhooks (signed by them), the documents and their pages,
+and what answers for unknown routes."""
 
 THROUGH_THE_SHARED = {"create_connection", "create_connect_link"}
 """Operations whose body is to name a connection of the provider that all share."""
@@ -96,6 +106,7 @@ def _household(shared: ExternalApi) -> Household:
     make_user(tenant=tenant)
     own = make_provider(tenant=tenant)
     make_connection(own, tenant=tenant)
+    endpoint = make_endpoint(None, tenant=tenant)
     rows = {
         "tenant": tenant,
         "provider": own,
@@ -103,6 +114,9 @@ def _household(shared: ExternalApi) -> Household:
         "link": create_link(shared, {"sales_channel_id": tenant.pk}),
         "partner": make_partner(tenant),
         "key": make_key(tenant=tenant, scopes=[]).key,
+        "endpoint": endpoint,
+        "delivery": make_delivery(endpoint),
+        "webhook_event": make_webhook_event(own),
         "account": Account.objects.get(tenant=tenant),
     }
     return Household(tenant, {kind: str(row.pk) for kind, row in rows.items()})
@@ -198,6 +212,7 @@ def test_a_foreign_provider_with_what_is_under_it(houses: Houses) -> None:
     theirs = ExternalApiConnection.objects.get(external_api=houses.theirs["provider"])
     link = create_link(theirs.external_api, {})
     ids = {"reference": theirs.external_api_id, "connection_reference": theirs.pk, "link_id": link.pk}
+    ids |= {"endpoint_id": houses.theirs["endpoint"], "delivery_id": houses.theirs["delivery"]}
     found = [operation for operation in operations() if len(operation.path_names) > 1]
     assert found
     assert {houses.ask(operation, operation.at(**ids))[0] for operation in found} == {404}

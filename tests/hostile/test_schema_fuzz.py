@@ -26,7 +26,9 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from connections.connect_links.invitations import create_link
 from tests.factories import make_connection, make_key, make_partner, make_tenant
+from tests.inbound import make_webhook_event
 from tests.operations import document
+from tests.webhook_receiver import make_delivery, make_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +53,7 @@ def ids(settings: Any) -> dict[str, str]:
     """What stands in the paths."""
     settings.SERVICE_API_RATE_LIMIT = settings.ADMIN_API_RATE_LIMIT = 1_000_000
     row = make_connection()
+    endpoint = make_endpoint(None)
     return {
         "reference": row.external_api_id,
         "service_id": row.external_api_id,
@@ -60,6 +63,9 @@ def ids(settings: Any) -> dict[str, str]:
         "key_id": make_key().key.pk,
         "tenant_id": make_tenant().pk,
         "partner_id": make_partner().pk,
+        "endpoint_id": endpoint.pk,
+        "delivery_id": make_delivery(endpoint).pk,
+        "webhook_event_id": make_webhook_event().pk,
     }
 
 

@@ -12,7 +12,9 @@ import pytest
 from external_apis import heartbeats, scopes
 from tests.envelope import EXTERNAL, LIMIT_HEADERS
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
+from tests.inbound import make_webhook_event
 from tests.rest import RestClient, with_key
+from tests.webhook_receiver import make_delivery, make_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -71,6 +73,9 @@ def test_answers_are_as_documented() -> None:
         "api-keys": make_key().key.pk,
     }
     rows["partners"] = make_partner().pk
+    rows["webhook-events"] = make_webhook_event().pk
+    endpoint = make_endpoint(None)
+    rows["webhook-endpoints"], delivery = endpoint.pk, make_delivery(endpoint)
     for kind in heartbeats.LIVES_SECONDS:
         heartbeats.note(kind)
     client = with_key()
@@ -81,6 +86,7 @@ def test_answers_are_as_documented() -> None:
         resource = path.removeprefix(f"{EXTERNAL}/").partition("/")[0]
         beginning, brace, rest = path.partition("{")
         url = beginning + (f"{rows[resource]}{rest.partition('}')[2]}" if brace else "")
+        url = url.replace("{delivery_id}", delivery.pk)
         for answer in (client.get(url), RestClient().get(url), client.get(f"{url}?unknown=1")):
             content = operation["responses"][str(answer.status_code)]["content"]["application/json"]
             schema = {**content["schema"], "components": _document()["components"]}
