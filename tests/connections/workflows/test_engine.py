@@ -18,11 +18,12 @@ from connections.workflows import Context, engine, input_of, journal, result_of,
 from connections.workflows.definitions import Step
 from connections.workflows.engine import carry_on
 from connections.workflows.journal import Overtaken
-from connections.workflows.running import LEASE, sweep
+from connections.workflows.running import LEASE
 from external_apis.errors import ConnectFailed, NotFound, StepFailed, UpstreamServerError
 from external_apis.models import AuditEvent, Tenant
+from tests.workflow_runs import finish, stored, work
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 class Numbers(BaseModel):
@@ -76,26 +77,11 @@ def take(run: WorkflowRun, *, after_death: bool = False) -> WorkflowRun:
     return found
 
 
-def stored(run: WorkflowRun) -> WorkflowRun:
-    return WorkflowRun.objects.get(pk=run.pk)
-
-
-def end(run: WorkflowRun, **changes: Any) -> WorkflowRun:
-    """Carry a run on until it has finished, whatever it waits for."""
-    for _ in range(20):
-        found = stored(run)
-        if found.finished_at:
-            return found
-        WorkflowRun.objects.filter(pk=run.pk).update(due_at=timezone.now())
-        sweep()
-    raise AssertionError("the run does not end")
-
-
 def test_steps_run_in_order_and_once(told: Protocol) -> None:
     one, two = told.step("one"), told.step("two")
     workflow("both", input=Numbers)(body_of(one, two))
     run = start("both", {"number": 7})
-    assert sweep() == 1
+    assert work() == 1
     run = stored(run)
     assert (run.state, run.due_at, run.error_code) == (RunState.SUCCEEDED, None, "")
     assert told.lines == ["one", "two"]
@@ -104,13 +90,13 @@ def test_steps_run_in_order_and_once(told: Protocol) -> None:
     assert input_of(run) == {"number": 7}
     assert [(row.position, row.name, row.state) for row in run.steps.all()] == [(1, "one", "done"), (2, "two", "done")]
     assert all(row.finished_at >= row.started_at for row in run.steps.all())
-    assert sweep() == 0
+    assert work() == 0
 
 
 def test_what_is_stored_is_sealed(told: Protocol) -> None:
     workflow("quiet", input=Numbers)(body_of(told.step("one")))
     run = start("quiet", {"number": 424242})
-    sweep()
+    work()
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT r::text || s::text FROM connections_workflowrun r JOIN connections_workflowstep s ON true"
@@ -124,7 +110,7 @@ def test_what_is_stored_is_sealed(told: Protocol) -> None:
 def test_a_failure_undoes_in_reverse(told: Protocol) -> None:
     steps = told.step("one"), told.step("two"), told.step("three", fails=StepFailed("No."))
     workflow("fails", input=Numbers)(body_of(*steps))
-    run = end(start("fails", {"number": 3}))
+    run = finish(start("fails", {"number": 3}))
     assert (run.state, run.error_code, run.error_message) == (RunState.REVERTED, "STEP_FAILED", "No.")
     assert told.lines == [
         "one",
@@ -152,7 +138,7 @@ def test_the_failing_step_is_undone_where_it_may_have_had_an_effect(
     told: Protocol, error: Exception, is_undone: bool
 ) -> None:
     workflow("fails", input=Numbers)(body_of(told.step("only", fails=error, retries=1)))
-    run = end(start("fails"))
+    run = finish(start("fails"))
     assert run.state == RunState.REVERTED
     assert told.undone() == ["only"] * is_undone
     assert not is_undone or told.lines[-1] == ("undo only", {"number": 1}, None)
@@ -166,7 +152,7 @@ def test_a_compensation_that_fails_does_not_stop_the_others(told: Protocol) -> N
 
     steps = told.step("one"), told.step("two", compensate=refuse), told.step("three", fails=StepFailed("No."))
     workflow("fails", input=Numbers)(body_of(*steps))
-    run = end(start("fails"))
+    run = finish(start("fails"))
     assert run.state == RunState.FAILED
     assert told.undone() == ["two", "one"]
     assert [(row.undo, row.undo_error) for row in run.steps.all()] == [
@@ -189,14 +175,14 @@ def test_a_failure_that_may_pass_is_tried_again_under_the_same_key(told: Protoco
     workflow("patient")(lambda context, given: shaky(context))
     run = start("patient")
     for tries, wait in ((1, 60), (2, 120)):
-        sweep()
+        work()
         run = stored(run)
         assert (run.state, run.tries, run.error_code) == (RunState.OPEN, tries, "CONNECT_FAILED")
         assert run.due_at is not None
         assert timedelta(seconds=wait * 0.7) < run.due_at - timezone.now() <= timedelta(seconds=wait)
-        assert sweep() == 0
+        assert work() == 0
         WorkflowRun.objects.update(due_at=timezone.now())
-    sweep()
+    work()
     run = stored(run)
     assert (run.state, run.error_code, run.steps.get().tries) == (RunState.SUCCEEDED, "", 2)
     assert told.keys == [f"{run.pk}-1"] * 3
@@ -204,7 +190,7 @@ def test_a_failure_that_may_pass_is_tried_again_under_the_same_key(told: Protoco
 
 def test_a_failure_is_tried_again_so_often_and_no_more(told: Protocol) -> None:
     workflow("stubborn", input=Numbers)(body_of(told.step("only", fails=ConnectFailed("Away."), retries=2)))
-    run = end(start("stubborn"))
+    run = finish(start("stubborn"))
     assert (run.state, told.lines, run.steps.get().tries) == (RunState.REVERTED, ["only"] * 3, 3)
 
 
@@ -218,7 +204,7 @@ def test_a_compensation_is_tried_again_too(told: Protocol) -> None:
 
     steps = told.step("one", compensate=undo), told.step("two", fails=StepFailed("No."))
     workflow("fails", input=Numbers)(body_of(*steps))
-    run = end(start("fails"))
+    run = finish(start("fails"))
     assert (run.state, run.error_code, told.undone()) == (RunState.REVERTED, "STEP_FAILED", ["one", "one"])
 
 
@@ -268,8 +254,8 @@ def test_what_is_not_repeatable_is_tried_again_only_if_it_did_nothing(told: Prot
     unsure = told.step("unsure", fails=timed_out, retries=2, is_repeatable=False)
     workflow("sure", input=Numbers)(body_of(sure))
     workflow("unsure", input=Numbers)(body_of(unsure))
-    end(start("sure"))
-    end(start("unsure"))
+    finish(start("sure"))
+    finish(start("unsure"))
     assert told.lines == ["sure"] * 3 + ["unsure", ("undo unsure", {"number": 1}, None)]
 
 
@@ -281,7 +267,7 @@ def test_an_earlier_attempt_that_may_have_happened_is_not_forgotten(told: Protoc
         raise next(errors)
 
     workflow("remembers")(lambda context, given: two_faced(context))
-    end(start("remembers"))
+    finish(start("remembers"))
     assert told.lines == ["undo"]
 
 
@@ -349,7 +335,7 @@ def test_a_local_step_that_fails_has_done_nothing(told: Protocol) -> None:
         raise ValueError
 
     workflow("local")(lambda context, given: local(context))
-    assert end(start("local")).state == RunState.REVERTED
+    assert finish(start("local")).state == RunState.REVERTED
     assert not Tenant.objects.exists()
     assert told.lines == []
 
@@ -363,13 +349,13 @@ def test_a_result_that_cannot_be_stored_waits_for_the_lease(told: Protocol, monk
         raise DatabaseError
 
     monkeypatch.setattr(journal.Journal, "store_step", refuse)
-    sweep()
+    work()
     run = stored(run)
     assert (run.state, run.tries) == (RunState.OPEN, 0)
     assert run.due_at is not None
     assert run.due_at > timezone.now()
     monkeypatch.undo()
-    run = end(run)
+    run = finish(run)
     assert (run.state, told.lines, told.keys) == (RunState.SUCCEEDED, ["one", "one"], [f"{run.pk}-1"] * 2)
 
 
@@ -381,7 +367,7 @@ def test_a_body_that_fails_undoes_its_steps(told: Protocol) -> None:
         raise RuntimeError("swordfish")
 
     workflow("broken")(body)
-    run = end(start("broken"))
+    run = finish(start("broken"))
     assert (run.state, run.error_code, told.undone()) == (RunState.REVERTED, "UNEXPECTED_ERROR", ["one"])
     assert run.error_message.startswith("RuntimeError in test_engine.py:")
 
@@ -397,7 +383,7 @@ def test_a_body_does_not_see_a_step_fail(told: Protocol) -> None:
         return "swallowed"
 
     workflow("swallows")(body)
-    assert (end(start("swallows")).state, told.lines) == (RunState.REVERTED, ["one"])
+    assert (finish(start("swallows")).state, told.lines) == (RunState.REVERTED, ["one"])
 
 
 def test_code_that_has_changed_under_a_run_is_noticed(told: Protocol) -> None:
@@ -428,7 +414,7 @@ def test_what_is_no_json_is_no_result(told: Protocol, value: Any) -> None:
         return value
 
     workflow("odd")(lambda context, given: [one(context), odd(context)])
-    assert (end(start("odd")).state, told.undone()) == (RunState.REVERTED, ["one"])
+    assert (finish(start("odd")).state, told.undone()) == (RunState.REVERTED, ["one"])
 
 
 def test_a_step_calls_no_step(told: Protocol) -> None:
@@ -439,7 +425,7 @@ def test_a_step_calls_no_step(told: Protocol) -> None:
         return one(context)
 
     workflow("nested")(lambda context, given: outer(context))
-    run = end(start("nested"))
+    run = finish(start("nested"))
     assert (run.error_code, told.lines) == ("WORKFLOW_BROKEN", [])
 
 
@@ -449,11 +435,11 @@ def test_a_run_of_unknown_code_waits_for_a_worker_that_knows_it(told: Protocol) 
     workflow("newer", input=Numbers)(body_of(told.step("one")))
     run = start("newer")
     known = definitions._workflows.pop("newer")
-    sweep()
+    work()
     run = stored(run)
     assert (run.state, run.error_code) == (RunState.OPEN, "NOT_FOUND")
     definitions._workflows["newer"] = known
-    run = end(run)
+    run = finish(run)
     assert (run.state, run.error_code) == (RunState.SUCCEEDED, "")
     with pytest.raises(NotFound):
         start("older")
@@ -484,7 +470,7 @@ def test_a_sealed_input_of_a_shredded_tenant_ends_the_run(told: Protocol) -> Non
     run = start("lost", tenant=tenant.pk)
     with transaction.atomic():
         shred(tenant)
-    run = end(run)
+    run = finish(run)
     assert run.state == RunState.REVERTED
     assert told.lines == []
     assert all(row.undo != UndoState.FAILED for row in run.steps.all())

@@ -1,0 +1,507 @@
+"""Start, wait, cancel, retry and take over; of one's own tenant and mode alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.dispatch import Signal
+from django.utils import timezone
+from pydantic import BaseModel
+
+from connections import workflows
+from connections.due_work import claim
+from connections.models import RunState, UndoState, WorkflowRun
+from connections.workflows import Context, RunStatus, running, start, status_of, step, workflow
+from connections.workflows.definitions import Step
+from connections.workflows.engine import carry_on
+from connections.workflows.pruning import prune
+from connections.workflows.running import LEASE, sweep
+from connections.workflows.runs import of_status, visible
+from connections.workflows.showing import REDACTED, redact
+from external_apis import request_context
+from external_apis.errors import Conflict, Forbidden, IdempotencyKeyReused, InvalidInput, NotFound, StepFailed
+from external_apis.key_granting import Granter
+from external_apis.models import AuditEvent
+from external_apis.tenancy import Scope
+from tests.factories import make_connection, make_provider, make_tenant
+from tests.workflow_runs import stored, work
+
+pytestmark = pytest.mark.django_db
+
+
+class Order(BaseModel):
+    number: int = 1
+
+
+Done = list[str]
+
+
+@pytest.fixture
+def done() -> Done:
+    return []
+
+
+@pytest.fixture
+def make_step(done: Done) -> Callable[..., Step]:
+    def make(name: str, act: Callable[[Context], Any] = lambda context: None, **options: Any) -> Step:
+        def undo(context: Context, given: Any, result: Any) -> None:
+            done.append(f"undo {name}")
+
+        @step(**{"name": name, "compensate": undo, **options})
+        def do(context: Context) -> Any:
+            done.append(name)
+            return act(context)
+
+        return do
+
+    return make
+
+
+def refuse(context: Context) -> None:
+    raise StepFailed("No.")
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_starts_one_run(make_step: Callable[..., Step], done: Done) -> None:
+    one = make_step("one")
+    workflow("order", input=Order)(lambda context, given: one(context))
+    tenant = make_tenant()
+    first = start("order", {"number": 7}, idempotency_key="evt_1")
+    assert start("order", {"number": 7}, idempotency_key="evt_1").pk == first.pk
+    others = [
+        start("order", idempotency_key="evt_2"),
+        start("order", {"number": 7}, idempotency_key="evt_1", tenant=tenant.pk),
+    ]
+    assert len({first.pk, *(run.pk for run in others)}) == 3
+    with pytest.raises(IdempotencyKeyReused):
+        start("order", {"number": 8}, idempotency_key="evt_1")
+    work()
+    assert done == ["one"] * 3
+    assert AuditEvent.objects.filter(action="workflow_run.started").count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_starters_with_one_key_start_one_run(make_step: Callable[..., Step]) -> None:
+    workflow("order", input=Order)(lambda context, given: None)
+
+    def begin(_: int) -> str:
+        try:
+            return start("order", idempotency_key="evt_1").pk
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(begin, range(12)))) == 1
+    assert WorkflowRun.objects.count() == 1
+
+
+def test_an_event_starts_one_run_however_often_it_is_told(make_step: Callable[..., Step], done: Done) -> None:
+    """As a handler of webhooks does, or any receiver of a signal."""
+    one = make_step("one")
+    workflow("order", input=Order)(lambda context, given: one(context))
+    told = Signal()
+
+    def receive(sender: Any, event_id: str, **_: Any) -> None:
+        start("order", idempotency_key=event_id)
+
+    told.connect(receive)
+    for event_id in ("evt_1", "evt_1", "evt_2"):
+        told.send(None, event_id=event_id)
+    work()
+    assert done == ["one", "one"]
+
+
+def test_a_run_that_is_rolled_back_never_was(make_step: Callable[..., Step]) -> None:
+    workflow("order", input=Order)(lambda context, given: None)
+    with transaction.atomic():
+        start("order")
+        transaction.set_rollback(True)
+    assert not WorkflowRun.objects.exists()
+    assert not AuditEvent.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"number": "seven"}, {}),
+        ({"number": 7, "else": 1}, {}),
+        ({"number": "\0"}, {}),
+        ({}, {"idempotency_key": "k" * 256}),
+        ({}, {"idempotency_key": "\0"}),
+    ],
+)
+def test_bad_input_starts_nothing(given: dict[str, Any], options: dict[str, Any]) -> None:
+    class Strict(Order):
+        model_config = {"extra": "forbid"}
+
+    workflow("order", input=Strict)(lambda context, given: None)
+    with pytest.raises(InvalidInput):
+        start("order", given, **options)
+    assert not WorkflowRun.objects.exists()
+
+
+def test_a_granter_starts_for_the_own_tenant_alone() -> None:
+    workflow("order", input=Order)(lambda context, given: None)
+    mine, theirs = make_tenant(), make_tenant()
+    granter = Granter(Scope(mine.pk))
+    assert start("order", granter=granter).tenant_id == mine.pk
+    for tenant in (theirs.pk, "ten_missing"):
+        with pytest.raises(NotFound, match=f"Tenant {tenant} not found"):
+            start("order", tenant=tenant, granter=granter)
+
+
+def test_a_workflow_decides_who_may_start_it() -> None:
+    def admit(given: Order, granter: Granter) -> Order:
+        if granter.scopes != {"*"}:
+            raise Forbidden("No.")
+        return Order(number=given.number + 1)
+
+    workflow("order", input=Order, admit=admit)(lambda context, given: given.number)
+    with pytest.raises(Forbidden):
+        start("order", granter=Granter(scopes=frozenset(("workflows:write",))))
+    run = start("order", {"number": 1})
+    work()
+    assert workflows.result_of(stored(run)) == 2
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_of_its_tenant_and_mode() -> None:
+    workflow("order", input=Order)(lambda context, given: None)
+    mine, theirs = make_tenant(), make_tenant()
+    scopes = {name: Scope(*bounds) for name, bounds in {
+        "all": (), "mine": (mine.pk,), "theirs": (theirs.pk,), "test": (None, True), "live": (None, False),
+    }.items()}  # fmt: skip
+    runs = {name: start("order", granter=Granter(scope)).pk for name, scope in scopes.items()}
+    seen = {name: {run.pk for run in visible(scope)} for name, scope in scopes.items()}
+    assert seen["all"] == set(runs.values())
+    assert (seen["mine"], seen["theirs"], seen["test"]) == ({runs["mine"]}, {runs["theirs"]}, {runs["test"]})
+    assert seen["live"] == set(runs.values()) - {runs["test"]}
+    with pytest.raises(NotFound):
+        workflows.find(runs["theirs"], scopes["mine"])
+
+
+def test_a_run_uses_its_tenants_connections_alone(make_step: Callable[..., Step]) -> None:
+    mine, theirs = make_tenant(), make_tenant()
+    api = make_provider(slug="shared")
+    rows = {"mine": make_connection(api, tenant=mine), "theirs": make_connection(api, tenant=theirs)}
+    rows["global"] = make_connection(api)
+    missing = "conn_" + "0" * 26
+    reference = {"now": ""}
+
+    @step(name="open", retries=0)
+    def open_one(context: Context) -> str:
+        return context.get_api_client(reference["now"]).target.connection_id
+
+    workflow("open")(lambda context, given: open_one(context))
+
+    def outcome(name: str, tenant: Any) -> tuple[str, str]:
+        reference["now"] = name
+        run = start("open", tenant=tenant and tenant.pk)
+        work()
+        return stored(run).state, stored(run).error_message.replace(name, "ID")
+
+    assert outcome(rows["mine"].pk, mine) == ("succeeded", "")
+    assert outcome("shared", mine) == ("succeeded", "")
+    refused = outcome(missing, mine)
+    assert refused == ("reverted", "Connection ID not found")
+    assert {outcome(rows[name].pk, mine) for name in ("theirs", "global")} == {refused}
+    assert outcome(rows["theirs"].pk, None) == ("succeeded", "")
+
+
+def test_a_test_keys_run_does_not_reach_what_is_live(make_step: Callable[..., Step]) -> None:
+    live, sandbox = make_connection(), make_connection(make_provider(is_sandbox=True))
+    found = []
+
+    @step(name="open", retries=0)
+    def open_both(context: Context) -> None:
+        context.get_api_client(sandbox.pk)
+        found.append(sandbox.pk)
+        context.get_api_client(live.pk)
+        found.append(live.pk)
+
+    workflow("open")(lambda context, given: open_both(context))
+    start("open", granter=Granter(Scope(None, is_sandbox=True)))
+    work()
+    assert found == [sandbox.pk]
+
+
+def test_steps_act_as_whoever_started_the_run(make_step: Callable[..., Step]) -> None:
+    seen = []
+    who = make_step("who", lambda context: seen.append(request_context.current()))
+    workflow("order")(lambda context, given: who(context))
+    with request_context.acting("user:alice"):
+        request_id = request_context.current().request_id
+        start("order")
+    start("order")
+    work()
+    assert {(context.actor, context.request_id) for context in seen} >= {("user:alice", request_id)}
+    assert {context.actor for context in seen} == {"user:alice", "workflow:order"}
+
+
+# --- wait -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_waiting_ends_with_the_run_or_with_the_time() -> None:
+    workflow("order", input=Order)(lambda context, given: given.number)
+    run = start("order")
+    began = time.monotonic()
+    assert workflows.wait(run.pk, 0.1).state == RunState.OPEN
+    assert time.monotonic() - began < 1
+    timer = threading.Timer(0.1, lambda: (sweep(), connection.close()))
+    timer.start()
+    assert workflows.wait(run.pk, 10).state == RunState.SUCCEEDED
+    timer.join()
+
+
+# --- cancel -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_waits_is_cancelled_at_once_and_undone(make_step: Callable[..., Step], done: Done) -> None:
+    def stumble(context: Context) -> None:
+        raise ConnectionError
+
+    one, two = make_step("one"), make_step("two", stumble, backoff_seconds=600)
+    workflow("order")(lambda context, given: [one(context), two(context)])
+    run = start("order")
+    work()
+    assert status_of(stored(run)) == RunStatus.WAITING
+    workflows.cancel(run)
+    assert AuditEvent.objects.filter(action="workflow_run.cancel_requested").count() == 1
+    workflows.cancel(run)  # asked again
+    assert AuditEvent.objects.filter(action="workflow_run.cancel_requested").count() == 1
+    work()
+    assert stored(run).state == RunState.CANCELLED
+    # What two has done nobody knows.
+    assert done == ["one", "two", "undo two", "undo one"]
+    assert (stored(run).error_code, stored(run).tries) == ("WORKFLOW_CANCELLED", 0)
+    with pytest.raises(Conflict, match="cancelled"):
+        workflows.cancel(run)
+
+
+def test_a_run_under_way_is_cancelled_between_two_steps(make_step: Callable[..., Step], done: Done) -> None:
+    one = make_step("one", lambda context: workflows.cancel(WorkflowRun.objects.get(pk=context.run_id)) and None)
+    two = make_step("two")
+    workflow("order")(lambda context, given: [one(context), two(context)])
+    run = start("order")
+    assert work() == 1  # nobody else took it up meanwhile
+    assert (stored(run).state, done) == (RunState.CANCELLED, ["one", "undo one"])
+
+
+def test_a_run_that_is_cancelled_in_its_last_step_is_undone(make_step: Callable[..., Step], done: Done) -> None:
+    one = make_step("one", lambda context: workflows.cancel(WorkflowRun.objects.get(pk=context.run_id)) and None)
+    workflow("order")(lambda context, given: one(context))
+    run = start("order")
+    work()
+    assert (stored(run).state, done) == (RunState.CANCELLED, ["one", "undo one"])
+
+
+def test_a_run_that_has_not_begun_is_cancelled(make_step: Callable[..., Step], done: Done) -> None:
+    one = make_step("one")
+    workflow("order")(lambda context, given: one(context))
+    run = start("order")
+    assert status_of(run) == RunStatus.PENDING
+    workflows.cancel(run)
+    work()
+    assert (stored(run).state, done) == (RunState.CANCELLED, [])
+
+
+# --- retry ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reverted_run_is_retried_as_another(make_step: Callable[..., Step], done: Done) -> None:
+    answers = iter([StepFailed("No.")])
+
+    def waver(context: Context) -> None:
+        if error := next(answers, None):
+            raise error
+
+    one, two = make_step("one"), make_step("two", waver)
+    tenant = make_tenant()
+    workflow("order", input=Order)(lambda context, given: [one(context), two(context), given.number])
+    run = start("order", {"number": 7}, tenant=tenant.pk)
+    with pytest.raises(Conflict, match="pending"):
+        workflows.retry(run)
+    work()
+    again = workflows.retry(stored(run))
+    assert (again.pk != run.pk, again.retry_of_id, again.tenant_id) == (True, run.pk, tenant.pk)
+    assert workflows.retry(stored(run)).pk == again.pk
+    work()
+    assert workflows.result_of(stored(again)) == [None, None, 7]
+    assert stored(run).state == RunState.REVERTED
+    with pytest.raises(Conflict, match="succeeded"):
+        workflows.retry(stored(again))
+
+
+def test_of_a_failed_run_the_compensations_that_failed_are_retried(make_step: Callable[..., Step], done: Done) -> None:
+    problems = [StepFailed("It stays.")]
+
+    def undo(context: Context, given: Any, result: Any) -> None:
+        done.append("undo two")
+        if problems:
+            raise problems.pop()
+
+    steps = make_step("one"), make_step("two", compensate=undo), make_step("three", refuse)
+    workflow("order")(lambda context, given: [one(context) for one in steps])
+    run = start("order")
+    work()
+    assert stored(run).state == RunState.FAILED
+    assert workflows.retry(stored(run)).pk == run.pk
+    work()
+    run = stored(run)
+    assert (run.state, run.error_code) == (RunState.REVERTED, "STEP_FAILED")
+    assert done == ["one", "two", "three", "undo two", "undo one", "undo two"]
+    assert [row.undo for row in run.steps.all()] == [UndoState.DONE, UndoState.DONE, UndoState.NONE]
+
+
+# --- take over --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaving(make_step: Callable[..., Step]) -> WorkflowRun:
+    leave = make_step("leave", lambda context: context.hand_over(token="swordfish"))
+    workflow("leave")(lambda context, given: leave(context))
+    with request_context.acting("user:alice"):
+        run = start("leave")
+        with pytest.raises(Conflict, match="pending"):
+            workflows.take_over(run)
+    work()
+    return stored(run)
+
+
+def test_what_is_handed_over_is_taken_once_by_whoever_started_the_run(leaving: WorkflowRun) -> None:
+    assert leaving.hands_over
+    assert workflows.result_of(leaving) is None
+    with request_context.acting("user:bob"), pytest.raises(NotFound):
+        workflows.take_over(leaving)
+    with request_context.acting("user:alice"):
+        assert workflows.take_over(leaving) == {"token": "swordfish"}
+        assert workflows.take_over(leaving) == {}
+    assert not stored(leaving).hands_over
+    assert set(leaving.steps.get().contents) == {"input", "result"}
+    event = AuditEvent.objects.get(action="workflow_run.taken_over")
+    assert (event.changes, event.actor) == ({"read": ["token"]}, "user:alice")
+
+
+def test_what_nobody_takes_is_wiped_after_a_day(leaving: WorkflowRun) -> None:
+    prune()
+    assert stored(leaving).hands_over
+    WorkflowRun.objects.update(finished_at=timezone.now() - timedelta(days=1, minutes=1))
+    prune()
+    assert not stored(leaving).hands_over
+    assert "once" not in leaving.steps.get().contents
+
+
+def test_old_runs_are_pruned_with_their_steps(leaving: WorkflowRun, settings: Any) -> None:
+    workflow("order", input=Order)(lambda context, given: None)
+    settings.WORKFLOW_RUNS_KEPT_DAYS = 2
+    running_still, kept = start("order"), start("order")
+    WorkflowRun.objects.filter(pk=kept.pk).update(state=RunState.SUCCEEDED, finished_at=timezone.now())
+    WorkflowRun.objects.filter(pk=leaving.pk).update(finished_at=timezone.now() - timedelta(days=3))
+    assert prune() == 1
+    assert set(WorkflowRun.objects.values_list("pk", flat=True)) == {running_still.pk, kept.pk}
+
+
+# --- the sweep --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_run_does_not_hold_up_others_and_keeps_its_lease(
+    make_step: Callable[..., Step], done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LEASE", timedelta(seconds=0.4))
+    monkeypatch.setattr(running, "_BEAT_SECONDS", 0.1)
+    is_free = threading.Event()
+    slow, quick = make_step("slow", lambda context: is_free.wait(10)), make_step("quick")
+    workflow("slow")(lambda context, given: slow(context))
+    workflow("quick")(lambda context, given: quick(context))
+    late = start("slow")
+    for _ in range(20):
+        start("quick")
+    worker = threading.Thread(target=lambda: (sweep(), connection.close()))
+    worker.start()
+    deadline = time.monotonic() + 5
+    while done.count("quick") < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.6)  # longer than a lease
+    assert sweep() == 0
+    assert stored(late).state == RunState.OPEN
+    is_free.set()
+    worker.join(5)
+    assert (stored(late).state, done.count("slow")) == (RunState.SUCCEEDED, 1)
+
+
+def test_a_worker_that_is_to_stop_hands_runs_back_between_steps(make_step: Callable[..., Step], done: Done) -> None:
+    one, two = make_step("one"), make_step("two")
+    workflow("order")(lambda context, given: [one(context), two(context)])
+    run = start("order")
+    (claimed,) = claim(WorkflowRun, 1, LEASE)
+    carry_on(claimed, lambda: bool(done))
+    run = stored(run)
+    assert (status_of(run), done, run.is_in_doubt, run.attempts) == (RunStatus.WAITING, ["one"], False, 0)
+    work()
+    assert (stored(run).state, done) == (RunState.SUCCEEDED, ["one", "two"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_sweeps_take_different_runs(make_step: Callable[..., Step], done: Done) -> None:
+    one = make_step("one", lambda context: time.sleep(0.005))
+    workflow("order")(lambda context, given: one(context))
+    for _ in range(60):
+        start("order")
+
+    def work(_: int) -> int:
+        try:
+            return sweep()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        counts = list(pool.map(work, range(3)))
+    assert (sum(counts), len(done)) == (60, 60)
+    assert min(counts) > 0
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def test_statuses_are_filtered_as_they_are_told(make_step: Callable[..., Step]) -> None:
+    workflow("order", input=Order)(lambda context, given: None)
+    rows = [
+        {"state": state, "fence": fence, "handed_back": back}
+        for state in RunState.values
+        for fence, back in ((0, 0), (1, 0), (1, 1))
+    ]
+    for row in rows:
+        WorkflowRun.objects.create(workflow="order", input={"json": "{}"}, **row)
+    everything = WorkflowRun.objects.all()
+    for status in RunStatus:
+        assert {run.pk for run in of_status(everything, status)} == {
+            run.pk for run in everything if status_of(run) == status
+        }
+        assert of_status(everything, status).exists()
+
+
+def test_what_is_shown_is_redacted() -> None:
+    value = {
+        "payment_intent_id": "pi_1", "id": "x y", "status": "succeeded", "amount": 5, "is_good": True, "none": None,
+        "message": "secret text", "session_id": "s", "api_key": {"id": "apk_1", "redacted": "sk_live_...abcd"},
+        "people": [{"name": "Ada"}], "client_secret_id": "no", "numbers": [1, "two"],
+    }  # fmt: skip
+    assert redact(value) == {
+        "payment_intent_id": "pi_1", "id": REDACTED, "status": "succeeded", "amount": 5, "is_good": True, "none": None,
+        "message": REDACTED, "session_id": REDACTED, "api_key": {"id": "apk_1", "redacted": "sk_live_...abcd"},
+        "people": [{"name": REDACTED}], "client_secret_id": REDACTED, "numbers": [1, REDACTED],
+    }  # fmt: skip
