@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
 from django.utils import timezone
 
 from connections.due_work import claim
@@ -17,7 +19,8 @@ def work() -> int:
     while runs := claim(WorkflowRun, 8, running.LEASE):
         count += len(runs)
         for run in runs:
-            running._carry_on(run, lambda: False)
+            # As in a thread of its own: whoever acts here does not act there.
+            copy_context().run(running._carry_on, run, lambda: False)
     return count
 
 

@@ -1,0 +1,342 @@
+"""The recipes against the sandbox, which speaks as the vendors do."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from connections import workflows
+from connections.models import ExternalApiConnection, RunState, WorkflowRun
+from connections.recipes import inputs
+from connections.recipes.publish_to_facebook import publish_photo
+from connections.sandbox import credentials
+from connections.workflows import Context, start, step, workflow
+from external_apis import keys, request_context
+from external_apis.errors import Forbidden, InvalidInput, StepFailed, UpstreamClientError
+from external_apis.key_granting import Granter
+from external_apis.models import ApiKey, AuditEvent
+from external_apis.tenancy import Scope
+from tests.factories import make_connection, make_provider, make_tenant
+from tests.sandbox import Sandbox
+from tests.workflow_runs import finish, stored, work
+
+pytestmark = pytest.mark.django_db
+
+ACCOUNT = "AC" + "0" * 32
+STRIPE = {
+    "request_encoding": "form",
+    "api_version": "2024-01-01",
+    "api_version_header": "Stripe-Version",
+    "retry_config": {"max_retries": 0},
+}
+
+
+class Vendor:
+    """One connection to a dialect of the sandbox; ``key`` tells its requests from others'."""
+
+    def __init__(self, sandbox: Sandbox, path: str, config: dict[str, Any], **data: Any) -> None:
+        self.sandbox, self.key = sandbox, uuid.uuid4().hex
+        config = {
+            "base_url": f"{sandbox.url}/auth/bearer{path}",
+            "default_headers": {"X-Sandbox-Key": self.key},
+            **config,
+        }
+        self.row: ExternalApiConnection = make_connection(
+            make_provider(environment="development", api_config=config),
+            credentials={"access_token": credentials.BEARER_TOKEN},
+            provider_data=data,
+        )
+
+    @property
+    def calls(self) -> list[tuple[str, str]]:
+        """Method and path of what came, and under which idempotency key if there was one."""
+        return [
+            (request["method"], request["target"].partition("/v")[2].partition("/")[2].partition("?")[0])
+            for request in self.sandbox.requests(self.key)
+        ]
+
+    def client(self) -> Any:
+        return Context.of(WorkflowRun(id="run_test")).get_api_client(self.row.pk)
+
+
+@pytest.fixture(autouse=True)
+def _allow_sandbox(settings: Any) -> None:
+    settings.EGRESS_ALLOW = ["127.0.0.1"]
+
+
+@pytest.fixture
+def stripe(sandbox: Sandbox) -> Vendor:
+    return Vendor(sandbox, "/stripe/v1", STRIPE)
+
+
+@pytest.fixture
+def facebook(sandbox: Sandbox) -> Vendor:
+    return Vendor(sandbox, "/facebook/v18.0", {"request_encoding": "form"}, page_id="546349135390552")
+
+
+def run(name: str, given: dict[str, Any]) -> WorkflowRun:
+    return finish(start(name, given))
+
+
+# --- Stripe -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_payment_of_a_new_customer(stripe: Vendor) -> None:
+    given = {"stripe_connection_id": stripe.row.pk, "amount": 1999, "currency": "eur", "payment_method": "pm_card_visa"}
+    made = run("process-stripe-payment", given)
+    result = workflows.result_of(made)
+    assert (result["status"], result["customer_id"][:4], result["payment_intent_id"][:3]) == (
+        "succeeded",
+        "cus_",
+        "pi_",
+    )
+    intent = stripe.client().get(f"/payment_intents/{result['payment_intent_id']}").json()
+    assert (intent["amount"], intent["currency"], intent["customer"]) == (1999, "eur", result["customer_id"])
+    assert stripe.calls[:3] == [
+        ("POST", "customers"),
+        ("POST", "payment_intents"),
+        ("POST", f"payment_intents/{result['payment_intent_id']}/confirm"),
+    ]
+
+
+def test_a_payment_of_a_customer_that_there_is(stripe: Vendor) -> None:
+    given = {"stripe_connection_id": stripe.row.pk, "amount": 5, "currency": "eur", "customer_id": "cus_7"}
+    made = run("process-stripe-payment", given | {"payment_method": "pm_card_visa"})
+    assert workflows.result_of(made)["customer_id"] == "cus_7"
+    assert ("POST", "customers") not in stripe.calls
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        ("pm_card_chargeDeclined", "UPSTREAM_CLIENT_ERROR"),
+        ("pm_card_authenticationRequired", "STEP_FAILED"),
+        (None, "UPSTREAM_CLIENT_ERROR"),  # a new customer has nothing to pay with
+    ],
+)
+def test_a_payment_that_fails_is_cancelled(stripe: Vendor, method: str | None, code: str) -> None:
+    given = {"stripe_connection_id": stripe.row.pk, "amount": 1999, "currency": "eur", "payment_method": method}
+    failed = run("process-stripe-payment", given)
+    assert (failed.state, failed.error_code) == (RunState.REVERTED, code)
+    steps = {row.name: json.loads(row.contents["result"]) for row in failed.steps.filter(state="done")}
+    intent = steps["create-stripe-payment-intent"]["payment_intent_id"]
+    customer = steps["create-stripe-customer"]["customer_id"]
+    assert stripe.client().get(f"/payment_intents/{intent}").json()["status"] == "canceled"
+    assert stripe.client().get(f"/customers/{customer}").json()["deleted"] is True
+
+
+def test_the_customers_default_method_is_taken(stripe: Vendor) -> None:
+    from connections.recipes.process_stripe_payment import _default_method
+
+    assert _default_method({"invoice_settings": {"default_payment_method": "pm_1"}}) == "pm_1"
+    assert [_default_method(odd) for odd in ({}, [], None, {"invoice_settings": {"default_payment_method": {}}})] == [
+        None
+    ] * 4
+
+
+def test_a_step_that_is_repeated_charges_once(stripe: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker is lost after each answer: Stripe sees the same idempotency key, and makes nothing twice."""
+    from connections.workflows import journal
+
+    store, lost = journal.Journal.store_step, set()
+
+    def lose(self: Any, attempt: Any, *args: Any) -> bool:
+        if attempt.position not in lost:
+            lost.add(attempt.position)
+            raise journal.Overtaken
+        return store(self, attempt, *args)
+
+    monkeypatch.setattr(journal.Journal, "store_step", lose)
+    given = {"stripe_connection_id": stripe.row.pk, "amount": 1999, "currency": "eur", "payment_method": "pm_card_visa"}
+    made = run("process-stripe-payment", given)
+    assert (made.state, lost) == (RunState.SUCCEEDED, {1, 2, 3})
+    posted = [request for request in stripe.sandbox.requests(stripe.key) if request["method"] == "POST"]
+    sent = [{name.lower(): value for name, value in request["headers"].items()} for request in posted]
+    assert [headers["idempotency-key"] for headers in sent] == [f"{made.pk}-{step}" for step in (1, 1, 2, 2, 3, 3)]
+    intent = stripe.client().get(f"/payment_intents/{workflows.result_of(made)['payment_intent_id']}").json()
+    assert (intent["customer"], intent["status"]) == (workflows.result_of(made)["customer_id"], "succeeded")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"amount": 0}, {"amount": 19.99}, {"amount": "5"}, {"currency": "EURO"}, {"customer_id": "../x"}, {"extra": 1}],
+)
+def test_a_bad_payment_is_refused_at_once(stripe: Vendor, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        start("process-stripe-payment", {"stripe_connection_id": "c", "amount": 1, "currency": "eur", **wrong})
+    assert stripe.calls == []
+
+
+# --- Facebook ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_published(facebook: Vendor) -> None:
+    given = {"connection_id": facebook.row.pk, "image_url": "https://img.example.com/a.jpg", "caption": "Grüße"}
+    post = workflows.result_of(run("publish-to-facebook", given))["post_id"]
+    assert post.startswith("546349135390552_")
+    assert facebook.client().get(f"/{post}").json()["message"] == "Grüße"
+
+
+def test_a_photo_is_taken_down_when_what_follows_fails(facebook: Vendor) -> None:
+    @step(name="follow", retries=0)
+    def follow(context: Context) -> None:
+        raise StepFailed("No.")
+
+    given = {"connection_id": facebook.row.pk, "image_url": "https://img.example.com/a.jpg", "caption": ""}
+    workflow("publish-and-follow")(lambda context, _: [publish_photo(context, **given), follow(context)])
+    failed = run("publish-and-follow", {})
+    assert failed.state == RunState.REVERTED
+    post = json.loads(failed.steps.get(position=1).contents["result"])["post_id"]
+    with pytest.raises(UpstreamClientError):
+        facebook.client().get(f"/{post}")
+
+
+def test_a_photo_is_not_published_twice(facebook: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker is lost after the answer: the run says that somebody has to look, and publishes nothing more."""
+    from connections.workflows import journal
+
+    def lose(*args: Any) -> bool:
+        raise journal.Overtaken
+
+    monkeypatch.setattr(journal.Journal, "store_step", lose)
+    begun = start("publish-to-facebook", {"connection_id": facebook.row.pk, "image_url": "https://img.example.com/a"})
+    work()
+    monkeypatch.undo()
+    failed = finish(begun)
+    assert (failed.state, failed.error_code) == (RunState.FAILED, "STEP_IN_DOUBT")
+    assert "look at the page" in failed.steps.get().undo_error
+    assert len(facebook.calls) == 1
+
+
+def test_a_connection_without_a_page_publishes_nothing(sandbox: Sandbox) -> None:
+    vendor = Vendor(sandbox, "/facebook/v18.0", {})
+    failed = run("publish-to-facebook", {"connection_id": vendor.row.pk, "image_url": "https://img.example.com/a"})
+    assert (failed.state, failed.error_message) == (
+        RunState.REVERTED,
+        "The connection's provider_data has no page_id.",
+    )
+    assert vendor.calls == []
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_message_is_sent(sandbox: Sandbox) -> None:
+    config = {"request_encoding": "form"}
+    vendor = Vendor(sandbox, "/twilio/2010-04-01", config, account_sid=ACCOUNT, phone_number="+15005550006")
+    given = {"twilio_connection_id": vendor.row.pk, "to_number": "+4915112345678", "message": "Hallo"}
+    sent = run("send-sms", given)
+    assert workflows.result_of(sent)["message_sid"].startswith("SM")
+    assert len(sandbox.requests(vendor.key)) == 1
+    with pytest.raises(InvalidInput):
+        start("send-sms", given | {"to_number": "110"})
+
+
+def test_a_mail_is_sent(sandbox: Sandbox) -> None:
+    vendor = Vendor(sandbox, "/sendgrid/v3", {}, from_email="noreply@example.com", from_name="Example")
+    given = {
+        "sendgrid_connection_id": vendor.row.pk,
+        "to_email": "ada@example.com",
+        "to_name": "Ada",
+        "subject": "Hello",
+        "html_content": "<p>Hi</p>",
+    }
+    assert len(workflows.result_of(run("send-email", given))["message_id"]) == 22
+    assert len(sandbox.requests(vendor.key)) == 1
+    for wrong in ({"to_email": "ada"}, {"subject": "a\r\nBcc: x@example.com"}, {"from_email": "a b@c"}):
+        with pytest.raises(InvalidInput):
+            start("send-email", given | wrong)
+
+
+def test_a_mail_of_nobody_is_not_sent(sandbox: Sandbox) -> None:
+    vendor = Vendor(sandbox, "/sendgrid/v3", {})
+    given = {
+        "sendgrid_connection_id": vendor.row.pk,
+        "to_email": "ada@example.com",
+        "subject": "Hello",
+        "html_content": "<p>Hi</p>",
+    }
+    assert run("send-email", given).error_message == "The connection's provider_data has no from_email."
+    assert run("send-email", given | {"from_email": "me@example.com"}).state == RunState.SUCCEEDED
+
+
+def test_a_message_is_posted_to_slack(sandbox: Sandbox) -> None:
+    vendor = Vendor(sandbox, "/slack/api", {})
+    given = {"slack_connection_id": vendor.row.pk, "channel": "C0000000001", "title": "Build", "message": "It is done."}
+    assert workflows.result_of(run("post-to-slack", given)) == {"channel_id": "C0000000001", "ts": "1768903200.000100"}
+    refused = run("post-to-slack", given | {"channel": "#nowhere"})
+    assert (refused.state, refused.error_message) == (
+        RunState.REVERTED,
+        "Slack refused the message: channel_not_found.",
+    )
+
+
+def test_an_answer_without_what_was_asked_for() -> None:
+    import requests
+
+    for body in (b"[]", b"{}", b"no json", b'{"id": ""}'):
+        response = requests.Response()
+        response._content = body
+        with pytest.raises(StepFailed) as raised:
+            inputs.answered(response, "id")
+        assert raised.value.may_have_happened
+
+
+# --- API keys ---------------------------------------------------------------------------------------------------------
+
+KEY = {"title": "Publishable API key", "type": "secret", "scopes": ["providers:read"]}
+
+
+def test_an_api_key_is_made_and_handed_over_once() -> None:
+    with request_context.acting("user:alice"):
+        begun = start("create-api-key", KEY)
+        made = finish(begun)
+        taken = workflows.take_over(made)
+    assert workflows.result_of(made) == {"api_key": {"id": made_key().pk, "redacted": made_key().redacted}}
+    assert keys.verify(taken["token"]).is_valid
+    assert taken["token"] not in str(vars(stored(made)))
+    event = AuditEvent.objects.get(action="api_key.created")
+    assert (event.actor, event.object_id) == ("user:alice", made_key().pk)
+
+
+def made_key() -> ApiKey:
+    return ApiKey.objects.get()
+
+
+@pytest.mark.parametrize("was_used", [False, True])
+def test_no_live_key_is_left_when_what_follows_fails(was_used: bool) -> None:
+    from connections.recipes.create_api_key import create_key
+
+    @step(name="follow", retries=0)
+    def follow(context: Context) -> None:
+        from django.utils import timezone
+
+        if was_used:
+            ApiKey.objects.update(last_used_at=timezone.now())
+        raise StepFailed("No.")
+
+    workflow("key-and-follow")(lambda context, _: [create_key(context, key=KEY), follow(context)])
+    failed = run("key-and-follow", {})
+    assert failed.state == RunState.REVERTED
+    assert not failed.hands_over
+    assert ApiKey.objects.exists() is was_used
+    assert all(key.revoked_at for key in ApiKey.objects.all())
+
+
+def test_nobody_makes_a_key_that_may_do_more_than_they() -> None:
+    tenant = make_tenant()
+    bounds = {"allowed_networks": ("10.0.0.0/8",), "rate_limit": 5, "is_limited": True}
+    mine = Granter(Scope(tenant.pk), frozenset(("keys:write", "providers:read")), **bounds)  # type: ignore[arg-type]
+    for granter, given in (
+        (Granter(Scope(tenant.pk), frozenset(("workflows:write", "providers:read"))), KEY),
+        (mine, {**KEY, "scopes": ["*"]}),
+        (mine, {**KEY, "allowed_networks": ["0.0.0.0/0"]}),
+    ):
+        with pytest.raises(Forbidden):
+            start("create-api-key", given, granter=granter)
+    finish(start("create-api-key", KEY, granter=mine))
+    key = made_key()
+    assert (key.tenant_id, key.allowed_networks, key.rate_limit) == (tenant.pk, ["10.0.0.0/8"], 5)
