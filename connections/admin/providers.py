@@ -10,13 +10,15 @@ from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from connections.admin.grants import connect_url
 from connections.connecting import redirect_uri
+from connections.webhooks.inbound.addresses import receiving_url
+from connections.webhooks.inbound.replay import refusals_of
 from external_apis.admin.pages import Button
 from external_apis.admin.providers import ProviderAdmin
 from external_apis.models import ExternalApi
@@ -41,19 +43,34 @@ class ConnectedProviderAdmin(ProviderAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         fields = super().get_readonly_fields(request, obj)
-        return fields if obj is None else [*fields, "callback"]
+        return fields if obj is None else [*fields, "callback", "webhook_address", "refused_webhooks"]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or obj.auth_type not in BY_CONSENT:
+        if obj is None:
             return fieldsets
-        description = "Register this at the provider as the redirect URI (callback), letter for letter."
-        return [fieldsets[0], ("Callback", {"fields": ["callback"], "description": description}), *fieldsets[1:]]
+        added: list[Any] = []
+        if obj.auth_type in BY_CONSENT:
+            description = "Register this at the provider as the redirect URI (callback), letter for letter."
+            added.append(("Callback", {"fields": ["callback"], "description": description}))
+        if obj.api_config.get("webhook") and self.is_own(request, obj):
+            description = "Register this at the provider as the address of webhooks."
+            added.append(("Webhooks", {"fields": ["webhook_address", "refused_webhooks"], "description": description}))
+        return [fieldsets[0], *added, *fieldsets[1:]]
 
     @admin.display(description="callback URL")
     def callback(self, obj: ExternalApi) -> SafeString:
         rows = ((url,) for url in callback_urls(obj))
         return format_html_join("", '<div><code class="break-all select-all">{}</code></div>', rows)
+
+    @admin.display(description="webhook URL")
+    def webhook_address(self, obj: ExternalApi) -> SafeString:
+        return format_html('<code class="break-all select-all">{}</code>', receiving_url(obj))
+
+    @admin.display(description="refused of late")
+    def refused_webhooks(self, obj: ExternalApi) -> str:
+        rows = ((row.count, row.explanation, f"{row.last_at:%Y-%m-%d %H:%M}") for row in refusals_of(obj))
+        return format_html_join("", "<div>{} times: {} (last {} UTC)</div>", rows) or "none"
 
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
         buttons = super().row_buttons(request, obj)

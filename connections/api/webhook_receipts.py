@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from connections.webhooks.inbound.addresses import public_url
 from connections.webhooks.inbound.deliveries import Delivery
 from connections.webhooks.inbound.receipt import Answer, answer_challenge, receive
 from external_apis import error_answers
@@ -19,14 +20,9 @@ from external_apis.errors import ApiManagerError
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-__all__ = ["receipt", "receiving_url"]
+__all__ = ["receipt"]
 
 _METHODS = ("GET", "POST")
-
-
-def receiving_url(slug: str, api_id: str = "") -> str:
-    """Return the public address to give to a provider; a tenant's own has its id in it."""
-    return f"{settings.PUBLIC_BASE_URL}/api/webhooks/{slug}{'/' if api_id else ''}{api_id}"
 
 
 @csrf_exempt
@@ -47,7 +43,7 @@ def receipt(request: HttpRequest, slug: str, api_id: str = "") -> HttpResponse:
 def _delivery(request: HttpRequest, slug: str, api_id: str) -> Delivery:
     query = request.META.get("QUERY_STRING", "")
     # As the provider was told, and not as the proxies on the way have it.
-    url = f"{receiving_url(slug, api_id)}{'?' if query else ''}{query}"
+    url = f"{public_url(slug, api_id)}{'?' if query else ''}{query}"
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Delivery(request.body, headers, url, request.method or "POST")
 

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('due_at', models.DateTimeField(blank=True, null=True)),
                 ('fence', models.BigIntegerField(default=0, editable=False)),
                 ('attempts', models.PositiveIntegerField(default=0)),
-                ('id', models.CharField(default=functools.partial(external_apis.ids.new_id, *('whe',), **{}), editable=False, max_length=48, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=functools.partial(external_apis.ids.new_id, *('wev',), **{}), editable=False, max_length=48, primary_key=True, serialize=False)),
                 ('event_id', models.CharField(max_length=200)),
                 ('event_type', models.CharField(blank=True, max_length=200)),
                 ('status', models.CharField(choices=[('received', 'Received'), ('processed', 'Processed'), ('ignored', 'Ignored'), ('dead', 'Dead')], default='received', max_length=9)),

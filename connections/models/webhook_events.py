@@ -34,7 +34,7 @@ class WebhookEvent(DueWork):
     commas. ``results`` has an object for each handler: ``status`` (done or failed), ``attempts``, ``at``, ``error``.
     """
 
-    id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "whe"), editable=False)
+    id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "wev"), editable=False)
     external_api = models.ForeignKey(
         ExternalApi, on_delete=models.CASCADE, related_name="webhook_events", verbose_name="provider", db_index=False
     )

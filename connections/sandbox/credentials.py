@@ -70,3 +70,5 @@ SECRETS = frozenset(
         BESIDE_TOKEN,
     }
 )
+
+WEBHOOK_SECRET = "whsec_c2FuZGJveCBzYW5kYm94IHNhbmRib3gh"

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from connections.sandbox import credentials
 from connections.sandbox.oauth.registry import SIGNIN_OAUTH1, SIGNIN_OAUTH2
 
+WEBHOOK_SLUG = "sandbox-webhooks"
+
 
 def providers(base_url: str) -> list[dict[str, Any]]:
     """A provider for each scheme of the sandbox at the origin of ``base_url``, its ``connection`` with a fixed secret.
@@ -187,6 +189,15 @@ def signin_providers(base_url: str) -> list[dict[str, Any]]:
     del by_code["connection"], by_oauth1["connection"]
     by_client["connection"]["connection_name"] = "Sandbox machine"
     return [by_code, by_client, by_oauth1]
+
+
+def webhook_provider(base_url: str, webhook_url: str) -> dict[str, Any]:
+    """A provider whose webhooks come to ``webhook_url``, signed by Standard Webhooks; it needs no credentials."""
+    webhook = {"url": webhook_url, "scheme": "standard", "secret": credentials.WEBHOOK_SECRET}
+    body = _provider(_origin(base_url), "none", "none", {"webhook": webhook}, {})
+    body |= {"name": "Sandbox (webhooks)", "slug": WEBHOOK_SLUG}
+    body["connection"]["connection_name"] = "Sandbox connection (webhooks)"
+    return body
 
 
 def _origin(base_url: str) -> str:

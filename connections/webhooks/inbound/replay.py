@@ -15,9 +15,10 @@ from connections.webhooks.inbound.receipt import PROCESS
 from external_apis import audit
 from external_apis.errors import Conflict, NotFound
 from external_apis.ids import can_name
+from external_apis.models import ExternalApi
 from external_apis.tenancy import EVERYTHING, Scope
 
-__all__ = ["find", "prune", "replay", "visible"]
+__all__ = ["find", "prune", "refusals_of", "replay", "visible"]
 
 
 def visible(scope: Scope = EVERYTHING) -> QuerySet[WebhookEvent]:
@@ -50,6 +51,11 @@ def replay(row: WebhookEvent) -> WebhookEvent:
         row.save(update_fields=["status", "results", "due_at", "attempts", "finished_at"])
         wake(PROCESS)
     return row
+
+
+def refusals_of(api: ExternalApi) -> QuerySet[WebhookRefusal]:
+    """Return why webhooks of a provider were refused, the latest first."""
+    return WebhookRefusal.objects.filter(external_api=api)
 
 
 def prune(batch_size: int = 5_000) -> int:

@@ -375,7 +375,7 @@ def test_others_find_nothing(client: Client, api: ExternalApi) -> None:
     with pytest.raises(NotFound):
         replay.find(row.pk, Scope(is_sandbox=True))
     with pytest.raises(NotFound):
-        replay.find("whe_\0")
+        replay.find("wev_\0")
     assert replay.find(row.pk, Scope(is_sandbox=False)) == row
 
 

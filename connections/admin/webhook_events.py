@@ -1,0 +1,145 @@
+"""Admin pages of webhooks that came in, and of those that were refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from unfold.decorators import display
+
+from connections.models import EventStatus, WebhookEvent, WebhookRefusal
+from connections.webhooks.inbound.events import delivery_of
+from connections.webhooks.inbound.replay import replay
+from external_apis.admin.pages import Button, QuickModelAdmin
+from external_apis.errors import ApiManagerError
+
+_COLOURS = {"received": "info", "processed": "success", "ignored": "warning", "dead": "danger"}
+_PAGE = "connections_webhookevent"
+_LONGEST_SHOWN = 100_000
+
+
+class _ReadOnly(QuickModelAdmin):
+    """What came from outside is looked at and not edited."""
+
+    list_select_related: ClassVar = ["external_api", "tenant"]
+    actions: ClassVar = []
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="provider")
+    def provider(self, obj: Any) -> str:
+        return f"{obj.external_api.name} ({obj.external_api.slug})"
+
+
+@admin.register(WebhookEvent)
+class WebhookEventAdmin(_ReadOnly):
+    list_display: ClassVar = ["event_type", "event_id", "provider", "shown_status", "attempts", "received_at", "tenant"]
+    list_filter: ClassVar = ["status"]
+    search_fields: ClassVar = ["=id", "=event_id", "=event_type", "=request_id"]
+    search_help_text = "Id, the provider's id, type or request id"
+    ordering: ClassVar = ["-id"]
+    actions: ClassVar = ["replay_selected"]
+    change_form_outer_before_template = "external_apis/row_buttons.html"
+    fieldsets: ClassVar = [
+        (None, {"fields": ["provider", "event_type", "event_id", "id", "shown_status", "tenant", "connection"]}),
+        ("Handlers", {"fields": ["attempts", "due_at", "outcomes"]}),
+        ("What came", {"fields": ["received_at", "finished_at", "request_id", "shown_payload"]}),
+    ]
+    readonly_fields: ClassVar = [name for _, options in fieldsets for name in options["fields"]]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("content")
+
+    @display(description="status", ordering="status", label=_COLOURS)  # type: ignore[untyped-decorator]
+    def shown_status(self, obj: WebhookEvent) -> str:
+        return obj.status
+
+    @admin.display(description="outcomes")
+    def outcomes(self, obj: WebhookEvent) -> str:
+        lines = (
+            (name, result["status"], result["attempts"], result["at"], result.get("error", ""))
+            for name, result in obj.results.items()
+        )
+        return format_html_join("", "<div>{}: {} (attempt {}, {}) {}</div>", lines) or "no handler has run"
+
+    @admin.display(description="payload")
+    def shown_payload(self, obj: WebhookEvent) -> SafeString | str:
+        try:
+            delivery = delivery_of(obj)
+        except ApiManagerError as error:
+            return error.message
+        if delivery.payload is None:
+            text = delivery.body.decode("utf-8", "replace")
+        else:
+            text = json.dumps(delivery.payload, indent=2, ensure_ascii=False)
+        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} …"
+        return format_html("<pre>{}</pre>", shown.encode("utf-8", "replace").decode())
+
+    # --- replay -------------------------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.replay_view))
+        return [path("<path:object_id>/replay/", view, name=f"{_PAGE}_replay"), *super().get_urls()]
+
+    def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Process the event once more."""
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        if not self.has_change_permission(request, row):
+            raise Http404
+        problem = _replay(row)
+        text = problem or "It is processed once more."
+        self.message_user(request, text, messages.ERROR if problem else messages.SUCCESS)
+        return HttpResponseRedirect(reverse(f"admin:{_PAGE}_change", args=[row.pk]))
+
+    @admin.action(description="Replay selected events", permissions=["change"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Process events once more; those that are not processed yet are left alone."""
+        problems = [_replay(row) for row in self.taken(request, queryset)]
+        done = problems.count("")
+        text = f"Replayed: {done}." + (f" Not processed yet: {len(problems) - done}." if len(problems) > done else "")
+        self.message_user(request, text, messages.SUCCESS if done else messages.WARNING)
+
+    def render_change_form(  # noqa: PLR0917 (Django's)
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
+        form_url: str = "", obj: Any = None,
+    ) -> HttpResponse:  # fmt: skip
+        if obj is not None and obj.status != EventStatus.RECEIVED and self.has_change_permission(request, obj):
+            url = reverse(f"admin:{_PAGE}_replay", args=[obj.pk])
+            context["row_buttons"] = [Button("Replay", url, "replay", is_post=True)]
+        context |= {"show_save": False, "show_save_and_continue": False, "show_save_and_add_another": False}
+        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
+        return response
+
+
+@admin.register(WebhookRefusal)
+class WebhookRefusalAdmin(_ReadOnly):
+    """One row for each provider and reason; nothing of what was sent is kept."""
+
+    list_display: ClassVar = ["provider", "reason", "count", "last_at", "explanation", "tenant"]
+    list_filter: ClassVar = ["reason"]
+    search_fields: ClassVar = ["external_api__slug"]
+    search_help_text = "The provider's slug"
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _replay(row: WebhookEvent) -> str:
+    """Replay an event; return what is in the way, if anything is."""
+    try:
+        replay(row)
+    except ApiManagerError as error:
+        return error.message
+    return ""
