@@ -53,7 +53,7 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     "keys": ("external_apis.{}_apikey",),
     "users": ("external_apis.{}_account",),
     "audit": ("external_apis.{}_auditevent",),
-    "webhooks": ("connections.{}_webhookevent", "connections.{}_webhookrefusal"),
+    "webhooks": ("connections.{}_webhookendpoint", "connections.{}_webhookevent", "connections.{}_webhookrefusal"),
     "workflows": ("connections.{}_workflowrun",),
 }
 

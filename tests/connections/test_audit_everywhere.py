@@ -6,6 +6,7 @@ that is in none of them fails here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from connections.models import (
     WebhookDelivery,
     WebhookEndpoint,
     WebhookEvent,
+    WorkflowRun,
 )
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
@@ -55,6 +57,7 @@ from tests.inbound import make_webhook_event
 from tests.rest import PROVIDERS, with_key
 from tests.token_server import TokenServer, token_server
 from tests.webhook_receiver import make_delivery, make_endpoint
+from tests.workflow_runs import SMS, make_run
 
 SERVICES = "/exsvc/api/v1/services"
 
@@ -81,6 +84,8 @@ class World:
     endpoint: WebhookEndpoint
     delivery: WebhookDelivery
     webhook_event: WebhookEvent
+    run: WorkflowRun
+    failed_run: WorkflowRun
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -109,6 +114,8 @@ def world() -> World:
         endpoint := make_endpoint(None),
         make_delivery(endpoint),
         make_webhook_event(),
+        make_run(),
+        make_run(state="failed", due_at=None, finished_at=timezone.now()),
     )
 
 
@@ -198,6 +205,15 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ("post", "/api/external/webhook-events/<webhook_event_id>/replay"): (
         f"{EXTERNAL}/webhook-events/{{webhook_event}}/replay", None, "webhook.replayed",
     ),
+    ("post", "/api/external/workflows"): (
+        f"{EXTERNAL}/workflows", {"name": "send-sms", "input": SMS}, "workflow_run.started",
+    ),
+    ("post", "/api/external/workflows/runs/<run_id>/cancel"): (
+        f"{EXTERNAL}/workflows/runs/{{run}}/cancel", None, "workflow_run.cancel_requested",
+    ),
+    ("post", "/api/external/workflows/runs/<run_id>/retry"): (
+        f"{EXTERNAL}/workflows/runs/{{failed_run}}/retry", None, "workflow_run.retried",
+    ),
     ("post", "/exsvc/api/v1/services"): (SERVICES, _SERVICE, "provider.created"),
     ("patch", "/exsvc/api/v1/services/<service_id>"): (
         f"{SERVICES}/{{provider}}", {"description": "New"}, "provider.updated",
@@ -208,6 +224,7 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
 
 # Those that change nothing, or write their event in a test of their own.
 OTHER_ROUTES = {
+    ("post", "/api/external/workflows/runs/<run_id>/take"): "tests/connections/workflows",
     ("post", "/api/external/auth/validate"): "makes a token and stores nothing",
     ("post", "/api/external/api-keys/verify"): "tells of a key",
     ("post", "/api/external/system/tests"): "leaves nothing behind",
@@ -415,6 +432,9 @@ _CHANGED_USER = {
     "date_joined_1": "00:00:00",
 }
 
+_HOOK = "connections/webhookendpoint"
+_RUN = "connections/workflowrun"
+
 # By model: what is sent, and the event of it.
 PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
     "external_apis.Tenant": [
@@ -494,9 +514,33 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         (_delete("external_apis/apikey", lambda w: w.dead_key), "api_key.deleted"),
         (_choose("external_apis/apikey", "delete_selected", lambda w: w.dead_key), "api_key.deleted"),
     ],
+    "connections.WorkflowRun": [
+        (_add(_RUN, name="send-sms", input=json.dumps(SMS)), "workflow_run.started"),
+        (_press(_RUN, lambda w: w.run, "cancel"), "workflow_run.cancel_requested"),
+        (_press(_RUN, lambda w: w.failed_run, "retry"), "workflow_run.retried"),
+    ],
+    "connections.WebhookEvent": [
+        (_press("connections/webhookevent", lambda w: w.webhook_event, "replay"), "webhook.replayed"),
+        (_choose("connections/webhookevent", "replay_selected", lambda w: w.webhook_event), "webhook.replayed"),
+    ],
+    "connections.WebhookEndpoint": [
+        (_add(_HOOK, url="https://hooks.example.com/", events=["*"]), "webhook_endpoint.created"),
+        (
+            _change(_HOOK, lambda w: w.endpoint, url="https://hooks.example.com/", events=["grant.*"]),
+            "webhook_endpoint.updated",
+        ),
+        (_delete(_HOOK, lambda w: w.endpoint), "webhook_endpoint.deleted"),
+        (_choose(_HOOK, "delete_selected", lambda w: w.endpoint), "webhook_endpoint.deleted"),
+        (_press(_HOOK, lambda w: w.endpoint, "test"), "webhook_endpoint.tested"),
+        (_press(_HOOK, lambda w: w.endpoint, "roll", overlap_seconds="60"), "webhook_endpoint.secret_rolled"),
+        (
+            _press(_HOOK, lambda w: w.endpoint, "replay", since_0="2026-01-01", since_1="00:00:00"),
+            "webhook_endpoint.replayed",
+        ),
+    ],
 }
 # Of these the pages write nothing, or their tests tell of the events.
-OTHER_PAGES = {"external_apis.CatalogueEntry": "read only"}
+OTHER_PAGES = {"external_apis.CatalogueEntry": "read only", "connections.WebhookRefusal": "read only"}
 
 
 @pytest.mark.django_db
@@ -518,7 +562,8 @@ def test_a_change_in_the_admin_and_its_event(model: str, number: int, world: Wor
     def act() -> int:
         response = send(client, world)
         # A form that is refused is shown again, with 200.
-        is_done = response.status_code == 302 or (response.status_code == 200 and "token" in response.context)
+        shows_once = response.status_code == 200 and ("token" in response.context or "secret" in response.context)
+        is_done = response.status_code == 302 or shows_once
         return 302 if is_done else 500 if response.status_code == 500 else 400
 
     _check(act, action, actor="user:operator", is_refused=lambda status: status >= 400)
@@ -577,6 +622,8 @@ COMMANDS: dict[str, tuple[Callable[[World], Any], str, str]] = {
     ),
 }
 OTHER_COMMANDS = {
+    "run_workflow": "tests/connections/workflows",
+    "webhooks": "tests/connections/webhooks/inbound",
     "backup": "tests/external_apis/backup",
     "restore": "tests/external_apis/backup",
     "changepassword": "below",
