@@ -11,6 +11,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("", (("ExternalApi", "api"), ("ExternalApiConnection", "link"), ("CatalogueEntry", "menu_book"))),
     (
         "Webhooks",
+        (("WebhookEndpoint", "webhook"), ("WebhookEvent", "move_to_inbox"), ("WebhookRefusal", "block")),
     ),
     ("Whose they are", (("Tenant", "domain"), ("Partner", "handshake"), ("Account", "badge"))),
     ("Workflows", (("WorkflowRun", "account_tree"),)),
