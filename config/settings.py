@@ -147,6 +147,7 @@ MIDDLEWARE = [
     "external_apis.unread_bodies.UnreadBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "connections.gateway.shortcut.ShortcutMiddleware",
+    "connections.api.webhook_receipts.ReceiptMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "external_apis.hostile_input.HostileInputMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -5,6 +5,7 @@ A plain view: nobody signs in here, and the signature over the raw body is all t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -18,9 +19,12 @@ from external_apis import error_answers
 from external_apis.errors import ApiManagerError
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
+    from collections.abc import Callable
 
-__all__ = ["receipt"]
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+__all__ = ["ReceiptMiddleware", "receipt"]
 
 _METHODS = ("GET", "POST")
 
@@ -65,3 +69,24 @@ def _respond(answer: Answer) -> HttpResponse:
         content_type=answer.content_type if answer.text else None,
         headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
     )
+
+
+_PATH = re.compile(r"/api/webhooks/(?P<slug>[^/]+)(?:/(?P<api_id>[^/]+))?")
+
+
+class ReceiptMiddleware:
+    """Calls the view straight, past sessions, forms and pages, which have no say in a webhook.
+
+    Stands behind what concerns every request: its id, its transport, its log.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        match = _PATH.fullmatch(request.path_info)
+        if match is None:
+            return self.get_response(request)
+        response = receipt(request, match["slug"], match["api_id"] or "")
+        response.setdefault("Content-Length", str(len(response.content)))
+        return response

@@ -32,8 +32,8 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('request_id', models.CharField(blank=True, max_length=64)),
                 ('connection', models.ForeignKey(blank=True, db_index=False, help_text='Whose account at the provider it is about, where that is known.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='connections.externalapiconnection')),
-                ('external_api', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='webhook_events', to='external_apis.externalapi', verbose_name='provider')),
-                ('tenant', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='external_apis.tenant')),
+                ('external_api', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='webhook_events', to='external_apis.externalapi', verbose_name='provider')),
+                ('tenant', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='external_apis.tenant')),
             ],
             options={
                 'verbose_name': 'webhook event',

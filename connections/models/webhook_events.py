@@ -35,11 +35,17 @@ class WebhookEvent(DueWork):
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "wev"), editable=False)
+    # Without constraints: each would lock the one row of the provider for every event that comes in.
     external_api = models.ForeignKey(
-        ExternalApi, on_delete=models.CASCADE, related_name="webhook_events", verbose_name="provider", db_index=False
+        ExternalApi,
+        on_delete=models.CASCADE,
+        related_name="webhook_events",
+        verbose_name="provider",
+        db_index=False,
+        db_constraint=False,
     )
     tenant = models.ForeignKey(
-        Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="+", db_index=False
+        Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="+", db_index=False, db_constraint=False
     )
     connection = models.ForeignKey(
         ExternalApiConnection,
