@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from connections import wakeups
 from connections.models import EventStatus, WebhookEvent
+from connections.signals import webhook_received
 from connections.webhooks import ReceivedEvent, on_webhook
 from connections.webhooks.inbound import processing, receipt
 from connections.webhooks.inbound.processing import process_due
@@ -95,7 +96,7 @@ def test_the_web_process_dies(monkeypatch: pytest.MonkeyPatch, point: str, store
         if point == "after_insert":
             monkeypatch.setattr(receipt, "_insert", dying_after(receipt._insert))
         elif point == "webhook_received":
-            receipt.webhook_received.connect(die, weak=False)
+            webhook_received.connect(die, weak=False)
         else:
             monkeypatch.setattr(receipt, point, die)
         deliver()

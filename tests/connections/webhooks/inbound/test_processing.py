@@ -12,10 +12,12 @@ from django.test import Client
 from django.utils import timezone
 
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
+from connections.oauth import stopping
 from connections.tasks import process_webhook_events, prune_webhook_events
 from connections.webhooks import ReceivedEvent, on_webhook
-from connections.webhooks.inbound import processing, replay
+from connections.webhooks.inbound import replay
 from connections.webhooks.inbound.processing import BACKOFF_SECONDS, process_due
+from external_apis import audit
 from external_apis.errors import Conflict, MissingCredential, NotFound
 from external_apis.models import AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.shredding import shred
@@ -238,7 +240,7 @@ def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(
 ) -> None:
     rows = [receive(client, f"evt_{number}") for number in range(3)]
     told = iter([False, False, True, True, True])
-    monkeypatch.setattr(processing.stopping, "watched", lambda: _Watched(lambda: next(told)))
+    monkeypatch.setattr(stopping, "watched", lambda: _Watched(lambda: next(told)))
     assert process_due() == 1
     left = WebhookEvent.objects.filter(status="received", due_at__lte=timezone.now(), attempts=0)
     assert left.count() == len(rows) - 1
@@ -361,7 +363,7 @@ def test_a_replay_without_its_audit_event_is_none(
     def fail(*args: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(replay.audit, "record", fail)
+    monkeypatch.setattr(audit, "record", fail)
     with pytest.raises(RuntimeError), transaction.atomic():
         replay.replay(row)
     row.refresh_from_db()

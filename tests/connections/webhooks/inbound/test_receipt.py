@@ -50,7 +50,6 @@ def refused(response: Any) -> bool:
         "Content-Type": "application/json",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
-        "X-Frame-Options": "DENY",
         "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Content-Length": "20",
@@ -310,7 +309,7 @@ def slack_headers(body: bytes, secret: str = SECRET) -> dict[str, str]:
     return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={mac}"}
 
 
-def test_slacks_repetitions_are_one_event(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_slacks_repetitions_are_one_event(client: Client) -> None:
     webhook_provider(slug="slack")
     body = json.dumps({"type": "event_callback", "event_id": "Ev1", "team_id": "T1", "event": {"type": "app_mention"}})
     for number in range(3):

@@ -28,7 +28,7 @@ BODY = '{"id": "evt_1", "text": "Zoë, 日本"}'.encode()
 FORM = "application/x-www-form-urlencoded"
 
 
-def delivery(body: bytes = BODY, url: str = "https://us.example/hook", **headers: str) -> Delivery:
+def delivery(body: Any = BODY, url: Any = "https://us.example/hook", **headers: str) -> Delivery:
     return Delivery(body, {name.replace("_", "-").lower(): value for name, value in headers.items()}, url)
 
 
