@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import timedelta
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from connections.client import measures
@@ -31,14 +31,16 @@ def judge(connection_ids: Collection[str]) -> None:
     They fail when at least five of the last minutes' calls, and half of them, ended in an error; they have recovered
     when a tenth at most did. In between, and without a call, all stays as it is.
     """
-    periods = CallPeriod.objects.filter(
+    recent = CallPeriod.objects.filter(
         connection__in=sorted(connection_ids), step=Step.MINUTE, starts_at__gt=timezone.now() - WINDOW
-    )
+    ).annotate(was_failing=Exists(FailingCalls.objects.filter(connection=OuterRef("connection"))))
     bags: dict[str, list[Bag]] = {}
-    for connection_id, bag in periods.values_list("connection_id", "figures"):
+    failing: set[str] = set()
+    for connection_id, bag, was_failing in recent.values_list("connection_id", "figures", "was_failing"):
         bags.setdefault(connection_id, []).append(bag)
+        if was_failing:
+            failing.add(connection_id)
     figures = {connection_id: measures.total(found) for connection_id, found in bags.items()}
-    failing = set(FailingCalls.objects.filter(connection__in=figures).values_list("connection_id", flat=True))
     began = {name for name, bag in figures.items() if name not in failing and _is_failing(bag)}
     ended = {name for name, bag in figures.items() if name in failing and _has_recovered(bag)}
     if began or ended:

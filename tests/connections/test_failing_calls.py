@@ -64,5 +64,5 @@ def test_several_connections_in_few_queries() -> None:
         count(row, 1, 0)
     with CaptureQueriesContext(database) as captured:
         judge([row.pk for row in rows])
-    assert len(captured) == 2, "where nothing turns"
+    assert len(captured) == 1, "where nothing turns"
     judge([])
