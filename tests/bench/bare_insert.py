@@ -11,6 +11,7 @@ from django.core.wsgi import get_wsgi_application
 _database = environ.Env.db_url_config(os.environ["DATABASE_URL"])
 # Kinder than its default of a new connection for each request.
 _database["OPTIONS"] = {**_database.get("OPTIONS", {}), "pool": {"min_size": 0, "max_size": 8}}
+_database["CONN_HEALTH_CHECKS"] = True
 settings.configure(
     ALLOWED_HOSTS=["*"],
     DATABASES={"default": _database},
