@@ -8,9 +8,20 @@ from django.utils import timezone
 
 from connections.due_work import claim
 from connections.models import WorkflowRun
-from connections.workflows import running
+from connections.workflows import running, start
+from external_apis.models import Tenant
 
-__all__ = ["finish", "stored", "work"]
+__all__ = ["SMS", "finish", "make_run", "stored", "work"]
+
+SMS = {"twilio_connection_id": "twilio/default", "to_number": "+4915112345678", "message": "Hello"}
+"""An input of ``send-sms``."""
+
+
+def make_run(tenant: Tenant | None = None, **columns: object) -> WorkflowRun:
+    """A run of ``send-sms`` that nobody has carried on; ``columns`` are set past everything."""
+    run = start("send-sms", SMS, tenant=tenant and tenant.pk)
+    WorkflowRun.objects.filter(pk=run.pk).update(**columns or {"tries": 0})
+    return stored(run)
 
 
 def work() -> int:

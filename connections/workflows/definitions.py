@@ -67,6 +67,11 @@ class Workflow:
     def description(self) -> str:
         return (self.body.__doc__ or "").strip().partition("\n")[0]
 
+    @property
+    def input_names(self) -> list[str]:
+        """What an input may hold."""
+        return list(self.input.model_fields)
+
     def read(self, given: Any) -> BaseModel:
         """Validate an input. Raises `InvalidInput` with field paths."""
         return read_body(self.input, given)

@@ -19,7 +19,7 @@ from connections.workflows.definitions import Workflow, find_workflow
 from connections.workflows.journal import dump
 from external_apis import audit, request_context
 from external_apis.database_connections import give_back_database_connections
-from external_apis.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound, VaultError
+from external_apis.errors import Conflict, Forbidden, IdempotencyKeyReused, InvalidInput, NotFound, VaultError
 from external_apis.ids import can_name
 from external_apis.key_granting import OPERATOR, Granter
 from external_apis.models import KeyMode, Tenant
@@ -160,10 +160,10 @@ def result_of(run: WorkflowRun) -> Any:
 def take_over(run: WorkflowRun) -> dict[str, str]:
     """Return what the steps of a run that succeeded handed over, and forget it; empty once it is taken.
 
-    Only whoever started the run gets it. Raises `Conflict` before the run has succeeded, `NotFound` for anybody else.
+    Only whoever started the run gets it. Raises `Forbidden` for anybody else, `Conflict` before the run has finished.
     """
     if run.started_by != request_context.current().actor:
-        raise NotFound("What a run hands over is for whoever started it.")
+        raise Forbidden("What a run hands over is for whoever started it.")
     if run.state not in FINISHED:
         raise Conflict(f"The run is {status_of(run)}: what it hands over is there once it has succeeded.")
     taken: dict[str, str] = {}
@@ -216,9 +216,16 @@ def of_status(rows: QuerySet[WorkflowRun], status: RunStatus) -> QuerySet[Workfl
 
 def _admitted(definition: Workflow, given: Any, granter: Granter) -> str:
     """Return an input, as JSON, that whoever starts the run may have dealt with."""
-    read = definition.read(given)
-    if definition.admit is not None:
-        read = definition.admit(read, granter)
+    try:
+        read = definition.read(given)
+        if definition.admit is not None:
+            read = definition.admit(read, granter)
+    except InvalidInput as error:
+        errors = [{**item, "path": f"input.{item['path']}"} for item in error.details.get("errors", ())]
+        if not errors:
+            raise
+        summary = "; ".join(f"{item['path']}: {item['message']}" for item in errors[:5])
+        raise InvalidInput(f"Invalid input: {summary}", details={"errors": errors}) from None
     return dump(read.model_dump(mode="json"))
 
 

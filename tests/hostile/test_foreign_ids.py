@@ -22,6 +22,7 @@ from tests.factories import make_connection, make_key, make_partner, make_provid
 from tests.inbound import make_webhook_event
 from tests.operations import DocumentedOperation, operations, routes
 from tests.webhook_receiver import make_delivery, make_endpoint
+from tests.workflow_runs import SMS, make_run
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,7 @@ KINDS = {
     "endpoint_id": "endpoint",
     "delivery_id": "delivery",
     "webhook_event_id": "webhook_event",
+    "run_id": "run",
 }
 """What the parameters and fields that hold an id name."""
 
@@ -70,6 +72,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "create_partner": {"name": "New", "slug": "new"},
     "create_service": {"name": "New", "base_url": "https://api.example.com"},
     "replace_service": {"name": "New", "base_url": "https://api.example.com"},
+    "start_workflow": {"name": "send-sms", "input": SMS},
     "create_webhook_endpoint": {"url": "https://hooks.example.com/in"},
     "update_webhook_endpoint": {"description": "Changed"},
     "replay_webhook_deliveries": {"since": "2026-01-01T00:00:00Z"},
@@ -117,6 +120,7 @@ def _household(shared: ExternalApi) -> Household:
         "endpoint": endpoint,
         "delivery": make_delivery(endpoint),
         "webhook_event": make_webhook_event(own),
+        "run": make_run(tenant),
         "account": Account.objects.get(tenant=tenant),
     }
     return Household(tenant, {kind: str(row.pk) for kind, row in rows.items()})

@@ -29,6 +29,7 @@ from tests.factories import make_connection, make_key, make_partner, make_tenant
 from tests.inbound import make_webhook_event
 from tests.operations import document
 from tests.webhook_receiver import make_delivery, make_endpoint
+from tests.workflow_runs import make_run
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +67,7 @@ def ids(settings: Any) -> dict[str, str]:
         "endpoint_id": endpoint.pk,
         "delivery_id": make_delivery(endpoint).pk,
         "webhook_event_id": make_webhook_event().pk,
+        "run_id": make_run().pk,
     }
 
 

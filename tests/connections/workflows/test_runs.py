@@ -383,7 +383,7 @@ def leaving(make_step: Callable[..., Step]) -> WorkflowRun:
 def test_what_is_handed_over_is_taken_once_by_whoever_started_the_run(leaving: WorkflowRun) -> None:
     assert leaving.hands_over
     assert workflows.result_of(leaving) is None
-    with request_context.acting("user:bob"), pytest.raises(NotFound):
+    with request_context.acting("user:bob"), pytest.raises(Forbidden):
         workflows.take_over(leaving)
     with request_context.acting("user:alice"):
         assert workflows.take_over(leaving) == {"token": "swordfish"}

@@ -15,6 +15,7 @@ from tests.factories import make_connection, make_key, make_partner, make_provid
 from tests.inbound import make_webhook_event
 from tests.rest import RestClient, with_key
 from tests.webhook_receiver import make_delivery, make_endpoint
+from tests.workflow_runs import make_run
 
 pytestmark = pytest.mark.django_db
 
@@ -74,6 +75,7 @@ def test_answers_are_as_documented() -> None:
     }
     rows["partners"] = make_partner().pk
     rows["webhook-events"] = make_webhook_event().pk
+    rows["workflows"] = make_run().pk
     endpoint = make_endpoint(None)
     rows["webhook-endpoints"], delivery = endpoint.pk, make_delivery(endpoint)
     for kind in heartbeats.LIVES_SECONDS:

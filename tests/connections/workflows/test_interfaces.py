@@ -1,0 +1,257 @@
+"""Runs over REST, in the admin and from a shell."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from connections.models import RunState, WorkflowRun
+from connections.workflows.running import sweep
+from connections.workflows.showing import REDACTED
+from external_apis.models import ApiKey
+from tests.envelope import EXTERNAL
+from tests.exsvc import bearer
+from tests.factories import make_key, make_tenant, make_user
+from tests.rest import RestClient, with_key
+from tests.workflow_runs import SMS, finish, make_run, stored, work
+
+pytestmark = pytest.mark.django_db
+
+RUNS = f"{EXTERNAL}/workflows/runs"
+KEY = {"title": "Key of a run", "type": "secret", "scopes": ["providers:read"]}
+
+
+def posted(client: RestClient, path: str, body: Any = None) -> tuple[int, Any]:
+    response = client.send("post", path, body)
+    return response.status_code, response.json().get("data") or response.json()["error"]
+
+
+# --- REST -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_workflows_are_listed_with_their_inputs() -> None:
+    body = with_key().get(f"{EXTERNAL}/workflows?perPage=2").json()
+    assert (body["pagination"]["total"] >= 6, len(body["data"])) == (True, 2)
+    listed = {one["name"]: one for one in with_key().get(f"{EXTERNAL}/workflows").json()["data"]}
+    assert {"publish-to-facebook", "process-stripe-payment", "send-sms", "send-email", "post-to-slack"} <= set(listed)
+    assert set(listed["publish-to-facebook"]["inputSchema"]["properties"]) == {"connection_id", "image_url", "caption"}
+    assert listed["send-sms"]["inputSchema"]["required"] == ["twilio_connection_id", "to_number", "message"]
+    assert listed["send-sms"]["description"] == "Send a text message by Twilio."
+
+
+def test_a_run_over_rest_from_start_to_end() -> None:
+    client = with_key()
+    status, run = posted(client, f"{EXTERNAL}/workflows", {"name": "send-sms", "input": SMS, "idempotencyKey": "k1"})
+    assert (status, run["status"], run["startedBy"]) == (201, "pending", "key:ADMIN_API_KEY")
+    assert run["input"] == {"twilio_connection_id": "twilio/default", "to_number": REDACTED, "message": REDACTED}
+    assert (
+        posted(client, f"{EXTERNAL}/workflows", {"name": "send-sms", "input": SMS, "idempotencyKey": "k1"})[1]["id"]
+        == run["id"]
+    )
+    work()
+    shown = client.get(f"{RUNS}/{run['id']}").json()["data"]
+    assert (shown["status"], shown["errorCode"]) == ("reverted", "NOT_FOUND")
+    assert [(one["position"], one["name"], one["state"]) for one in shown["steps"]] == [
+        (1, "send-twilio-message", "failed")
+    ]
+    status, again = posted(client, f"{RUNS}/{run['id']}/retry")
+    assert (status, again["retryOf"]) == (200, run["id"])
+    assert posted(client, f"{RUNS}/{again['id']}/cancel")[1]["cancelRequestedAt"]
+    work()
+    assert posted(client, f"{RUNS}/{again['id']}/cancel") == (
+        409,
+        {"code": "CONFLICT", "message": "The run is cancelled: there is nothing to cancel.", "details": {}},
+    )
+    listed = client.get(f"{RUNS}?status=cancelled").json()["data"]
+    assert [one["id"] for one in listed] == [again["id"]]
+    assert SMS["message"] not in json.dumps([run, shown, again, listed])
+
+
+def test_a_key_of_a_run_is_taken_once_over_rest() -> None:
+    key = make_key(scopes=["workflows:write", "workflows:read", "keys:write", "providers:read"])
+    client = bearer(key.token)
+    _, run = posted(client, f"{EXTERNAL}/workflows", {"name": "create-api-key", "input": KEY})
+    assert posted(client, f"{RUNS}/{run['id']}/take")[0] == 409
+    work()
+    assert client.get(f"{RUNS}/{run['id']}").json()["data"]["handsOver"]
+    assert posted(with_key(), f"{RUNS}/{run['id']}/take")[0] == 403
+    response = client.send("post", f"{RUNS}/{run['id']}/take")
+    assert response["Cache-Control"] == "no-store"
+    token = response.json()["data"]["secrets"]["token"]
+    assert bearer(token).get(f"{EXTERNAL}/providers").status_code == 200
+    assert client.send("post", f"{RUNS}/{run['id']}/take").json()["data"] == {"secrets": {}}
+    assert token not in client.get(f"{RUNS}/{run['id']}").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "path"),
+    [
+        ({}, 400, "name"),
+        ({"name": "nothing"}, 404, None),
+        ({"name": "send-sms", "input": {}}, 400, "input.twilio_connection_id"),
+        ({"name": "send-sms", "input": {**SMS, "to_number": "110"}}, 400, "input.to_number"),
+        ({"name": "send-sms", "input": []}, 400, "input"),
+        ({"name": "send-sms", "input": SMS, "idempotencyKey": "k" * 300}, 400, "idempotencyKey"),
+        ({"name": "create-api-key", "input": {**KEY, "scopes": ["nothing"]}}, 400, "input.scopes"),
+    ],
+)
+def test_bad_requests(body: Any, status: int, path: str | None) -> None:
+    answered, error = posted(with_key(), f"{EXTERNAL}/workflows", body)
+    assert answered == status
+    assert path is None or path in [item["path"] for item in error["details"]["errors"]]
+    assert not WorkflowRun.objects.exists()
+
+
+def test_a_key_with_less_starts_no_key_with_more() -> None:
+    client = bearer(make_key(scopes=["workflows:write", "providers:read"]).token)
+    assert posted(client, f"{EXTERNAL}/workflows", {"name": "create-api-key", "input": KEY})[0] == 403
+    client = bearer(make_key(scopes=["workflows:write", "keys:write"]).token)
+    assert posted(client, f"{EXTERNAL}/workflows", {"name": "create-api-key", "input": KEY})[0] == 403
+    assert (
+        bearer(make_key(scopes=["workflows:read"]).token)
+        .send("post", f"{EXTERNAL}/workflows", {"name": "send-sms", "input": SMS})
+        .status_code
+        == 403
+    )
+
+
+@pytest.mark.parametrize("path", [RUNS, f"{RUNS}?status=waiting"])
+def test_lists_cost_the_same_however_many_there_are(path: str) -> None:
+    client, counts = with_key(), []
+    for _ in range(2):
+        for _ in range(5):
+            make_run(fence=1, handed_back=1)
+        client.get(path)
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(path).status_code == 200
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 2
+
+
+# --- the admin --------------------------------------------------------------------------------------------------------
+
+
+def signed_in(**fields: Any) -> Client:
+    client = Client()
+    client.force_login(make_user(**{"is_superuser": True, **fields}))
+    return client
+
+
+def admin_page(run: WorkflowRun, name: str = "change") -> str:
+    return f"/admin/connections/workflowrun/{run.pk}/{name}/"
+
+
+def test_a_run_is_started_and_looked_at_in_the_admin() -> None:
+    client = signed_in()
+    start_page = client.get("/admin/connections/workflowrun/add/")
+    assert "process-stripe-payment" in start_page.content.decode()
+    refused = client.post("/admin/connections/workflowrun/add/", {"name": "send-sms", "input": "{}"})
+    assert "twilio_connection_id" in refused.content.decode()
+    client.post("/admin/connections/workflowrun/add/", {"name": "send-sms", "input": json.dumps(SMS)})
+    run = WorkflowRun.objects.get()
+    finish(run)
+    text = client.get(admin_page(run)).content.decode()
+    for part in ("send-twilio-message", "NOT_FOUND", "reverted", "Retry", "twilio/default"):
+        assert part in text
+    assert SMS["to_number"] not in text
+    assert SMS["message"] not in text
+    assert run.pk in client.get("/admin/connections/workflowrun/?status=reverted").content.decode()
+    assert client.post(admin_page(run, "retry")).status_code == 302
+    assert WorkflowRun.objects.filter(retry_of=run).exists()
+
+
+def test_what_is_handed_over_is_shown_once_in_the_admin() -> None:
+    client = signed_in()
+    client.post("/admin/connections/workflowrun/add/", {"name": "create-api-key", "input": json.dumps(KEY)})
+    run = finish(WorkflowRun.objects.get())
+    assert "Show once" in client.get(admin_page(run)).content.decode()
+    assert "Show once" not in signed_in().get(admin_page(run)).content.decode()
+    shown = re.search("sk_live_[A-Za-z0-9]+", client.post(admin_page(run, "take")).content.decode())
+    assert shown
+    token = shown[0]
+    assert bearer(token).get(f"{EXTERNAL}/providers").status_code == 200
+    assert "somebody has taken it" in client.post(admin_page(run, "take")).content.decode()
+
+
+def test_the_admin_shows_a_tenants_runs_to_its_people_alone() -> None:
+    mine, theirs = make_tenant(), make_tenant()
+    runs = make_run(mine), make_run(theirs), make_run()
+    see, act = "connections.view_workflowrun", "connections.change_workflowrun"
+    client = signed_in(is_superuser=False, tenant=mine, permissions=(see, act))
+    listed = client.get("/admin/connections/workflowrun/").content.decode()
+    assert [run.pk in listed for run in runs] == [True, False, False]
+    assert client.get(admin_page(runs[0])).status_code == 200
+    for foreign in runs[1:]:
+        assert client.post(admin_page(foreign, "cancel")).status_code == 404
+    reader = signed_in(is_superuser=False, tenant=mine, permissions=(see,))
+    assert "/cancel/" in client.get(admin_page(runs[0])).content.decode()
+    assert "/cancel/" not in reader.get(admin_page(runs[0])).content.decode()
+    assert reader.post(admin_page(runs[0], "cancel")).status_code == 404
+    assert reader.get("/admin/connections/workflowrun/add/").status_code == 404
+    assert client.get(admin_page(runs[0], "cancel")).status_code == 405
+    assert stored(runs[0]).cancel_requested_at is None
+
+
+# --- the shell --------------------------------------------------------------------------------------------------------
+
+
+def typed(*arguments: str) -> str:
+    out = StringIO()
+    call_command("run_workflow", *arguments, stdout=out)
+    return out.getvalue().strip()
+
+
+def test_a_run_is_started_from_a_shell(tmp_path: Path) -> None:
+    (tmp_path / "input.json").write_text(json.dumps(SMS))
+    tenant = make_tenant()
+    run = stored(WorkflowRun(pk=typed("send-sms", "--input", f"@{tmp_path}/input.json", "--tenant", tenant.slug)))
+    assert (run.tenant_id, run.started_by) == (tenant.pk, "command:run_workflow")
+    assert typed("send-sms", "--input", json.dumps(SMS), "--idempotency-key", "k") == typed(
+        "send-sms", "--input", json.dumps(SMS), "--idempotency-key", "k"
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_shell_waits_for_the_result() -> None:
+    worker = threading.Timer(0.3, lambda: (sweep(), connection.close()))
+    worker.start()
+    told = json.loads(typed("create-api-key", "--input", json.dumps(KEY), "--wait", "--timeout", "10"))
+    worker.join()
+    assert told["result"]["api_key"]["id"] == ApiKey.objects.get().pk
+    assert told["handed_over"]["token"].startswith("sk_live_")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "There is no workflow 'nothing'"),
+        (["send-sms", "--input", "{"], "not JSON"),
+        (["send-sms", "--input", "[]"], "not a JSON object"),
+        (["send-sms", "--input", "@/nowhere"], "No such file"),
+        (["send-sms", "--input", "{}"], "twilio_connection_id"),
+        (["send-sms", "--input", json.dumps(SMS), "--tenant", "nobody"], "Tenant 'nobody' not found"),
+        (["send-sms", "--input", json.dumps(SMS), "--wait", "--timeout", "0"], "does a worker run"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_shell(arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        typed(*arguments)
+
+
+def test_a_run_that_failed_fails_the_command() -> None:
+    run = make_run(
+        state=RunState.REVERTED, due_at=None, finished_at=timezone.now(), idempotency_key="k", error_message="It broke."
+    )
+    with pytest.raises(CommandError, match=f"{run.pk} is reverted: It broke"):
+        typed("send-sms", "--input", json.dumps(SMS), "--idempotency-key", "k", "--wait")
