@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
+from django.db import connection
 from django.utils import timezone
 
 from connections.due_work import claim
@@ -11,7 +12,7 @@ from connections.models import WorkflowRun
 from connections.workflows import running, start
 from external_apis.models import Tenant
 
-__all__ = ["SMS", "finish", "make_run", "stored", "work"]
+__all__ = ["SMS", "finish", "make_run", "stored", "sweep_and_leave", "work"]
 
 SMS = {"twilio_connection_id": "twilio/default", "to_number": "+4915112345678", "message": "Hello"}
 """An input of ``send-sms``."""
@@ -19,7 +20,7 @@ SMS = {"twilio_connection_id": "twilio/default", "to_number": "+4915112345678", 
 
 def make_run(tenant: Tenant | None = None, **columns: object) -> WorkflowRun:
     """A run of ``send-sms`` that nobody has carried on; ``columns`` are set past everything."""
-    run = start("send-sms", SMS, tenant=tenant and tenant.pk)
+    run = start("send-sms", SMS, tenant=None if tenant is None else tenant.pk)
     WorkflowRun.objects.filter(pk=run.pk).update(**columns or {"tries": 0})
     return stored(run)
 
@@ -37,6 +38,12 @@ def work() -> int:
 
 def stored(run: WorkflowRun) -> WorkflowRun:
     return WorkflowRun.objects.get(pk=run.pk)
+
+
+def sweep_and_leave() -> None:
+    """Sweep as a thread that gives its connection to the database back."""
+    running.sweep()
+    connection.close()
 
 
 def finish(run: WorkflowRun) -> WorkflowRun:

@@ -132,9 +132,8 @@ def test_the_customers_default_method_is_taken(stripe: Vendor) -> None:
     from connections.recipes.process_stripe_payment import _default_method
 
     assert _default_method({"invoice_settings": {"default_payment_method": "pm_1"}}) == "pm_1"
-    assert [_default_method(odd) for odd in ({}, [], None, {"invoice_settings": {"default_payment_method": {}}})] == [
-        None
-    ] * 4
+    oddities: list[Any] = [{}, [], None, {"invoice_settings": {"default_payment_method": {}}}]
+    assert [_default_method(odd) for odd in oddities] == [None] * 4
 
 
 def test_a_step_that_is_repeated_charges_once(stripe: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connections.models import RunState, WorkflowRun
-from connections.workflows.running import sweep
 from connections.workflows.showing import REDACTED
 from external_apis.models import ApiKey
 from tests.envelope import EXTERNAL
 from tests.exsvc import bearer
 from tests.factories import make_key, make_tenant, make_user
 from tests.rest import RestClient, with_key
-from tests.workflow_runs import SMS, finish, make_run, stored, work
+from tests.workflow_runs import SMS, finish, make_run, stored, sweep_and_leave, work
 
 pytestmark = pytest.mark.django_db
 
@@ -224,7 +223,7 @@ def test_a_run_is_started_from_a_shell(tmp_path: Path) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_shell_waits_for_the_result() -> None:
-    worker = threading.Timer(0.3, lambda: (sweep(), connection.close()))
+    worker = threading.Timer(0.3, sweep_and_leave)
     worker.start()
     told = json.loads(typed("create-api-key", "--input", json.dumps(KEY), "--wait", "--timeout", "10"))
     worker.join()

@@ -31,7 +31,7 @@ from external_apis.key_granting import Granter
 from external_apis.models import AuditEvent
 from external_apis.tenancy import Scope
 from tests.factories import make_connection, make_provider, make_tenant
-from tests.workflow_runs import stored, work
+from tests.workflow_runs import stored, sweep_and_leave, work
 
 pytestmark = pytest.mark.django_db
 
@@ -179,9 +179,13 @@ def test_a_workflow_decides_who_may_start_it() -> None:
 def test_a_run_is_of_its_tenant_and_mode() -> None:
     workflow("order", input=Order)(lambda context, given: None)
     mine, theirs = make_tenant(), make_tenant()
-    scopes = {name: Scope(*bounds) for name, bounds in {
-        "all": (), "mine": (mine.pk,), "theirs": (theirs.pk,), "test": (None, True), "live": (None, False),
-    }.items()}  # fmt: skip
+    scopes = {
+        "all": Scope(),
+        "mine": Scope(mine.pk),
+        "theirs": Scope(theirs.pk),
+        "test": Scope(None, is_sandbox=True),
+        "live": Scope(None, is_sandbox=False),
+    }
     runs = {name: start("order", granter=Granter(scope)).pk for name, scope in scopes.items()}
     seen = {name: {run.pk for run in visible(scope)} for name, scope in scopes.items()}
     assert seen["all"] == set(runs.values())
@@ -259,7 +263,7 @@ def test_waiting_ends_with_the_run_or_with_the_time() -> None:
     began = time.monotonic()
     assert workflows.wait(run.pk, 0.1).state == RunState.OPEN
     assert time.monotonic() - began < 1
-    timer = threading.Timer(0.1, lambda: (sweep(), connection.close()))
+    timer = threading.Timer(0.1, sweep_and_leave)
     timer.start()
     assert workflows.wait(run.pk, 10).state == RunState.SUCCEEDED
     timer.join()
@@ -429,7 +433,7 @@ def test_a_slow_run_does_not_hold_up_others_and_keeps_its_lease(
     late = start("slow")
     for _ in range(20):
         start("quick")
-    worker = threading.Thread(target=lambda: (sweep(), connection.close()))
+    worker = threading.Thread(target=sweep_and_leave)
     worker.start()
     deadline = time.monotonic() + 5
     while done.count("quick") < 20:
