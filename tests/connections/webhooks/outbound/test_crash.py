@@ -11,20 +11,26 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis
 from celery import current_app
+from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
+from connections import wakeups
 from connections.models import DeliveryStatus, WebhookDelivery
 from connections.webhooks.outbound import claims, delivery, lanes
 from connections.webhooks.outbound.delivery import deliver_due
+from connections.webhooks.outbound.fan_out import TASK
 from external_apis import audit
 from external_apis.models import OutboxEvent
 from tests.factories import make_connection
 from tests.webhook_receiver import Receiver, make_endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+_QUEUE = "test-webhooks"
 
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before_fan_out": (delivery, "fan_out", False),
@@ -108,23 +114,46 @@ def test_a_writer_killed_before_its_commit_tells_nothing_and_after_it_everything
 
 
 @pytest.fixture
-def no_broker() -> Iterator[None]:
-    """Messages go to a port where nobody listens."""
-    conf = current_app.conf
-    before = conf.broker_url
-    conf.broker_url = "redis://127.0.0.1:1/0"
-    current_app.amqp._producer_pool = None
-    yield
-    conf.broker_url = before
-    current_app.amqp._producer_pool = None
+def queue() -> Iterator[redis.Redis]:
+    """The broker's own list of messages that wake a worker for this."""
+    current_app.conf.update(task_routes={TASK: {"queue": _QUEUE}})
+    current_app.amqp.flush_routes()
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.delete(_QUEUE)
+    yield client
+    current_app.conf.update(task_routes=None)
+    current_app.amqp.flush_routes()
+    client.delete(_QUEUE)
 
 
-@pytest.mark.usefixtures("no_broker")
-def test_without_valkey_nothing_waits_and_nothing_is_lost(receiver: Receiver) -> None:
+def test_valkey_that_forgets_the_message_costs_nothing_but_time(receiver: Receiver, queue: redis.Redis) -> None:
     make_endpoint(receiver, "connection.updated")
     row = make_connection()
-    began = time.monotonic()
+    queue.delete(_QUEUE)
     with transaction.atomic():
         audit.record("connection.updated", row)
-    assert time.monotonic() - began < 1
+    wakeups._waker.flush(5)
+    assert queue.llen(_QUEUE) > 0, "a worker is woken at once"
+    queue.delete(_QUEUE)
     assert deliver_due().delivered == 1, "the schedule finds it"
+
+
+def test_without_valkey_nobody_waits_and_nothing_is_lost(receiver: Receiver, queue: redis.Redis) -> None:
+    make_endpoint(receiver, "connection.updated")
+    row = make_connection()
+    wakeups._waker.flush(5)
+    queue.delete(_QUEUE)
+
+    def write() -> None:
+        current_app.conf.update(broker_url="redis://127.0.0.1:1/0")
+        current_app._after_fork()  # type: ignore[attr-defined]  # forgets its connections
+        began = time.monotonic()
+        with transaction.atomic():
+            audit.record("connection.updated", row)
+        took = time.monotonic() - began
+        wakeups._waker.flush(10)
+        os._exit(0 if took < 1 else 2)
+
+    assert in_child(write) == 0
+    assert queue.llen(_QUEUE) == 0
+    assert deliver_due().delivered == 1

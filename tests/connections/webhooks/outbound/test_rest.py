@@ -119,13 +119,14 @@ def test_other_input_that_is_refused() -> None:
         assert named_by(response)[0].startswith(name.partition(".")[0])
     assert failure_of(create(client, tenantId="ten_unknown")) == (404, "NOT_FOUND")
     url = f"{HOOKS}/{made.pk}"
-    for path, body in (
+    refused: tuple[tuple[str, Any], ...] = (
         ("roll-secret", {"overlapSeconds": -1}), ("roll-secret", {"overlapSeconds": 10**9}),
         ("roll-secret", {"overlapSeconds": "5"}), ("replay", {}), ("replay", {"since": "yesterday"}),
         ("replay", {"since": "2026-01-01T00:00:00"}), ("replay", {"since": "99999-01-01T00:00:00Z"}),
         ("test", {"a": 1}),
-    ):  # fmt: skip
-        assert failure_of(client.send("post", f"{url}/{path}", body))[0] == 400, (path, body)
+    )  # fmt: skip
+    for path, sent in refused:
+        assert failure_of(client.send("post", f"{url}/{path}", sent))[0] == 400, (path, sent)
 
 
 @pytest.mark.django_db(transaction=False)
