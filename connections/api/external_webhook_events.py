@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.urls import path
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,6 +17,7 @@ from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, PageQuery, lists, reads, writes
 from external_apis.json_output import Timestamp
 from external_apis.provider_input import RowId
+from external_apis.time_input import Moment
 
 
 class HandlerOutcome(CamelAnswer):
@@ -86,9 +87,9 @@ class WebhookEventQuery(PageQuery):
     """The provider's own id of it."""
     sales_channel_id: RowId = ""
     """Of one tenant."""
-    since: Annotated[AwareDatetime | None, Field(alias="from")] = None
+    since: Annotated[Moment | None, Field(alias="from")] = None
     """Received at this moment or later: `2026-01-15T10:30:00Z`."""
-    until: Annotated[AwareDatetime | None, Field(alias="to")] = None
+    until: Annotated[Moment | None, Field(alias="to")] = None
     """Received before this moment."""
 
 

@@ -46,7 +46,8 @@ def test_a_list_and_its_filters(client: Client) -> None:
         ("perPage=1&page=2", ["evt_2"]),
     ):
         assert ids(rest.get(f"{EVENTS}?{query}")) == found, query
-    assert rest.get(f"{EVENTS}?status=other").status_code == 400
+    for query in ("status=other", "from=0113-12-24T11:58:16%2B23:42", "event=%00", "eventType=%00"):
+        assert rest.get(f"{EVENTS}?{query}").status_code == 400, query
 
 
 def test_one_event_with_its_payload_and_outcomes(client: Client) -> None:
