@@ -344,7 +344,7 @@ class ApiClient(Verbs, Passage):
             call.passing.is_answered = True
             call.passing.latency_seconds = self._clock.monotonic() - started
             if answer.stream is not None and self._outcomes.read_bodies:
-                answer.body = preview(answer)
+                answer.body = preview(answer, time.monotonic() + until - started)
         elif answer.stream is not None and answer.status >= 300:
             with answer.stream:
                 answer.body = answer.stream.read(MAX_ERROR_BODY_BYTES) or b""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Passage", "PassedAnswer", "Passing", "preview"]
 
 _PREVIEW_BYTES = 64 * 1024
+_IN_EVENTS = ("x-ndjson", "+ndjson", "/ndjson", "json-seq", "x-jsonlines", "stream+json")
 
 
 @dataclass(slots=True)
@@ -125,9 +126,13 @@ def _was_refused(error: UpstreamError) -> bool:
     return isinstance(error, (UpstreamRateLimited, UpstreamUnauthorized)) or error.upstream_status == 503
 
 
-def preview(answer: Answer) -> bytes:
-    """Return the beginning of a JSON or plain body that rules judge; one that comes in events is not waited for."""
+def preview(answer: Answer, deadline: float) -> bytes:
+    """Return the beginning of a JSON or plain body that rules judge; one that comes in events is not waited for.
+
+    ``deadline`` is the attempt's, on the clock of `time.monotonic`: until it is judged an answer is not one.
+    """
     kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-    if answer.stream is None or not (kind.endswith(("json", "xml", "html")) or kind == "text/plain"):
+    is_judged = kind.endswith(("json", "xml", "html")) or kind == "text/plain"
+    if answer.stream is None or not is_judged or kind.endswith(_IN_EVENTS):
         return b""
-    return answer.stream.preview(_PREVIEW_BYTES)
+    return answer.stream.preview(_PREVIEW_BYTES, deadline)

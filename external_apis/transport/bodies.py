@@ -9,6 +9,7 @@ import ssl
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from external_apis.errors import BadAnswer, CallTimeout
@@ -120,27 +121,34 @@ class StreamedBody(io.RawIOBase):
     def wait(self, seconds: float) -> bool:
         """Wait until something can be read; False when nothing came for so long. Nothing is lost or given up by that.
 
-        Of a stream that is unpacked, only what the provider sends is waited for.
+        Of a stream that is unpacked, only what the provider sends is waited for. Past the deadline nothing is.
         """
-        if self.is_over or self._packed or self._response.has_buffered:
-            return True
-        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
-            return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        until = monotonic() + seconds
+        while not (self.is_over or self._packed or self._response.has_piece):
+            now, last = monotonic(), self._sock.deadline
+            if last is not None and now >= last:
+                return True  # reading tells
+            if not _is_readable(self._sock, min(until, last or until) - now):
+                if monotonic() < until:
+                    continue  # it is the deadline that has passed
+                return False
+            if not self._response.is_between_chunks or not self._response.read_ahead():
+                return True
+        return True
 
-    def preview(self, size: int) -> bytes:
+    def preview(self, size: int, deadline: float) -> bytes:
         """Return up to the first ``size`` bytes of a raw body, unpacked where that works; they are read again later.
 
-        Raises as reading does.
+        ``deadline``, on the clock of `time.monotonic`, is for them alone. Raises as reading does.
         """
+        rest, self._sock.deadline = self._sock.deadline, deadline
         try:
             while len(self._packed) < size and not self._is_received:
                 self._packed += self._receive(size - len(self._packed))
         except BaseException:
             self._end(is_reusable=False)
             raise
+        self._sock.deadline = rest
         if not _is_packed(self._response):
             return self._packed
         with suppress(BadAnswer):
@@ -242,6 +250,14 @@ class _Unpacker:
         """Raise `BadAnswer` when the last member is cut short."""
         if self._member is not None:
             raise _broken()
+
+
+def _is_readable(sock: Any, seconds: float) -> bool:
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return True
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0) * 1000))
 
 
 def _is_packed(response: http.client.HTTPResponse) -> bool:
