@@ -21,4 +21,4 @@ VOLUME ["/var/lib/external-apis/spool"]
 USER app
 EXPOSE 8000
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", \
-     "--blocking-threads", "96", "--no-ws", "config.wsgi:application"]
+     "--blocking-threads", "96", "--respawn-failed-workers", "--no-ws", "config.wsgi:application"]
