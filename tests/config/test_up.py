@@ -153,7 +153,6 @@ def test_a_killed_web_worker_is_replaced_and_the_other_one_finishes_its_calls(in
 @pytest.mark.parametrize("told", ["Dockerfile", "README.md"])
 def test_it_is_replaced_in_production_too(told: str) -> None:
     text = (runtime.CHECKOUT / told).read_text()
-    assert text.count("--blocking-threads") > text.count("`--blocking-threads`")
     assert "--respawn-failed-workers" in text.partition("--interface")[2].partition("config.wsgi")[0]
 
 
