@@ -31,7 +31,7 @@ from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection
 from external_apis.transport.uploads import SourceFailed, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Answer", "Transport", "shared_transport"]
 
@@ -82,8 +82,8 @@ class Transport:
         ``target`` is path and query, percent-encoded; ``deadline`` is on the clock of `time.monotonic` and bounds the
         whole exchange. With a ``stream_deadline`` it bounds only what comes before the answer's body, which is then not
         read but given as ``stream``, and has until that other deadline. One that ``is_raw`` passes somebody else's
-        bodies through: the stream is not unpacked, and an upload has until that deadline too, so that ``deadline``
-        bounds the connecting and, once all is sent, the wait for the answer.
+        bodies through: the stream is not unpacked, and an upload has until that deadline too, each piece of it as long
+        as ``deadline`` leaves for the connecting and, once all is sent, for the answer.
 
         Raises `EgressRefused`; `ConnectFailed` and `CallTimeout` when nothing was sent; `CallTimeout` and `BadAnswer`
         with ``may_have_happened`` when something was.
@@ -92,8 +92,11 @@ class Transport:
         connection = self._borrow(origin, deadline)
         try:
             if is_raw and isinstance(body, Upload) and stream_deadline is not None:
-                connection.keep_deadline(stream_deadline)
-                is_whole = self._write(connection, origin, method, target, headers, body)
+                connection.keep_deadline(deadline)
+                last = stream_deadline
+                is_whole = self._write(
+                    connection, origin, method, target, headers, body, lambda: min(last, monotonic() + patience)
+                )
                 connection.keep_deadline(monotonic() + patience)
             else:
                 is_whole = self._write(connection, origin, method, target, headers, body)
@@ -137,8 +140,12 @@ class Transport:
         target: str,
         headers: Mapping[str, str],
         body: bytes | Upload | None,
+        deadline_of_piece: Callable[[], float] | None = None,
     ) -> bool:
-        """Send the request; False when the other side did not take all of it, and may have answered already."""
+        """Send the request; False when the other side did not take all of it, and may have answered already.
+
+        ``deadline_of_piece`` gives each piece of an upload a time of its own, instead of one for all.
+        """
         is_forwarded = self._proxy is not None and origin.scheme == "http"
         connection.putrequest(
             method, f"{origin}{target}" if is_forwarded else target, skip_host=True, skip_accept_encoding=True
@@ -158,12 +165,8 @@ class Transport:
         try:
             if isinstance(body, Upload):
                 connection.endheaders()
-                for piece in body.pieces():
-                    connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
-                if is_chunked:
-                    connection.send(b"0\r\n\r\n")
-            else:
-                connection.endheaders(body)
+                return _write_pieces(connection, body, deadline_of_piece)
+            connection.endheaders(body)
         except ConnectionError:
             return False
         return True
@@ -246,6 +249,16 @@ class Transport:
         if origin.scheme == "https":
             connection.set_tunnel(origin.host.strip("[]"), origin.port, headers=self._proxy_headers, scheme=hop.scheme)
         return connection
+
+
+def _write_pieces(connection: GuardedConnection, body: Upload, deadline_of_piece: Callable[[], float] | None) -> bool:
+    for piece in body.pieces():
+        if deadline_of_piece is not None:
+            connection.keep_deadline(deadline_of_piece())
+        framed = piece if body.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
+        if not connection.push(framed):
+            return False
+    return body.length is not None or connection.push(b"0\r\n\r\n")
 
 
 def shared_transport(policy: Policy | None = None, certificate: ClientCertificate | None = None) -> Transport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 from typing import Any
 
 from external_apis.errors import BadAnswer
@@ -13,6 +14,7 @@ __all__ = ["Response"]
 _MOST_INTERIM = 20
 _AHEAD_BYTES = 8192
 _LONGEST_LINE = 65_536  # as http.client has it
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}(?=[ \t]*(;|\r?\n|\r?$))")
 
 
 class Response(http.client.HTTPResponse):
@@ -56,8 +58,11 @@ class Response(http.client.HTTPResponse):
             self._valve.is_shut = False
 
     def begin(self, *args: Any, **options: Any) -> None:
-        """Read the head; raises `BadAnswer` for one that switches protocols or has lengths that contradict."""
+        """Read the head; raises `BadAnswer` for one that switches protocols or whose framing is not certain."""
         super().begin(*args, **options)
+        codings = [field.strip().lower() for field in self.headers.get_all("Transfer-Encoding", ())]
+        if codings not in ([], ["chunked"]):
+            raise BadAnswer("The answer is framed in a way that nobody asked for.", may_have_happened=True)
         lengths = {part.strip() for field in self.headers.get_all("Content-Length", ()) for part in field.split(",")}
         if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
             raise BadAnswer("The answer's length contradicts itself.", may_have_happened=True)
@@ -73,6 +78,13 @@ class Response(http.client.HTTPResponse):
                 return version, status, reason
             http.client.parse_headers(self.fp)
         raise BadAnswer(f"More than {_MOST_INTERIM} interim answers came.", may_have_happened=True)
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_LONGEST_LINE + 1)
+        if not (size := _CHUNK_SIZE.match(line)):
+            self._close_conn()
+            raise ValueError("no size of a chunk (RFC 9112 7.1)")
+        return int(size[0], 16)
 
     def _close_conn(self) -> None:
         self._valve.is_shut = True
@@ -120,8 +132,7 @@ def _holds_piece(text: bytes) -> bool:
     line, newline, rest = text.partition(b"\n")
     if not newline:
         return len(text) > _LONGEST_LINE  # which reading refuses
-    try:
-        size = int(line.partition(b";")[0], 16)
-    except ValueError:
-        return True
-    return bool(rest) if size else rest.startswith((b"\r\n", b"\n")) or b"\r\n\r\n" in rest or b"\n\n" in rest
+    size = _CHUNK_SIZE.match(line)
+    if size is None or int(size[0], 16):
+        return bool(rest) or size is None
+    return rest.startswith((b"\r\n", b"\n")) or b"\r\n\r\n" in rest or b"\n\n" in rest
