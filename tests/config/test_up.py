@@ -170,7 +170,7 @@ def _worker_of(installation: Installation, client_port: int) -> int | None:
     ports = (installation.port, client_port)
     inodes = {row[9] for row in rows if (int(row[1][-4:], 16), int(row[2][-4:], 16)) == ports}
     for pid in _web_workers(installation):
-        held = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+        held = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
         if any(f"socket:[{inode}]" in held for inode in inodes):
             return pid
     return None
