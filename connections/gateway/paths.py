@@ -38,7 +38,9 @@ def read_route(tail: str, query: str, base_path: str) -> Route:
             raise refuse("path", "holds a control character or a backslash")
         if any(segment.partition(";")[0] in (".", "..") for segment in spelling.split("/")):
             raise refuse("path", "holds a '.' or '..' segment")
-    if "//" in path or tail.startswith("//"):
+        if "//" in spelling:
+            raise refuse("path", "holds two slashes in a row")
+    if tail.startswith("//"):
         raise refuse("path", "holds two slashes in a row")
     base = base_path.rstrip("/")
     if base and (path == base or path.startswith(f"{base}/")):
