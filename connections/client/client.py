@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
 from connections.client.auth import make_scheme, read_certificate
-from connections.client.call import Call
+from connections.client.call import Call, Passing
 from connections.client.composer import Composer
 from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
@@ -300,7 +300,7 @@ class ApiClient(Verbs, Passage):
                 return answer
             secrets = self.target.secrets().union(*(added_by_signing(*pair) for pair in sent))
             following = next_request(hop, answer, secrets)
-            if following is None or (call.passing is not None and not following.can_be_sent):
+            if following is None or (call.passing is not None and not self._passes(following, call.passing)):
                 return answer
             if answer.stream is not None:
                 answer.stream.close()
@@ -308,6 +308,10 @@ class ApiClient(Verbs, Passage):
             if hop.origin == self._origin:
                 hop.target = self._composer.without_key(hop.target)
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
+
+    def _passes(self, following: Outgoing, passing: Passing) -> bool:
+        is_within = following.origin == self._origin
+        return following.can_be_sent and (not is_within or passing.may_follow(following.method, following.target))
 
     def _sign(self, request: Outgoing, call: Call, *, is_signed: bool) -> Outgoing:
         call.signer = self._scheme if is_signed else None
@@ -363,7 +367,8 @@ class ApiClient(Verbs, Passage):
         ):
             if self._clock.monotonic() + wait > until:
                 message = f"The rate limit of {self.target.name} gives no slot in time."
-                raise RateLimited(message, retry_after_seconds=wait, details={"request_id": call.request_id})
+                details = {"request_id": call.request_id, "limit_of": "connection"}
+                raise RateLimited(message, retry_after_seconds=wait, details=details)
             self._tell("wait", call, seconds=wait, reason="rate_limit")
             call.waits += 1
             call.wait_seconds += wait

@@ -146,9 +146,33 @@ def test_a_key_has_its_rate(connect: Connect) -> None:
     path = proxied(connect(), "/me")
     answers = [client.get(path) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert answers[0].headers["X-RateLimit-Remaining"] == "2"
+    assert answers[0].headers["X-Gateway-RateLimit-Remaining"] == "2"
     assert error_code(answers[3]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert answers[3].json()["error"]["details"]["limitOf"] == "key"
+    assert answers[3].headers["X-Gateway-RateLimit-Remaining"] == "0"
     assert int(answers[3].headers["Retry-After"]) > 0
+
+
+def test_a_connection_without_a_slot_is_told_from_a_key_without_one(connect: Connect, caller: RestClient) -> None:
+    path = proxied(connect(rate_limit={"requests_per_hour": 1}, timeout_ms=1000), "/me")
+    answers = [caller.get(path) for _ in range(2)]
+    assert error_code(answers[1]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert answers[1].json()["error"]["details"]["limitOf"] == "connection"
+    assert int(answers[1].headers["Retry-After"]) > 60
+    assert "X-RateLimit-Remaining" not in answers[1].headers
+
+
+def test_a_request_without_a_key_hears_of_the_three_places_for_one(connect: Connect) -> None:
+    path = proxied(connect(), "/me")
+    places = "Send the key as a Bearer token, as the password of Basic, or in X-Api-Key."
+    for header, told in {
+        None: f"No Authorization header provided. {places}",
+        " ": f"The Authorization header is empty, or holds characters beyond ASCII. {places}",
+        "Digest x": f"Invalid authorization scheme (use Bearer). {places}",
+    }.items():
+        answer = RestClient(headers={} if header is None else {"Authorization": header}).get(path)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["message"] == told
 
 
 @pytest.mark.django_db(transaction=True)
@@ -260,7 +284,8 @@ def test_the_answer_comes_back_as_it_was(connect: Connect, caller: RestClient) -
     packed = gzip.compress(b"[1, 2, 3]")
     head = (
         b"HTTP/1.1 203 Own Words\r\nContent-Type: application/own\r\nContent-Encoding: gzip\r\nX-Own: kept\r\n"
-        b"Set-Cookie: a=1\r\nX-RateLimit-Remaining: 7\r\nContent-Length: %d\r\n\r\n" % len(packed)
+        b"Set-Cookie: a=1\r\nX-RateLimit-Remaining: 7\r\nX-Gateway-RateLimit-Limit: 8\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(packed)
     )
     with serve(answering(head + packed)) as port:
         row = connect("none", base_url=f"http://127.0.0.1:{port}")
@@ -268,7 +293,13 @@ def test_the_answer_comes_back_as_it_was(connect: Connect, caller: RestClient) -
     assert (answer.status_code, answer.content) == (203, packed)
     assert answer.headers["Content-Type"] == "application/own"
     assert answer.headers["Content-Encoding"] == "gzip"
-    assert answer.headers["X-RateLimit-Remaining"] == "7"
+    told = {name: value for name, value in answer.headers.items() if "RateLimit" in name}
+    assert told.pop("X-Gateway-RateLimit-Reset").isdigit()
+    assert told == {
+        "X-RateLimit-Remaining": "7",
+        "X-Gateway-RateLimit-Limit": "1000",
+        "X-Gateway-RateLimit-Remaining": "999",
+    }
     assert "Set-Cookie" not in answer.headers
     assert answer.headers["Content-Security-Policy"] == "sandbox"
     assert answer.headers["X-Retries"] == "0"
