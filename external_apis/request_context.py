@@ -91,6 +91,7 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         incoming = request.headers.get("X-Request-Id", "")
         request_id = incoming if _REQUEST_ID.fullmatch(incoming) else new_id("req")
+        request.request_id = request_id  # type: ignore[attr-defined]  # for what is logged of it when this has ended
         token = _current.set(RequestContext(request_id=request_id, address=peer_address(request)))
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
