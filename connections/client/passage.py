@@ -10,7 +10,7 @@ from external_apis.errors import BadAnswer, UpstreamError, UpstreamRateLimited, 
 from external_apis.transport import MAX_STREAM_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from urllib3 import HTTPHeaderDict
 
@@ -59,6 +59,7 @@ class Passage:
         request_id: str,
         body_seconds: float,
         passing: Passing | None = None,
+        may_follow: Callable[[str, str], bool] = lambda _method, _target: True,
     ) -> PassedAnswer:
         """Make one call with somebody else's request, and return the answer whatever its status.
 
@@ -66,7 +67,8 @@ class Passage:
         where it is an error. A POST or PATCH is taken for repeatable only by the idempotency header that the provider
         is configured with. ``path`` and ``query`` are percent-encoded. The time-out bounds each attempt up to the head
         of its answer, an upload's own time not counted; both bodies have ``body_seconds``. ``passing`` is told how far
-        the call came, for whoever has to know when it fails.
+        the call came, for whoever has to know when it fails. ``may_follow`` decides, by method and target, on redirects
+        within the provider's origin; one that is not followed is the answer.
 
         Raises as `ApiClient.request` does, but `UpstreamError`.
         """
@@ -74,6 +76,7 @@ class Passage:
         now = self._clock.monotonic()
         call = self._begin(request, request_id, self._timeout_ms / 1000, now + self.deadline_seconds)
         call.passing = passing = passing or Passing()
+        passing.may_follow = may_follow
         call.stream_deadline, call.max_body_bytes = now + body_seconds, MAX_STREAM_BYTES
         failure: UpstreamError | None = None
         try:

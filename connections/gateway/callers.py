@@ -7,11 +7,11 @@ import binascii
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from connections import lookup, warm
+from connections import warm
 from connections.gateway import credit
 from external_apis import kept_keys, request_context, throttling
 from external_apis.authentication import authenticate_token, bearer_token
-from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotAuthenticated, NotFound
+from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotAuthenticated
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -52,15 +52,7 @@ def reach(holder: KeyHolder, connection_id: str) -> tuple[ApiClient, ExternalApi
     Raises `NotFound`, as for one that never was, for any other, whatever state that is in; `ConnectionUnusable`; and
     what opening raises.
     """
-    scope = holder.external_apis_scope
-    try:
-        client, row = warm.lend_client(connection_id)
-    except ApiManagerError:
-        lookup.find(connection_id, scope)
-        raise
-    if not scope.owns(row) or scope.is_sandbox not in (None, row.external_api.is_sandbox):
-        raise NotFound(f"Connection {row.pk} not found")
-    return client, row
+    return warm.lend_client(connection_id, holder.external_apis_scope)
 
 
 def _read_token(request: HttpRequest) -> str:
