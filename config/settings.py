@@ -297,8 +297,12 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Provider definitions, connections and credentials: stored encrypted, used by name.",
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
-    # Enumerations stay where they are used: many fields are called status, and each means something else.
-    "POSTPROCESSING_HOOKS": [],
+    # Not drf-spectacular's own one: enumerations stay where they are used, because many fields are called status, and
+    # each means something else.
+    "POSTPROCESSING_HOOKS": [
+        "connections.gateway.schema.describe_gateway",
+        "connections.api.schema.describe_monitoring",
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

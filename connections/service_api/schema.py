@@ -19,6 +19,7 @@ DOCUMENT = {
     "TITLE": "External Service API",
     "DESCRIPTION": "A registry of external services, and the credentials that each tenant has for them.",
     "VERSION": "1.0",
+    "POSTPROCESSING_HOOKS": [],
 }
 """Settings of the document that holds this API alone."""
 
