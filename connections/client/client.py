@@ -19,7 +19,7 @@ from connections.client.call import Call, Passing
 from connections.client.composer import Composer
 from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
-from connections.client.observing import observe, observe_stream
+from connections.client.observing import observe, observe_bytes
 from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing
 from connections.client.pace import read_pause
@@ -31,7 +31,15 @@ from connections.client.verbs import Priority, Verbs
 from connections.wire.arguments import refuse
 from external_apis import request_context
 from external_apis.database_connections import give_back_database_connections
-from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamError, UpstreamUnauthorized
+from external_apis.errors import (
+    ApiManagerError,
+    BadAnswer,
+    CallError,
+    RateLimited,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamUnauthorized,
+)
 from external_apis.ids import new_id
 from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
 
@@ -217,6 +225,7 @@ class ApiClient(Verbs, Passage):
     def _count(self, request: Outgoing, call: Call) -> Answer:
         started = self._clock.monotonic()
         outcome: dict[str, Any] = {"reason": "INTERRUPTED"}
+        answer: Answer | None = None
         try:
             answer = self._call(request, call)
             outcome = {"status": answer.status}
@@ -226,7 +235,8 @@ class ApiClient(Verbs, Passage):
         finally:
             seconds = self._clock.monotonic() - started
             self._tell("outcome", call, seconds=seconds, **outcome)
-            observe(self.target, request, call, now=self._clock.now(), seconds=seconds, **outcome)
+            body = None if answer is None else answer.stream
+            observe(self.target, request, call, body, clock=self._clock, seconds=seconds, **outcome)
         return answer
 
     def _call(self, request: Outgoing, call: Call) -> Answer:
@@ -253,6 +263,8 @@ class ApiClient(Verbs, Passage):
                 reason = error.code
                 call.has_waited_out = getattr(error, "retry_after_seconds", None) is not None
             self._tell("wait", call, seconds=wait, reason=reason)
+            if reason == UpstreamRateLimited.code:
+                call.waits, call.wait_seconds = call.waits + 1, call.wait_seconds + wait
             self._clock.sleep(wait)
 
     def _read(self, request: Outgoing, call: Call) -> Answer:
@@ -343,7 +355,7 @@ class ApiClient(Verbs, Passage):
         )
         call.bytes_in += len(answer.body)
         if answer.stream is not None:
-            answer.stream.on_end(partial(observe_stream, self.target.connection_id, self._clock))
+            answer.stream.on_end(partial(observe_bytes, self.target.connection_id, self._clock))
         if call.passing is not None:
             call.passing.is_answered = True
             call.passing.latency_seconds = self._clock.monotonic() - started

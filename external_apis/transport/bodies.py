@@ -70,7 +70,7 @@ class StreamedBody(io.RawIOBase):
         _check_announced(response, limit)
         self._response, self._name, self._limit, self._sock = response, name, limit, sock
         self._finish: Callable[[bool], None] | None = finish
-        self._hear: Callable[[int], None] | None = None
+        self._hear: Callable[[int, BaseException | None], None] | None = None
         self._unpacker = _Unpacker() if _is_packed(response) and not is_raw else None
         self._packed = b""
         self._received = self._given = 0
@@ -95,23 +95,29 @@ class StreamedBody(io.RawIOBase):
                 piece = self._next(len(view))
             if not piece and len(view) and self._unpacker is not None:
                 self._unpacker.finish()
-        except BaseException:
+        except BaseException as error:
             self._end(is_reusable=False)
+            self._tell(error)
             raise
+        if self.is_over and (self._unpacker is None or not piece):
+            self._tell(None)
         view[: len(piece)] = piece
         return len(piece)
 
     def close(self) -> None:
         if not self.closed:
             self._end(is_reusable=False)
+            self._tell(None)
             super().close()
 
-    def on_end(self, hear: Callable[[int], None]) -> None:
-        """Tell ``hear`` once, at the end or when this is closed before, how many bytes were received."""
-        if self._finish is None:
-            hear(self._received)
-        else:
-            self._hear = hear
+    def on_end(self, hear: Callable[[int, BaseException | None], None]) -> None:
+        """Tell ``hear``, and nobody who was to hear before, how many bytes were received, and what reading raised.
+
+        Once: when all was read, when reading fails, or when this is closed before.
+        """
+        self._hear = hear
+        if self.closed or self.is_over:
+            self._tell(None)
 
     @property
     def announced_bytes(self) -> int | None:
@@ -145,8 +151,9 @@ class StreamedBody(io.RawIOBase):
         try:
             while len(self._packed) < size and not self._is_received:
                 self._packed += self._receive(size - len(self._packed))
-        except BaseException:
+        except BaseException as error:
             self._end(is_reusable=False)
+            self._tell(error)
             raise
         self._sock.deadline = rest
         if not _is_packed(self._response):
@@ -199,8 +206,11 @@ class StreamedBody(io.RawIOBase):
         if finish is not None:
             self._response.close()
             finish(is_reusable)
-            if self._hear is not None:
-                self._hear(self._received)
+
+    def _tell(self, error: BaseException | None) -> None:
+        hear, self._hear = self._hear, None
+        if hear is not None:
+            hear(self._received, error)
 
 
 class _Unpacker:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import pytest
 from connections.client import usage
 from connections.client.samples import MASK, Sample, shown_path
 from external_apis import request_context
-from external_apis.errors import ApiManagerError
+from external_apis.errors import ApiManagerError, BadAnswer
 from tests.connections.client.conftest import FakeTime, MakeClient
 from tests.connections.client.test_usage import forget
 from tests.sandbox import Sandbox
+from tests.sockets import Play, read_head, serve
 
 SECRET = "swordfish-0123456789"
 
@@ -126,15 +128,76 @@ def test_bodies_are_counted_in_both_directions(make_client: MakeClient) -> None:
     assert bag["bytes_out"] == 5030
 
 
-def test_a_stream_is_counted_when_it_ends_and_when_it_is_given_up(make_client: MakeClient) -> None:
+def test_a_stream_is_counted_when_it_ends_and_when_it_is_given_up(make_client: MakeClient, settings: Any) -> None:
+    settings.CALL_SAMPLE_ONE_IN = 1
     client = make_client()
     with client.get("/balance", stream=True) as response:
-        assert taken()[0].get("bytes_in") is None
+        bag, samples = taken()
+        assert (bag["calls"], bag.get("bytes_in"), samples) == (1, None, [])
         length = len(response.content)
-    assert taken()[0] == {"bytes_in": length}
-    with suppress(ApiManagerError), client.get("/balance", stream=True) as response:
+    bag, samples = taken()
+    assert bag == {"bytes_in": length}
+    assert [(sample.status, sample.error) for sample in samples] == [(200, "")]
+    with client.get("/balance", stream=True) as response:
         response.raw.read(5)
-    assert taken()[0]["bytes_in"] == 5 or taken()[0] == {}
+    bag, samples = taken()
+    assert (bag["calls"], bag["bytes_in"], bag.get("errors")) == (1, 5, None)
+    assert [sample.error for sample in samples] == [""]
+
+
+def unframed(answer: bytes) -> Play:
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
+
+    return play
+
+
+@pytest.mark.parametrize("path", ["/lie?content_length=5000&bytes=10", "/close?when=body"])
+def test_a_body_that_breaks_off_makes_a_failed_call(path: str, make_client: MakeClient, fake_time: FakeTime) -> None:
+    client = make_client()
+    with client.get(path, stream=True) as response:
+        fake_time.at += 2
+        with pytest.raises(BadAnswer):
+            response.raw.read()
+    bag, (sample,) = taken()
+    assert (bag["calls"], bag["errors"], bag["error:BAD_ANSWER"], bag["status:2xx"]) == (1, 1, 1, 1)
+    assert sum(number for name, number in bag.items() if name.startswith("le:")) == 1
+    assert (sample.status, sample.error, sample.duration_ms) == (200, "BAD_ANSWER", 2000)
+    assert sample.request_id
+
+
+def test_a_compressed_body_that_breaks_off_makes_one_as_well(make_client: MakeClient, settings: Any) -> None:
+    packed = gzip.compress(b"x" * 100_000)[:-20]
+    with serve(unframed(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + packed)) as port:
+        client = make_client(base_url=f"http://127.0.0.1:{port}")
+        with client.get("/a", stream=True) as response, pytest.raises(BadAnswer):
+            response.raw.read()
+    assert taken()[0]["error:BAD_ANSWER"] == 1
+
+
+def test_a_refusal_that_breaks_off_is_one_error(make_client: MakeClient) -> None:
+    with serve(unframed(b"HTTP/1.1 404 No\r\nContent-Length: 90\r\n\r\nshort")) as port:
+        client = make_client(base_url=f"http://127.0.0.1:{port}", retry_config={"max_retries": 0})
+        passed = client.exchange("GET", "/a", headers={}, request_id="request-of-this-test", body_seconds=5)
+        with pytest.raises(BadAnswer):
+            passed.body.read()
+    bag, (sample,) = taken()
+    assert (bag["calls"], bag["errors"], bag["error:UPSTREAM_CLIENT_ERROR"]) == (1, 1, 1)
+    assert "error:BAD_ANSWER" not in bag
+    assert sample.status == 404
+
+
+def test_a_pause_that_the_provider_asked_for_is_a_wait(make_client: MakeClient) -> None:
+    client = make_client(retry_config={"max_retries": 2})
+    with pytest.raises(ApiManagerError):
+        client.get("/rate-limited", params={"retry_after": 3})
+    bag, _ = taken()
+    assert (bag["waits"], bag["wait_ms"]) == (2, 6000)
+    with pytest.raises(ApiManagerError):
+        make_client(retry_config={"max_retries": 2}).get("/status/503")
+    assert "waits" not in taken()[0]
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory
 
+from external_apis import request_context
+from external_apis.request_context import RequestContextMiddleware
 from tests.otlp_receiver import Receiver, receiving, values_of
 from tests.sandbox import ROOT, Sandbox
+from tests.sockets import serve
 
 SECRET = "canary-swordfish-0123456789"
 
 CALLS = """
-import sys, django
+import contextlib, dataclasses, os, sys, django
 django.setup()
 from django.conf import settings
 settings.EGRESS_ALLOW = ["127.0.0.1"]
@@ -26,10 +32,16 @@ from external_apis.crypto import Secrets
 from external_apis.errors import ApiManagerError
 url, secret = sys.argv[1:]
 request_context.start("request-of-this-test")
+parent = os.environ.get("PARENT", "")
+request_context._current.set(dataclasses.replace(request_context.current(), traceparent=parent))
 config = parse({"base_url": url, "auth_type": "bearer", "retry_config": {"max_retries": 1}}, environment="development")
 clock = Clock(sleep=lambda seconds: None)
 target = Target("ext_api_1", "acme", "conn_1", "default", config, Secrets({"access_token": secret}))
 client = ApiClient(target, clock=clock)
+if path := os.environ.get("STREAM"):
+    with client.get(path, stream=True) as response, contextlib.suppress(ApiManagerError):
+        response.raw.read()
+    sys.exit(0)
 client.get("/balance", params={"key": "tracing", "password": secret}, headers={"X-Secret": secret})
 for path in ("/status/503", f"/status/404/{secret}"):
     try:
@@ -40,7 +52,7 @@ print("opentelemetry.exporter" in sys.modules)  # Valkey's client loads the SDK 
 """
 
 
-def run(url: str, **environ: str) -> str:
+def run(url: str, lines: int = 0, **environ: str) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CALLS, url, SECRET],
@@ -53,6 +65,7 @@ def run(url: str, **environ: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
+    assert len([line for line in done.stderr.splitlines() if "opentelemetry" in line]) <= lines, done.stderr
     return done.stdout.strip()
 
 
@@ -60,6 +73,40 @@ def test_a_span_for_each_call_with_an_event_for_each_step(sandbox: Sandbox) -> N
     with receiving() as receiver:
         assert run(sandbox.url, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) == "True"
     check(receiver, sandbox)
+
+
+@pytest.mark.parametrize("collector", ["gone", "hanging"])
+def test_a_collector_that_is_away_holds_nobody_up(sandbox: Sandbox, collector: str) -> None:
+    with serve(lambda client: time.sleep(30)) as port:
+        url = "http://127.0.0.1:1" if collector == "gone" else f"http://127.0.0.1:{port}"
+        began = time.monotonic()
+        assert run(sandbox.url, lines=1, OTEL_EXPORTER_OTLP_ENDPOINT=url, STREAM="/balance") == ""
+        assert time.monotonic() - began < 8  # most of it to start; the exporter itself takes 10 more
+
+
+def test_a_span_ends_with_the_stream_and_stands_below_the_callers(sandbox: Sandbox) -> None:
+    with receiving() as receiver:
+        more = {"STREAM": "/lie?content_length=500&bytes=10", "PARENT": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+        run(sandbox.url, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **more)
+    (span,) = receiver.spans
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == ("ab" * 16, "cd" * 8)
+    assert values_of(span.attributes)["error.type"] == "BAD_ANSWER"
+    assert [event.name for event in span.events][-2:] == ["outcome", "failure"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [(f"00-{'ab' * 16}-{'cd' * 8}-01", True), (f"01-{'ab' * 16}-{'cd' * 8}-01", False), ("x", False), ("", False)],
+)
+def test_a_callers_traceparent(sent: str, kept: bool) -> None:
+    found: list[str] = []
+
+    def look(_: object) -> HttpResponse:
+        found.append(request_context.current().traceparent)
+        return HttpResponse()
+
+    RequestContextMiddleware(look)(RequestFactory().get("/", headers={"traceparent": sent}))
+    assert found == [sent if kept else ""]
 
 
 def check(receiver: Receiver, sandbox: Sandbox) -> None:
