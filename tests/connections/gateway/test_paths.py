@@ -96,7 +96,9 @@ def test_the_query_stays_as_it_is_but_for_our_own_parameter(query: str, left: st
     assert (route.query, route.is_dry_run) == (left, is_dry_run)
 
 
-@pytest.mark.parametrize("query", ["dry_run=python", "dry_run=", "dry_run", "a=1&dry_run=true", "dry_run=curl&dry_run=x"])
+@pytest.mark.parametrize(
+    "query", ["dry_run=python", "dry_run=", "dry_run", "a=1&dry_run=true", "dry_run=curl&dry_run=x"]
+)
 def test_whoever_asks_for_another_dry_run_does_not_get_a_real_one(query: str) -> None:
     with pytest.raises(InvalidInput, match="dry_run is none but 'curl'"):
         read_route("/a", query, "")

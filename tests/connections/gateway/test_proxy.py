@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from connections import warm
 from connections.gateway.bulkhead import bulkhead
 from connections.sandbox import credentials
 from external_apis import tokens
@@ -20,7 +22,7 @@ from tests.connections.gateway.conftest import Connect, proxied
 from tests.factories import MANAGER, make_key, make_tenant, make_user
 from tests.rest import RestClient, signed_in
 from tests.sandbox import Sandbox
-from tests.sockets import answering, serve
+from tests.sockets import answering, read_head, serve
 
 pytestmark = pytest.mark.django_db
 
@@ -433,3 +435,48 @@ def test_no_answer_of_ours_holds_a_secret(connect: Connect, caller: RestClient, 
     for secret in (token, credentials.BEARER_TOKEN):
         assert secret not in "".join(texts)
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "location", ["/outside/secret", "/auth/bearer/secret", "/auth/bearer/%2e%2e/x", "/auth/bearer/a//b"]
+)
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_leads_nowhere_that_the_caller_may_not_go(
+    connect: Connect, caller: RestClient, location: str, status: int
+) -> None:
+    heads: list[bytes] = []
+
+    def play(client: socket.socket) -> None:
+        heads.append(read_head(client))
+        client.sendall(f"HTTP/1.1 {status} Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with serve(play) as port:
+        rules = {"paths": ["/ok/**", "/**/b"]}
+        row = connect(base_url=f"http://127.0.0.1:{port}/auth/bearer", proxy=rules)
+        answer = caller.get(proxied(row, "/ok/x"))
+    assert (answer.status_code, answer.headers["Location"]) == (status, location)
+    assert len(heads) == 1
+
+
+def test_a_stranger_renews_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[str] = []
+    monkeypatch.setattr(warm, "ensure_fresh", lambda row: touched.append(row.pk) or row)
+    mine, other = make_tenant(), make_tenant()
+    row = connect(tenant=mine)
+    key = make_key(scopes=["proxy"], tenant=other)
+    stranger = RestClient(headers={"Authorization": f"Bearer {key.token}"})
+    assert error_code(stranger.get(proxied(row, "/me"))) == (404, "NOT_FOUND")
+    assert touched == []
+
+
+def test_what_is_cut_short_keeps_its_place_until_the_caller_is_gone(connect: Connect, caller: RestClient) -> None:
+    """Whoever waits for the end of it has one of the threads."""
+    cut = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (80_000, bytes(80_000))
+    with serve(answering(cut)) as port:
+        answer = caller.get(proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x"))
+        pieces = iter(answer.streaming_content)
+        while next(pieces):
+            pass
+        assert bulkhead()._sum == 1
+        answer.close()
+        assert bulkhead()._sum == 0
