@@ -1,6 +1,6 @@
 """The upper floor's tables."""
 
-from connections.models.calls import CallPeriod, ObservedCall, ProviderTotal, Step
+from connections.models.calls import CallPeriod, ObservedCall, ProviderPeriod, ProviderTotal, Step
 from connections.models.connections import ConnectionStatus, ExternalApiConnection
 from connections.models.credentials import ExternalApiCredential
 from connections.models.grants import Grant, GrantEvent, GrantState
@@ -20,6 +20,7 @@ __all__ = [
     "IdempotentCall",
     "OAuthFlow",
     "ObservedCall",
+    "ProviderPeriod",
     "ProviderTotal",
     "Step",
     "UsageBatch",

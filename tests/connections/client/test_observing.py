@@ -268,13 +268,32 @@ def test_a_secret_that_goes_over_several_segments_takes_the_whole_path_with_it(p
     assert shown_path("/v1/up/down/x", ["up/down"]) == f"/{MASK}"
 
 
+def test_neither_good_calls_nor_other_connections_push_failures_out() -> None:
+    samples = usage._Samples()
+    for number in range(2000):
+        samples.add(Sample("conn_noisy", number, "GET", "/", 200, "X" if number % 2 else "", 1, 1, ""))
+        if number < 3:
+            samples.add(Sample("conn_quiet", number, "GET", "/", 500, "X", 1, 1, ""))
+    assert {name: [sample.at for sample in queue][-3:] for name, queue in samples.queues.items()} == {
+        ("conn_noisy", False): [1994, 1996, 1998],
+        ("conn_noisy", True): [1995, 1997, 1999],
+        ("conn_quiet", True): [0, 1, 2],
+    }
+    assert len(samples) == 2 * usage._MOST_SAMPLES_OF_ONE + 3
+    for number in range(usage._MOST_SAMPLES):
+        samples.add(Sample(f"conn_{number}", number, "GET", "/", 500, "X", 1, 1, ""))
+    assert len(samples) == usage._MOST_SAMPLES
+    assert min(len(queue) for queue in samples.queues.values() if queue) == 1
+    assert len(samples.queues["conn_noisy", True]) < 10
+
+
 def test_what_waits_for_valkey_is_bounded(settings: Any) -> None:
     """Away for hours, with thousands of connections: memory has an end, and the newest failures are kept."""
     url, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:1/0"
     for number in range(usage._MOST_PERIODS + 100):
         usage.record(f"conn_{number}", {"calls": 1}, at=60.0)
     for number in range(usage._MOST_SAMPLES + 100):
-        made = Sample("conn_0", float(number), "GET", "/", 500, "X", 1, 1, "")
+        made = Sample(f"conn_{number % 40}", float(number), "GET", "/", 500, "X", 1, 1, "")
         usage.keep(lambda made=made: made, is_error=True, one_in=0)  # type: ignore[misc]
     waiting = [usage._recorder._sums, usage._recorder._batch or usage._Sums()]
     assert sum(len(sums.periods) for sums in waiting) <= 2 * usage._MOST_PERIODS
