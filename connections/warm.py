@@ -66,6 +66,7 @@ class _Shelf:
         self._kept: dict[_Key, _Kept] = {}
         self.watch = changes.Watch(self.forget, self._is_used)
         self._used_at = self._compared_at = 0.0
+        self._is_away = False  # the database: one line tells of that
 
     def find(self, key: _Key) -> _Kept | None:
         self._used_at = monotonic()
@@ -108,8 +109,11 @@ class _Shelf:
         try:
             today = versions.current({kept.connection.id for kept in before.values()})
         except Exception as error:  # whatever it is: what cannot be compared may not be used
-            logger.warning("kept connections cannot be compared with the database (%s)", type(error).__name__)
-            today = {}
+            if not self._is_away:
+                logger.warning("kept connections cannot be compared with the database (%s)", type(error).__name__)
+            self._is_away, today = True, {}
+        else:
+            self._is_away = False
         finally:
             connection.close()
         with self._lock:
