@@ -1,8 +1,9 @@
 """OpenTelemetry spans of calls: off, and costing nothing, unless the environment names where they go.
 
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) turns them on; the SDK reads its other variables itself. The
-SDK is the extra ``[otel]``, which is not even imported otherwise. A provider is never sent a ``traceparent``: it would
-tell strangers which of our calls belong together. A caller of ours who sends one finds our span below its own.
+SDK is the extra ``[otel]``, which is not even imported otherwise; without it there is a warning and no trace. A provider
+is never sent a ``traceparent``: it would tell strangers which of our calls belong together. A caller of ours who sends
+one finds our span below its own.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from connections.client.samples import Sample
@@ -46,7 +45,9 @@ if IS_ON:
         from opentelemetry.trace import SpanKind, Status, StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
-        raise ImproperlyConfigured("OTEL_EXPORTER_OTLP_ENDPOINT needs the extra [otel].") from None
+        IS_ON = False  # clusters put the variable into every container that they start
+        message = "No traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and the extra [otel] is not installed."
+        logging.getLogger(__name__).warning(message)
 
 
 def tell(provider: str, sample: Sample, steps: Sequence[Step], parent: str = "") -> None:

@@ -1,8 +1,9 @@
 """schemathesis goes through the whole OpenAPI document: good and bad requests to every operation, seeded and bounded.
 
 The gateway's provider answers everything with 200, so that all else is the gateway's own. Everybody asks with the
-installation's key and with ids that exist. All of its checks hold but one: that what fits the document is accepted. The document does not tell every rule: which hosts a URL may have, what belongs to an auth type,
-that only a connection with OAuth is refreshed.
+installation's key and with ids that exist. All of its checks hold but one: that what fits the document is accepted.
+The document does not tell every rule: which hosts a URL may have, what belongs to an auth type, that only a connection
+with OAuth is refreshed.
 """
 
 from __future__ import annotations

@@ -52,10 +52,13 @@ print("opentelemetry.exporter" in sys.modules)  # Valkey's client loads the SDK 
 """
 
 
-def run(url: str, lines: int = 0, **environ: str) -> str:
+WITHOUT_EXTRA = 'import sys; sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None\n'
+
+
+def run(url: str, lines: int = 0, before: str = "", **environ: str) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CALLS, url, SECRET],
+        [sys.executable, "-W", "ignore", "-c", before + CALLS, url, SECRET],
         check=False,
         cwd=ROOT,
         env={**clean, **environ},
@@ -65,8 +68,9 @@ def run(url: str, lines: int = 0, **environ: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
-    assert len([line for line in done.stderr.splitlines() if "opentelemetry" in line]) <= lines, done.stderr
-    return done.stdout.strip()
+    told = [line for line in done.stderr.splitlines() if "opentelemetry" in line or "[otel]" in line]
+    assert len(told) <= lines, done.stderr
+    return "\n".join([done.stdout.strip(), *(line for line in told if "[otel]" in line)])
 
 
 def test_a_span_for_each_call_with_an_event_for_each_step(sandbox: Sandbox) -> None:
@@ -127,6 +131,13 @@ def check(receiver: Receiver, sandbox: Sandbox) -> None:
     headers: list[Any] = [dict(request["headers"]) for request in sandbox.requests("tracing")]
     assert headers
     assert not any("traceparent" in {name.lower() for name in sent} for sent in headers)
+
+
+def test_without_the_extra_a_line_says_so_and_calls_go_on(sandbox: Sandbox) -> None:
+    """Clusters put the variable into every container that they start."""
+    said = run(sandbox.url, lines=1, before=WITHOUT_EXTRA, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+    _, line = said.splitlines()
+    assert "No traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and the extra [otel] is not installed." in line
 
 
 @pytest.mark.parametrize("off", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
