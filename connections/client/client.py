@@ -28,7 +28,7 @@ from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_r
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
 from connections.client.verbs import Priority, Verbs
-from connections.wire.arguments import refuse
+from connections.wire.arguments import check_ms, refuse
 from external_apis import request_context
 from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import (
@@ -57,7 +57,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
-_LONGEST_MS = 86_400_000
 
 
 class ApiClient(Verbs, Passage):
@@ -196,8 +195,8 @@ class ApiClient(Verbs, Passage):
         max_body_bytes: int | None = None,
         reader: Reader | None = None,
     ) -> requests.Response:
-        timeout_ms = self._timeout_ms if timeout_ms is None else _checked_ms("timeout_ms", timeout_ms)
-        deadline_ms = self._deadline_ms(timeout_ms) if deadline_ms is None else _checked_ms("deadline_ms", deadline_ms)
+        timeout_ms = self._timeout_ms if timeout_ms is None else check_ms("timeout_ms", timeout_ms)
+        deadline_ms = self._deadline_ms(timeout_ms) if deadline_ms is None else check_ms("deadline_ms", deadline_ms)
         if priority not in ("interactive", "batch"):
             raise refuse("priority", "is neither interactive nor batch")
         started = self._clock.monotonic()
@@ -423,9 +422,3 @@ class ApiClient(Verbs, Passage):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An ApiClient holds secrets and is not pickled.")
-
-
-def _checked_ms(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_MS:
-        raise refuse(name, "is not a number of milliseconds above 0 and up to a day")
-    return max(1, int(value))
