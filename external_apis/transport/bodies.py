@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from external_apis.errors import BadAnswer, CallTimeout
+from external_apis.transport.breaks import explain
 from external_apis.transport.responses import Response
 
 __all__ = ["MAX_BODY_BYTES", "MAX_STREAM_BYTES", "StreamedBody", "read_bounded"]
@@ -186,7 +187,7 @@ class StreamedBody(io.RawIOBase):
         except TimeoutError:
             raise CallTimeout(f"{self._name} did not send everything in time.", may_have_happened=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise BadAnswer(f"{self._name} broke off: {type(error).__name__}.", may_have_happened=True) from None
+            raise BadAnswer(f"{self._name} broke off: {explain(error)}.", may_have_happened=True) from None
         self._received += len(piece)
         if self._received > self._limit:
             raise _too_long(self._limit)

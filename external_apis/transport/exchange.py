@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -24,6 +23,7 @@ from urllib3.util import Url, create_urllib3_context, make_headers, parse_url
 from external_apis.egress import Policy, current_policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
 from external_apis.transport.bodies import MAX_BODY_BYTES, StreamedBody, read_bounded
+from external_apis.transport.breaks import explain, is_certain
 from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.origin import Origin
 from external_apis.transport.responses import Response
@@ -117,7 +117,7 @@ class Transport:
             raise CallTimeout(f"{origin} did not answer in time.", may_have_happened=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            broken = BadAnswer(f"{origin} broke off: {type(error).__name__}.", may_have_happened=True)
+            broken = BadAnswer(f"{origin} broke off: {explain(error)}.", may_have_happened=True)
             broken.is_transient = True  # unlike an answer that is too long or badly packed
             raise broken from None
         except BaseException:
@@ -223,7 +223,9 @@ class Transport:
             raise CallTimeout(f"{origin} could not be connected to in time.") from None
         except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            raise ConnectFailed(f"{origin} could not be connected to: {_explain(error)}.") from None
+            failed = ConnectFailed(f"{origin} could not be connected to: {explain(error)}.")
+            failed.is_transient = not is_certain(error)
+            raise failed from None
         except BaseException:
             connection.close()
             raise
@@ -294,18 +296,3 @@ os.register_at_fork(after_in_child=_forget_connections)
 
 def _proxy_headers(proxy: Url | None) -> dict[str, str]:
     return make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy and proxy.auth else {}
-
-
-def _explain(error: Exception) -> str:
-    """Say what went wrong in words that cannot hold a URL or a password."""
-    if isinstance(error, socket.gaierror):
-        return "the name does not resolve"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return "TLS failed"
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    if "Tunnel connection failed" in str(error):
-        return "the proxy refuses the tunnel"
-    return type(error).__name__
