@@ -1,7 +1,7 @@
 """OpenTelemetry spans of calls: off, and costing nothing, unless the environment names where they go.
 
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``…_TRACES_ENDPOINT``) turns them on; the SDK reads its other variables itself. The
-SDK is the extra ``[otel]``, not even imported otherwise; where it is missing a warning says so. A provider is never sent a
+SDK is the extra ``[otel]``, not even imported otherwise; where it is missing a warning says so. No provider is sent a
 ``traceparent``: it would tell strangers which of our calls belong together. A caller of ours who sends one finds our
 span below its own.
 """

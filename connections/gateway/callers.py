@@ -11,7 +11,7 @@ from connections import warm
 from connections.gateway import credit
 from external_apis import kept_keys, request_context, throttling
 from external_apis.authentication import authenticate_token, bearer_token
-from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotAuthenticated
+from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotAuthenticated, NotFound
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -52,7 +52,13 @@ def reach(holder: KeyHolder, connection_id: str) -> tuple[ApiClient, ExternalApi
     Raises `NotFound`, as for one that never was, for any other, whatever state that is in; `ConnectionUnusable`; and
     what opening raises.
     """
-    return warm.lend_client(connection_id, holder.external_apis_scope)
+    try:
+        return warm.lend_client(connection_id, holder.external_apis_scope)
+    except NotFound as error:
+        if connection_id.startswith("conn_"):
+            raise
+        hint = "the gateway's URL takes a connection's id, conn_…, and no reference"
+        raise NotFound(f"{error.message}: {hint}.") from None
 
 
 def _read_token(request: HttpRequest) -> str:
