@@ -55,13 +55,13 @@ print("opentelemetry.exporter" in sys.modules)  # Valkey's client loads the SDK 
 WITHOUT_EXTRA = 'import sys; sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None\n'
 
 
-def run(url: str, lines: int = 0, before: str = "", **environ: str) -> str:
+def run(url: str, lines: int = 0, environ: dict[str, str] | None = None, before: str = "") -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", before + CALLS, url, SECRET],
         check=False,
         cwd=ROOT,
-        env={**clean, **environ},
+        env={**clean, **(environ or {})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -75,7 +75,7 @@ def run(url: str, lines: int = 0, before: str = "", **environ: str) -> str:
 
 def test_a_span_for_each_call_with_an_event_for_each_step(sandbox: Sandbox) -> None:
     with receiving() as receiver:
-        assert run(sandbox.url, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) == "True"
+        assert run(sandbox.url, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) == "True"
     check(receiver, sandbox)
 
 
@@ -84,14 +84,14 @@ def test_a_collector_that_is_away_holds_nobody_up(sandbox: Sandbox, collector: s
     with serve(lambda client: time.sleep(30)) as port:
         url = "http://127.0.0.1:1" if collector == "gone" else f"http://127.0.0.1:{port}"
         began = time.monotonic()
-        assert run(sandbox.url, lines=1, OTEL_EXPORTER_OTLP_ENDPOINT=url, STREAM="/balance") == ""
+        assert run(sandbox.url, 1, {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "STREAM": "/balance"}) == ""
         assert time.monotonic() - began < 8  # most of it to start; the exporter itself takes 10 more
 
 
 def test_a_span_ends_with_the_stream_and_stands_below_the_callers(sandbox: Sandbox) -> None:
     with receiving() as receiver:
         more = {"STREAM": "/lie?content_length=500&bytes=10", "PARENT": f"00-{'ab' * 16}-{'cd' * 8}-01"}
-        run(sandbox.url, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **more)
+        run(sandbox.url, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, **more})
     (span,) = receiver.spans
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == ("ab" * 16, "cd" * 8)
     assert values_of(span.attributes)["error.type"] == "BAD_ANSWER"
@@ -135,7 +135,8 @@ def check(receiver: Receiver, sandbox: Sandbox) -> None:
 
 def test_without_the_extra_a_line_says_so_and_calls_go_on(sandbox: Sandbox) -> None:
     """Clusters put the variable into every container that they start."""
-    said = run(sandbox.url, lines=1, before=WITHOUT_EXTRA, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    said = run(sandbox.url, lines=1, before=WITHOUT_EXTRA, environ=away)
     _, line = said.splitlines()
     assert "No traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and the extra [otel] is not installed." in line
 
@@ -143,4 +144,4 @@ def test_without_the_extra_a_line_says_so_and_calls_go_on(sandbox: Sandbox) -> N
 @pytest.mark.parametrize("off", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
 def test_off_means_that_nothing_is_loaded(sandbox: Sandbox, off: dict[str, str]) -> None:
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"} if off else {}
-    assert run(sandbox.url, **off, **endpoint) == "False"
+    assert run(sandbox.url, environ={**off, **endpoint}) == "False"
