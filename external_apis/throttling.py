@@ -99,7 +99,7 @@ def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _charge(kind: str, name: str, count: int, period_seconds: int, requests: int = 1) -> Quota:
+def _charge(kind: str, name: str | None, count: int, period_seconds: int, requests: int = 1) -> Quota:
     limit = own_limit(f"{kind}:{name}", count, period_seconds)
     decision = _meter().charge(limit, requests)
     wait = decision.reset_after_seconds if decision.allowed else decision.retry_after_seconds
