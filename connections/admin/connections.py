@@ -158,7 +158,7 @@ class ConnectionAdmin(CallPages):
     @admin.display(description="base URL for other programs")
     def gateway(self, obj: ExternalApiConnection) -> SafeString:
         """Calls below it go to the provider, with a key of ours in the place of the secret."""
-        return format_html("<code>{}</code>", f"{settings.PUBLIC_BASE_URL}/api/external/proxy/{obj.pk}/")
+        return format_html("<code>{}</code>", f"{settings.PUBLIC_BASE_URL}/api/external/proxy/{obj.pk}")
 
     @admin.display(description="last used")
     def use(self, obj: ExternalApiConnection) -> str:
