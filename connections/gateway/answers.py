@@ -116,7 +116,7 @@ def _dress(response: _Response, headers: Mapping[str, str]) -> _Response:
         if _is_latin(value):
             response[name] = value
         else:  # Django would write it as RFC 2047 has it; the server takes text, and sends UTF-8
-            response.headers._store[name.lower()] = (name, value)  # type: ignore[attr-defined]  # noqa: SLF001
+            response.headers._store[name.lower()] = (name, value)  # noqa: SLF001
     return response
 
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from connections import warm
 from connections.gateway.bulkhead import bulkhead
+from connections.models import ExternalApiConnection
 from connections.sandbox import credentials
 from external_apis import tokens
 from external_apis.authentication import authenticate_token
@@ -460,7 +461,12 @@ def test_a_redirect_leads_nowhere_that_the_caller_may_not_go(
 
 def test_a_stranger_renews_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[str] = []
-    monkeypatch.setattr(warm, "ensure_fresh", lambda row: touched.append(row.pk) or row)
+
+    def touch(row: ExternalApiConnection) -> ExternalApiConnection:
+        touched.append(row.pk)
+        return row
+
+    monkeypatch.setattr(warm, "ensure_fresh", touch)
     mine, other = make_tenant(), make_tenant()
     row = connect(tenant=mine)
     key = make_key(scopes=["proxy"], tenant=other)
@@ -473,7 +479,7 @@ def test_what_is_cut_short_keeps_its_place_until_the_caller_is_gone(connect: Con
     """Whoever waits for the end of it has one of the threads."""
     cut = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (80_000, bytes(80_000))
     with serve(answering(cut)) as port:
-        answer = caller.get(proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x"))
+        answer: Any = caller.get(proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x"))
         pieces = iter(answer.streaming_content)
         while next(pieces):
             pass
