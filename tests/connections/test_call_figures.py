@@ -20,7 +20,7 @@ from connections.call_figures import latest_calls, periods_of, recent_figures
 from connections.client import usage
 from connections.client.measures import bucket_name
 from connections.client.samples import Sample
-from connections.models import CallPeriod, ExternalApiConnection, ObservedCall, ProviderPeriod, ProviderTotal
+from connections.models import CallPeriod, ExternalApiConnection, Grant, ObservedCall, ProviderPeriod, ProviderTotal
 from connections.tasks import prune_usage
 from external_apis import valkey
 from external_apis.paging import TOTAL_KEYS
@@ -461,6 +461,15 @@ class TestPrometheus:
         assert 'eam_process_up{process="worker"}' in found
         assert any(name.startswith("process_resident_memory_bytes") for name in found)
         assert not any(row.pk in name for name in found)
+
+    def test_a_grant_of_what_is_deleted_is_not_overdue(self) -> None:
+        now = timezone.now()
+        rows = [make_connection(), make_connection()]
+        for row in rows:
+            Grant.objects.update_or_create(connection=row, defaults={"due_at": now - timedelta(minutes=5)})
+        assert self.samples()["eam_refreshes_overdue"] == 2
+        ExternalApiConnection.objects.filter(pk=rows[0].pk).update(deleted_at=now)
+        assert self.samples()["eam_refreshes_overdue"] == 1
 
     def test_by_connection_where_asked_and_with_the_same_few_queries(self, settings: Any) -> None:
         settings.METRICS_BY_CONNECTION = True

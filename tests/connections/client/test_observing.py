@@ -128,6 +128,13 @@ def test_bodies_are_counted_in_both_directions(make_client: MakeClient) -> None:
     assert bag["bytes_out"] == 5030
 
 
+def test_bodies_of_all_attempts_are_counted(make_client: MakeClient) -> None:
+    client = make_client(retry_config={"max_retries": 2})
+    with pytest.raises(ApiManagerError):
+        client.put("/status/503", data=b"x" * 100)
+    assert taken()[0]["bytes_out"] == 300
+
+
 def test_a_stream_is_counted_when_it_ends_and_when_it_is_given_up(make_client: MakeClient, settings: Any) -> None:
     settings.CALL_SAMPLE_ONE_IN = 1
     client = make_client()
