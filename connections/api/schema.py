@@ -17,7 +17,7 @@ _CHECKS = {
 _TEXT = {"schema": {"type": "string"}}
 _PATHS: dict[str, dict[str, Any]] = {
     "/healthz": {
-        "operationId": "get_health",
+        "operationId": "get_readiness",
         "summary": "Tell whether requests can be served",
         "description": "For load balancers; needs no key. `checks` says `ok` of each service, or what is wrong.",
         "security": [{}],
