@@ -2,8 +2,10 @@
 FROM python:3.13-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
-COPY requirements/server.txt requirements/server.txt
-RUN pip install --require-hashes --requirement requirements/server.txt
+# `--build-arg LOCK=otel` is the same with what traces need.
+ARG LOCK=server
+COPY requirements/${LOCK}.txt requirements/${LOCK}.txt
+RUN pip install --require-hashes --requirement requirements/${LOCK}.txt
 COPY manage.py pyproject.toml ./
 COPY config config
 COPY external_apis external_apis
@@ -21,4 +23,4 @@ VOLUME ["/var/lib/external-apis/spool"]
 USER app
 EXPOSE 8000
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", \
-     "--blocking-threads", "96", "--no-ws", "config.wsgi:application"]
+     "--blocking-threads", "96", "--respawn-failed-workers", "--no-ws", "config.wsgi:application"]

@@ -36,6 +36,7 @@ lock:
 	$(LOCK) --extra server --extra embedded --extra otel --group dev -o requirements/dev.txt
 	$(LOCK) --extra server --extra embedded -c requirements/dev.txt -o requirements/run.txt
 	$(LOCK) --extra server -c requirements/dev.txt -o requirements/server.txt
+	$(LOCK) --extra server --extra otel -c requirements/dev.txt -o requirements/otel.txt
 
 reset:
 	@sh .ci/venv run

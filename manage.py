@@ -12,7 +12,7 @@ from django.core.management import CommandError, execute_from_command_line
 from django.db import OperationalError
 
 from config import embedded, runtime
-from connections.remote.environment import Departure, split_command
+from connections.remote.environment import departing, split_command
 
 # These never open the database, or (`up`, `reset`) treat the servers themselves.
 _WITHOUT_SERVERS = frozenset(
@@ -39,10 +39,8 @@ def main(arguments: list[str]) -> None:
         # Other commands of an embedded installation follow the port of the last `up` (see config.runtime).
         os.environ.setdefault("PORT", "8000")
     try:
-        with _servers(arguments):
+        with departing(), _servers(arguments):  # servers that this process has started are stopped first
             execute_from_command_line(arguments)
-    except Departure as departure:
-        departure.become()  # behind the block: servers that this process has started are stopped
     except (CommandError, ImproperlyConfigured) as error:
         sys.exit(f"{error}")
     except OperationalError as error:

@@ -34,6 +34,13 @@ class Environment:
     def __init__(self, environ_: Mapping[str, str]) -> None:
         self._env = environ.Env()
         self._env.ENVIRON = FileAwareMapping(dict(environ_))
+        self.secrets: set[str] = set()
+        """The variables read so far whose values are secret, or may hold a password."""
+
+    def secret(self, name: str, default: str = "") -> str:
+        """Return a text that is kept from whatever this process starts for others (`manage.py exec`)."""
+        self.secrets.add(name)
+        return self.text(name, default)
 
     def text(self, name: str, default: str = "") -> str:
         try:
@@ -41,6 +48,10 @@ class Environment:
         except (OSError, UnicodeDecodeError):
             raise ImproperlyConfigured(f"{name}_FILE names a file that cannot be read as text.") from None
         return value.strip() or default
+
+    def required_secret(self, name: str) -> str:
+        self.secrets.add(name)
+        return self.required(name)
 
     def required(self, name: str) -> str:
         value = self.text(name)
@@ -114,7 +125,7 @@ class Environment:
     def database(self, name: str) -> dict[str, Any]:
         """Return Django's settings of a PostgreSQL database."""
         expected = f"{name} names a PostgreSQL database: postgresql://user:password@host:5432/name"
-        url = self.required(name)
+        url = self.required_secret(name)
         # Asked first: for a scheme that it does not know the library prints the URL, password and all.
         if not url.startswith(("postgres://", "postgresql://")):
             raise ImproperlyConfigured(expected)
@@ -127,14 +138,14 @@ class Environment:
         return config
 
     def redis_url(self, name: str) -> str:
-        url = self.required(name)
+        url = self.required_secret(name)
         parts = _split(url)
         if not url.startswith("unix:///") and (parts is None or parts.scheme not in ("redis", "rediss")):
             raise ImproperlyConfigured(f"{name} names a Valkey or Redis server: redis://host:6379/0")
         return url
 
     def proxy_url(self, name: str) -> str:
-        url = self.text(name)
+        url = self.secret(name)
         parts = _split(url)
         if url and (parts is None or parts.scheme not in ("http", "https")):
             raise ImproperlyConfigured(f"{name} names an HTTP proxy: http://host:3128")
@@ -142,7 +153,7 @@ class Environment:
 
     def email(self, name: str) -> dict[str, Any]:
         """Return Django's settings of a mail server; unset, mails are dropped."""
-        url = self.text(name, "dummymail://")
+        url = self.secret(name, "dummymail://")
         try:
             scheme = url.partition("://")[0]
             config: dict[str, Any] = (
@@ -157,7 +168,7 @@ class Environment:
         return {key: value for key, value in config.items() if key.startswith("EMAIL_") and key != "EMAIL_FILE_PATH"}
 
     def encryption_keys(self, name: str) -> str:
-        text = self.required(name)
+        text = self.required_secret(name)
         try:
             Keyring.parse(text)
         except ValueError as error:
@@ -165,7 +176,7 @@ class Environment:
         return text
 
     def jwt_secrets(self, name: str) -> str:
-        text = self.required(name)
+        text = self.required_secret(name)
         try:
             jwt_secrets.parse(text)
         except ValueError as error:

@@ -9,24 +9,46 @@ from typing import Any
 
 import structlog
 
+from external_apis.request_paths import shown_path
+
 _CONNECT_LINK = re.compile(r"(/connect/(?:done/)?)[^\s\"'?]+")
-_PROXIED_PATH = re.compile(r"(/api/external/proxy/[^\s\"'?/]+/)[^\s\"'?]+")
+_PROXIED_PATH = re.compile(
+    r"/api/external/proxy/(?P<id>conn_\w+)?(?P<rest>.*?)(?P<end> \d{3}| HTTP/\d(?:\.\d)?\" \d{3}[^\"]{0,20})?$",
+    re.DOTALL,
+)
+
+
+def tell_of_request(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give a record of a request its id, and its path no secret.
+
+    Django writes of a request that failed when nothing is bound to it any more, with the path decoded.
+    """
+    request = getattr(event.get("_record"), "request", None)
+    path, text = getattr(request, "path", None), event.get("event")
+    if request_id := getattr(request, "request_id", ""):
+        event.setdefault("request_id", request_id)
+    if isinstance(path, str) and isinstance(text, str) and (shown := shown_path(path)) != path:
+        for spelling in (path.encode("unicode_escape").decode("ascii"), path):
+            text = text.replace(spelling, shown)
+        event["event"] = text
+    return event
 
 
 def hide_links(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Take out of a message the secret part of a connect link's path, and the path of a call that is passed on.
-
-    Django's own log tells the path of each request that failed. Providers have keys in theirs; what may be kept of one
-    is found among the connection's calls, by the request id.
-    """
+    """Take such paths out of a message of whose request nothing is known; of a proxied one, with all that follows."""
     text = event.get("event")
     if isinstance(text, str):
         if "/connect/" in text:
             text = _CONNECT_LINK.sub(r"\1[token]", text)
         if "/proxy/" in text:
-            text = _PROXIED_PATH.sub(r"\1[path]", text)
+            text = _PROXIED_PATH.sub(_without_path, text)
         event["event"] = text
     return event
+
+
+def _without_path(found: re.Match[str]) -> str:
+    path = "/[path]" if found["rest"] else ""
+    return f"/api/external/proxy/{found['id'] or ''}{path}{found['end'] or ''}"
 
 
 def put_message_first(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -60,7 +82,7 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
         "formatters": {
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
+                "foreign_pre_chain": [tell_of_request, *_SHARED],
                 "processors": [*chain, renderer],
             }
         },

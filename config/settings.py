@@ -26,16 +26,16 @@ env = Environment(runtime.overlay(os.environ, VAR_DIR) if EMBEDDED else os.envir
 
 # --- what the product is told -------------------------------------------------------------------------------------
 
-SECRET_KEY = env.required("SECRET_KEY")
+SECRET_KEY = env.required_secret("SECRET_KEY")
 ENCRYPTION_KEYS = env.encryption_keys("ENCRYPTION_KEYS")
 # A process that meets a newer key reads the file again.
 ENCRYPTION_KEYS_FILE = os.environ.get("ENCRYPTION_KEYS_FILE", "")
 BACKUP_KEYS_FILE = env.text("BACKUP_KEYS_FILE", str(VAR_DIR / "backup-keys.json"))
 JWT_SECRET = env.jwt_secrets("JWT_SECRET")
-ADMIN_API_KEY = env.text("ADMIN_API_KEY")
+ADMIN_API_KEY = env.secret("ADMIN_API_KEY")
 ADMIN_API_JWT_TTL = env.number("ADMIN_API_JWT_TTL", 3600, low=1, high=86_400)
 ADMIN_API_RATE_LIMIT = env.number("ADMIN_API_RATE_LIMIT", 1000, low=1, high=10_000_000)
-ADMIN_PASSWORD = env.text("ADMIN_PASSWORD")
+ADMIN_PASSWORD = env.secret("ADMIN_PASSWORD")
 
 DEBUG = env.flag("DEBUG", default=False)
 PORT = env.number("PORT", 8000, low=1, high=65_000)
@@ -80,7 +80,7 @@ WEBHOOK_DELIVERIES_KEPT_DAYS = env.number("WEBHOOK_DELIVERIES_KEPT_DAYS", 30, lo
 # How long runs of workflows are kept once they have finished, and their idempotency keys are known.
 WORKFLOW_RUNS_KEPT_DAYS = env.number("WORKFLOW_RUNS_KEPT_DAYS", 30, low=1, high=3660)
 # Turns /metrics on, for whoever sends it as a bearer token.
-METRICS_TOKEN = env.text("METRICS_TOKEN")
+METRICS_TOKEN = env.secret("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     raise ImproperlyConfigured("METRICS_TOKEN has fewer than 16 characters.")
 METRICS_BY_CONNECTION = env.flag("METRICS_BY_CONNECTION", default=False)
@@ -105,7 +105,7 @@ NOTICES_EMAIL = env.addresses("NOTICES_EMAIL")
 PASSWORD_LOGIN = env.flag("PASSWORD_LOGIN", default=True)
 OIDC_ISSUER = env.issuer("OIDC_ISSUER")
 OIDC_CLIENT_ID = env.required("OIDC_CLIENT_ID") if OIDC_ISSUER else ""
-OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_SECRET")
+OIDC_CLIENT_SECRET = env.secret("OIDC_CLIENT_SECRET")
 OIDC_EXTRA_SCOPES = env.items("OIDC_EXTRA_SCOPES")
 OIDC_STAFF_CLAIM = env.text("OIDC_STAFF_CLAIM")
 OIDC_STAFF_VALUE = env.text("OIDC_STAFF_VALUE", "true")
@@ -198,7 +198,7 @@ if DATABASE_POOL_SIZE:
     _database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": {**_database, "ATOMIC_REQUESTS": False, "CONN_MAX_AGE": 0}}
 # The owner of the tables; `manage.py migrate` connects as this role. The role of DATABASE_URL may do with less.
-MIGRATE_DATABASE_URL = env.text("MIGRATE_DATABASE_URL", env.required("DATABASE_URL"))
+MIGRATE_DATABASE_URL = env.secret("MIGRATE_DATABASE_URL", env.required("DATABASE_URL"))
 if env.text("MIGRATE_DATABASE_URL"):
     env.database("MIGRATE_DATABASE_URL")  # a malformed one is named at once, and never printed
 
@@ -213,6 +213,9 @@ AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "external_apis
 CSRF_FAILURE_VIEW = "external_apis.error_answers.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
+
+# Kept from commands that are run with values of connections (`manage.py exec`).
+SECRET_VARIABLES = frozenset(env.secrets)
 
 LANGUAGE_CODE = "en"
 USE_I18N = True
@@ -319,8 +322,12 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Provider definitions, connections and credentials: stored encrypted, used by name.",
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
-    # Enumerations stay where they are used: many fields are called status, and each means something else.
-    "POSTPROCESSING_HOOKS": [],
+    # Not drf-spectacular's own one: enumerations stay where they are used, because many fields are called status, and
+    # each means something else.
+    "POSTPROCESSING_HOOKS": [
+        "connections.gateway.schema.describe_gateway",
+        "connections.api.schema.describe_monitoring",
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

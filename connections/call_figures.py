@@ -9,9 +9,20 @@ from django.db.models import Q, QuerySet
 
 from connections.client import measures
 from connections.client.measures import Bag
-from connections.models import CallPeriod, ExternalApiConnection, ObservedCall, Step
+from connections.models import CallPeriod, ExternalApiConnection, ObservedCall, ProviderPeriod, Step
+from external_apis.models import ExternalApi
+from external_apis.tenancy import Scope
 
-__all__ = ["Figures", "figures_of", "latest_calls", "periods_between", "recent_figures"]
+__all__ = [
+    "Figures",
+    "Periods",
+    "figures_of",
+    "latest_calls",
+    "periods_between",
+    "periods_of",
+    "periods_of_provider",
+    "recent_figures",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +66,36 @@ def figures_of(bag: Bag) -> Figures:
     )
 
 
-def periods_between(
-    row: ExternalApiConnection, step: str, since: datetime, until: datetime
-) -> list[tuple[datetime, Bag]]:
-    """Return when the connection's periods began, from ``since`` to before ``until``, with their numbers.
+Periods = QuerySet[CallPeriod] | QuerySet[ProviderPeriod]
+
+
+def periods_of(row: ExternalApiConnection) -> Periods:
+    """Return all periods of a connection."""
+    return CallPeriod.objects.filter(connection=row)
+
+
+def periods_of_provider(api: ExternalApi, scope: Scope) -> Periods:
+    """Return all periods of a provider: of the calls through connections that are the scope's own."""
+    return scope.own(ProviderPeriod.objects.filter(external_api=api))
+
+
+def periods_between(periods: Periods, step: str, since: datetime, until: datetime) -> list[tuple[datetime, Bag]]:
+    """Return when those periods began that did from ``since`` to before ``until``, in order, with their numbers.
 
     One without a call is left out.
     """
-    found = CallPeriod.objects.filter(connection=row, step=step, starts_at__gte=since, starts_at__lt=until)
-    return list(found.order_by("starts_at").values_list("starts_at", "figures"))
+    found = periods.filter(step=step, starts_at__gte=since, starts_at__lt=until).values_list("starts_at", "figures")
+    bags: dict[datetime, Bag] = {}
+    for starts_at, figures in found.order_by("starts_at"):
+        measures.add(bags.setdefault(starts_at, {}), figures)
+    return list(bags.items())
 
 
-def recent_figures(row: ExternalApiConnection, now: datetime) -> tuple[Figures, Figures]:
+def recent_figures(periods: Periods, now: datetime) -> tuple[Figures, Figures]:
     """Return the figures of the last hour, to the minute, and of the last day, to the hour. One query."""
     hour_ago, day_ago = now - timedelta(hours=1), now - timedelta(days=1)
     wanted = Q(step=Step.MINUTE, starts_at__gt=hour_ago) | Q(step=Step.HOUR, starts_at__gt=day_ago)
-    found = list(CallPeriod.objects.filter(wanted, connection=row).values_list("step", "figures"))
+    found = list(periods.filter(wanted, starts_at__lte=now).values_list("step", "figures"))
     hour = measures.total(bag for step, bag in found if step == Step.MINUTE)
     return figures_of(hour), figures_of(measures.total(bag for step, bag in found if step == Step.HOUR))
 

@@ -1,4 +1,4 @@
-"""What leaves for other programs: a connection's values, or what a client of the gateway needs to know instead."""
+"""A connection's values in clear, for programs that call its provider themselves."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from connections import lookup
-from connections.client.composer import Composer
 from connections.credentials import ADDITIONAL_DATA
-from connections.models import ExternalApiConnection
-from connections.oauth.refresh import ensure_fresh
-from connections.opening import check_usable, open_connection, target_of
+from connections.models import ConnectionStatus, ExternalApiConnection
+from connections.oauth.refresh import ensure_fresh, has_to_be_fresh
+from connections.opening import check_usable
 from external_apis import audit
-from external_apis.errors import MissingCredential
+from external_apis.errors import ConnectionExpired, ConnectionUnusable, MissingCredential
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
 
-__all__ = ["HandedOver", "describe_client", "hand_over"]
+__all__ = ["HandedOver", "hand_over"]
 
 # Whoever renewed a rotating grant beside us would end it for all.
 _KEPT_BACK = frozenset(("refresh_token",))
@@ -70,8 +69,13 @@ def hand_over(
     to hand over, `VaultError`, and errors of a call where an ended token is not renewed.
     """
     row = lookup.find_in_scope(reference, scope, environment)
-    check_usable(row)
-    row = ensure_fresh(row, min_valid_seconds=min_valid_seconds)
+    try:
+        check_usable(row)
+        row = _renewed(row, scope, min_valid_seconds)
+    except ConnectionUnusable as error:
+        # Whoever keeps a copy under another name learns which one is over.
+        error.details["connection_id"] = row.pk
+        raise
     # What was stored for an auth type that the provider no longer has is of no use to anybody.
     used = (open_config(row.external_api).api_config.credentials_expected() - _KEPT_BACK) | {ADDITIONAL_DATA}
     values: dict[str, Any] = {name: value for name, value in row.credential.secrets.items() if name in used}
@@ -83,23 +87,15 @@ def hand_over(
     return HandedOver(row, values)
 
 
-def describe_client(reference: str, scope: Scope, environment: str | None = None) -> dict[str, Any]:
-    """Return what a client needs to know to call through the gateway as `ApiClient` calls; no secret is in it.
-
-    Raises `NotFound`, `Conflict`, `ConnectionUnusable`, `VaultError`, and `InvalidInput` for a missing URL variable.
-    """
-    row = lookup.find_in_scope(reference, scope, environment)
-    target = target_of(open_connection(row))
-    config = target.config
-    composer = Composer(config, target.variables())
-    return {
-        "id": row.pk,
-        "name": target.name,
-        "base_url": f"{composer.origin}{composer.base_path}",
-        "request_encoding": config.request_encoding,
-        "graphql_path": config.graphql_path,
-        "pagination": config.pagination.model_dump() if config.pagination else None,
-    }
+def _renewed(row: ExternalApiConnection, scope: Scope, min_valid_seconds: float) -> ExternalApiConnection:
+    """Return the connection with a token that lives; one whose renewal failed, only while it may be used."""
+    found = ensure_fresh(row, min_valid_seconds=min_valid_seconds)
+    if found is row and has_to_be_fresh(row, min_valid_seconds=min_valid_seconds):
+        found = lookup.find(row.pk, scope)
+        check_usable(found)
+        if found.status == ConnectionStatus.EXPIRED:
+            raise ConnectionExpired("Connection has expired. Please re-authenticate.")
+    return found
 
 
 def _name(row: ExternalApiConnection) -> str:

@@ -59,7 +59,7 @@ class Claim:
             self._update(answer=sealed, finished_at=timezone.now())
 
     def store_nothing(self) -> None:
-        """Note that the call was made and answered at a length that is not kept."""
+        """Note that the call was made, and that its answer is not kept: it is too long, or did not come to its end."""
         self._update(finished_at=timezone.now(), is_kept=False)
 
     def doubt(self) -> None:
@@ -161,7 +161,7 @@ def _read(row: IdempotentCall) -> KeptAnswer:
             return KeptAnswer(head["status"], head["headers"], base64.b64decode(row.answer["body"]))
         except VaultError:
             pass  # the tenant's key is gone, and the answer with it
-    raise AnswerNotKept("The call with this idempotency key was made; its answer was too long to be kept.")
+    raise AnswerNotKept("The call with this idempotency key was made; its answer was not kept.")
 
 
 def _answer_field() -> SecretsField:

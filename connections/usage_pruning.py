@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from connections.models import CallPeriod, ObservedCall, Step
+from connections.models import CallPeriod, ObservedCall, ProviderPeriod, Step
 
-__all__ = ["kept", "prune"]
+__all__ = ["kept", "outdated", "prune"]
 
 _BATCH = 5_000
 _MOST_BATCHES = 200  # in one run: the rest is for the next
@@ -28,13 +28,17 @@ def kept(step: str) -> timedelta:
 
 def prune() -> int:
     """Delete what is older than `kept` says (single calls: as old as the days'); returns the number of rows."""
-    now = timezone.now()
+    return sum(_delete(rows) for rows in outdated(timezone.now()))
+
+
+def outdated(now: datetime) -> list[QuerySet[Any]]:
+    """Return the rows that are too old, the oldest first."""
     old: list[QuerySet[Any]] = [
-        CallPeriod.objects.filter(step=step, starts_at__lt=now - kept(step)).order_by("starts_at")
+        model._default_manager.filter(step=step, starts_at__lt=now - kept(step)).order_by("starts_at")
+        for model in (CallPeriod, ProviderPeriod)
         for step in Step.values
     ]
-    old.append(ObservedCall.objects.filter(ended_at__lt=now - kept(Step.DAY)).order_by("pk"))
-    return sum(_delete(rows) for rows in old)
+    return [*old, ObservedCall.objects.filter(ended_at__lt=now - kept(Step.DAY)).order_by("ended_at")]
 
 
 def _delete(rows: QuerySet[Any]) -> int:

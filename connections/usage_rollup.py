@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -14,12 +15,21 @@ from connections import failing_calls
 from connections.client.measures import Bag, add
 from connections.client.samples import Sample
 from connections.client.usage import Batch, drain
-from connections.models import CallPeriod, ExternalApiConnection, ObservedCall, ProviderTotal, Step, UsageBatch
+from connections.models import (
+    CallPeriod,
+    ExternalApiConnection,
+    ObservedCall,
+    ProviderPeriod,
+    ProviderTotal,
+    Step,
+    UsageBatch,
+)
 from external_apis.models import ExternalApi
 
 __all__ = ["roll_up"]
 
 _REMEMBERED = timedelta(days=7)
+_MOST_BATCHES = 100  # in one run: the rest is for the next
 _CONNECTIONS, _PERIODS = ExternalApiConnection._meta.db_table, CallPeriod._meta.db_table
 
 # One statement for all of them, whatever their number.
@@ -27,7 +37,7 @@ _APPLY = f"""
 UPDATE {_CONNECTIONS} AS row
 SET calls_count = row.calls_count + used.calls,
     errors_count = row.errors_count + used.errors,
-    last_used_at = greatest(row.last_used_at, used.at)
+    last_used_at = greatest(row.last_used_at, least(used.at, now()))
 FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::timestamptz[]) AS used (id, calls, errors, at)
 WHERE row.id = used.id
 """  # noqa: S608 (our own table's name)
@@ -53,6 +63,16 @@ ORDER BY row.id, new.step, new.starts_at
 ON CONFLICT (connection_id, step, starts_at) DO UPDATE SET figures = {_SUM}
 """  # noqa: S608
 
+_ADD_PROVIDER_PERIODS = f"""
+INSERT INTO {ProviderPeriod._meta.db_table} AS kept (external_api_id, tenant_id, step, starts_at, figures)
+SELECT row.id, new.tenant, new.step, new.starts_at, new.figures::jsonb
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
+    AS new (id, tenant, step, starts_at, figures)
+JOIN {ExternalApi._meta.db_table} AS row ON row.id = new.id
+ORDER BY row.id, new.step, new.starts_at, new.tenant
+ON CONFLICT (external_api_id, step, starts_at, tenant_id) DO UPDATE SET figures = {_SUM}
+"""  # noqa: S608
+
 _ADD_TOTALS = f"""
 INSERT INTO {ProviderTotal._meta.db_table} AS kept (external_api_id, tenant_id, figures)
 SELECT row.id, row.tenant_id, new.figures::jsonb
@@ -65,7 +85,7 @@ ON CONFLICT (external_api_id) DO UPDATE SET figures = {_SUM}
 _LEAVE_LATEST = f"""
 DELETE FROM {ObservedCall._meta.db_table} WHERE id IN (
     SELECT id FROM (
-        SELECT id, row_number() OVER (PARTITION BY connection_id ORDER BY id DESC) AS place
+        SELECT id, row_number() OVER (PARTITION BY connection_id, error = '' ORDER BY id DESC) AS place
         FROM {ObservedCall._meta.db_table} WHERE connection_id = ANY(%s)
     ) AS placed
     WHERE place > %s
@@ -76,12 +96,26 @@ DELETE FROM {ObservedCall._meta.db_table} WHERE id IN (
 def roll_up() -> int:
     """Add what all processes counted since the last time; returns the number of rows, those since purged not counted.
 
+    Very much comes in several batches, each in a transaction of its own.
+
     The counts are forgotten in Valkey only after the commit, and kept when it fails; the batch is recorded in the same
     transaction, so that one whose roll-up broke off in between is not added again. Raises `ServiceUnavailable` without
     Valkey.
     """
-    with drain() as batch, transaction.atomic():
-        if not (batch.periods or batch.samples) or not _is_new(batch):
+    total = 0
+    for _ in range(_MOST_BATCHES):
+        with drain() as batch:
+            total += _apply(batch)
+        if not batch.is_full:
+            break
+    return total
+
+
+def _apply(batch: Batch) -> int:
+    if not (batch.counts or batch.periods or batch.samples):
+        return 0
+    with transaction.atomic():
+        if not _is_new(batch):
             return 0
         used = _apply_counts(batch)
         _add_periods(batch)
@@ -109,22 +143,25 @@ def _apply_counts(batch: Batch) -> int:
 
 
 def _add_periods(batch: Batch) -> None:
-    sums: dict[tuple[str, str, datetime], Bag] = {}
-    by_connection: dict[str, Bag] = {}
+    rows = ExternalApiConnection.objects.filter(pk__in={name for name, _ in batch.periods})
+    owners = {pk: owner for pk, *owner in rows.values_list("pk", "external_api_id", "tenant_id")}
+    now = int(timezone.now().timestamp() // 60)
+    sums: dict[tuple[Any, ...], Bag] = {}
+    of_providers: dict[tuple[Any, ...], Bag] = {}
+    totals: dict[tuple[Any, ...], Bag] = {}
     for (connection_id, minute), bag in batch.periods.items():
-        add(by_connection.setdefault(connection_id, {}), bag)
-        for step, starts_at in _periods_of(minute):
+        if connection_id not in owners:
+            continue
+        provider_id, tenant_id = owners[connection_id]
+        add(totals.setdefault((provider_id,), {}), bag)
+        for step, starts_at in _periods_of(min(minute, now)):  # a clock may have been ahead for a while
             add(sums.setdefault((connection_id, step, starts_at), {}), bag)
-    totals: dict[str, Bag] = {}
-    rows = ExternalApiConnection.objects.filter(pk__in=by_connection)
-    for connection_id, provider_id in rows.values_list("pk", "external_api_id"):
-        add(totals.setdefault(provider_id, {}), by_connection[connection_id])
+            add(of_providers.setdefault((provider_id, tenant_id, step, starts_at), {}), bag)
     with connection.cursor() as cursor:
-        if sums:
-            columns = [list(column) for column in zip(*sums, strict=True)]
-            cursor.execute(_ADD_PERIODS, (*columns, [json.dumps(bag) for bag in sums.values()]))
-        if totals:
-            cursor.execute(_ADD_TOTALS, (list(totals), [json.dumps(bag) for bag in totals.values()]))
+        for statement, bags in ((_ADD_PERIODS, sums), (_ADD_PROVIDER_PERIODS, of_providers), (_ADD_TOTALS, totals)):
+            if bags:
+                columns = [list(column) for column in zip(*bags, strict=True)]
+                cursor.execute(statement, (*columns, [json.dumps(bag) for bag in bags.values()]))
 
 
 def _periods_of(minute: int) -> Iterable[tuple[str, datetime]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -28,6 +28,7 @@ from connections.oauth.refresh import ensure_fresh, fresh_until, has_to_be_fresh
 from connections.opening import DecryptedConnection, can_be_renewed, check_usable, open_connection, target_of
 from external_apis import changes
 from external_apis.errors import NotFound
+from external_apis.tenancy import Scope
 
 __all__ = ["lend_client", "open_client"]
 
@@ -65,6 +66,7 @@ class _Shelf:
         self._kept: dict[_Key, _Kept] = {}
         self.watch = changes.Watch(self.forget, self._is_used)
         self._used_at = self._compared_at = 0.0
+        self._is_away = False  # the database: one line tells of that
 
     def find(self, key: _Key) -> _Kept | None:
         self._used_at = monotonic()
@@ -107,8 +109,11 @@ class _Shelf:
         try:
             today = versions.current({kept.connection.id for kept in before.values()})
         except Exception as error:  # whatever it is: what cannot be compared may not be used
-            logger.warning("kept connections cannot be compared with the database (%s)", type(error).__name__)
-            today = {}
+            if not self._is_away:
+                logger.warning("kept connections cannot be compared with the database (%s)", type(error).__name__)
+            self._is_away, today = True, {}
+        else:
+            self._is_away = False
         finally:
             connection.close()
         with self._lock:
@@ -131,30 +136,41 @@ def open_client(
     return make_client(kept.connection, kept.target)
 
 
-def lend_client(connection_id: str) -> tuple[ApiClient, ExternalApiConnection]:
-    """Return the client that all callers of a connection share, and its row, to check who may use it.
+def lend_client(connection_id: str, scope: Scope) -> tuple[ApiClient, ExternalApiConnection]:
+    """Return the client that all callers of a connection share, and its row.
 
-    Raises as `open_client` does; a reference that is no id is not found.
+    Raises as `open_client` does; a reference that is no id is not found, and neither is what the scope does not see:
+    nothing of it is opened or renewed.
     """
     if not connection_id.startswith("conn_") or "/" in connection_id:
-        raise NotFound("There is no such connection.")
-    kept = _open(_Key(connection_id, None, None, None, None))
+        raise NotFound(f"Connection {connection_id!a} not found")
+
+    def check(row: ExternalApiConnection) -> None:
+        if not scope.owns(row) or scope.is_sandbox not in (None, row.external_api.is_sandbox):
+            raise NotFound(f"Connection {row.pk} not found")
+
+    kept = _open(_Key(connection_id, None, None, None, None), check)
     return kept.client, kept.connection.row
 
 
-def _open(key: _Key) -> _Kept:
+def _see(_row: ExternalApiConnection) -> None:
+    """Whoever names tenant, partner and user sees what is found."""
+
+
+def _open(key: _Key, check: Callable[[ExternalApiConnection], None] = _see) -> _Kept:
     if changes.is_pending():
-        opened, _ = _load(key)
+        opened, _ = _load(key, check)
         return _keep(key, opened)
     kept = _shelf.find(key)
     if kept is None or (kept.fresh_until is not None and kept.fresh_until <= timezone.now()):
         # Listening comes before reading: news of what is read in between is not missed.
         is_listening = _shelf.watch.start()
-        opened, news_count = _load(key)
+        opened, news_count = _load(key, check)
         kept = _keep(key, opened)
         if is_listening:
             _shelf.keep(key, kept, news_count)
     else:
+        check(kept.connection.row)
         check_usable(kept.connection.row)
     return kept
 
@@ -172,10 +188,14 @@ def _keep(key: _Key, opened: DecryptedConnection) -> _Kept:
     )
 
 
-def _load(key: _Key) -> tuple[DecryptedConnection, int]:
-    """Load a connection and have its token renewed where that is due; tell how much news there had been before."""
+def _load(key: _Key, check: Callable[[ExternalApiConnection], None]) -> tuple[DecryptedConnection, int]:
+    """Load a connection and have its token renewed where that is due; tell how much news there had been before.
+
+    ``check`` raises for a row that the caller may not see, before anything is done with it.
+    """
     news_count = _shelf.watch.news_count
     row = _find(key)
+    check(row)
     check_usable(row)
     if ensure_fresh(row) is not row:
         news_count = _shelf.watch.news_count

@@ -15,6 +15,7 @@ __all__ = ["Proxy", "RateLimit", "ResponseRule", "RetryConfig", "UrlVariable", "
 BodyPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^.]+(\.[^.]+)*$")]
 CallCount = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
+_PATH_BELOW = r"/[^\s\\?#]*"
 _WEIGHT = re.compile(r"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT)|((DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) )?/\S*")
 
 
@@ -121,12 +122,25 @@ class UrlVariable(Block):
     description: Annotated[str, Field(max_length=500)] = ""
 
 
+def _path_below(value: str) -> str:
+    if not re.fullmatch(_PATH_BELOW, value):
+        raise ValueError("is no path below the base URL: it begins with a slash, and holds no space, backslash, ? or #")
+    return value
+
+
+ProxyPath = Annotated[
+    str, Field(max_length=500, json_schema_extra={"pattern": f"^{_PATH_BELOW}$"}), AfterValidator(_path_below)
+]
+
+
 class Proxy(Block):
     """What other programs may call through the gateway; an empty list allows everything of its kind."""
 
-    methods: list[Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"]] = []
+    methods: Annotated[
+        list[Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"]], Field(examples=[["GET", "POST"]])
+    ] = []
     """GET includes HEAD."""
-    paths: list[Annotated[str, Field(pattern=r"^/[^\s\\?#]*$", max_length=500)]] = []
+    paths: Annotated[list[ProxyPath], Field(examples=[["/v1/charges", "/reports/**"]])] = []
     """Paths below the base URL, such as /v1/charges or /reports/**; * stands for anything but a slash, ** for that
     too."""
 

@@ -40,6 +40,7 @@ class _Shelf:
         self._lock = threading.Lock()
         self._kept: dict[bytes, _Kept] = {}
         self._thread: threading.Thread | None = None
+        self._is_away = False  # the database: one line tells of that
 
     def find(self, name: bytes, load: Callable[[], StoredKey | None]) -> StoredKey | None:
         now = monotonic()
@@ -83,10 +84,13 @@ class _Shelf:
         try:
             today = key_lookup.find_many({kept.key.id for kept in before.values()})
         except Exception as error:  # whatever it is: what is not confirmed is not used
-            logger.warning("kept keys cannot be compared with the database (%s)", type(error).__name__)
+            if not self._is_away:
+                logger.warning("kept keys cannot be compared with the database (%s)", type(error).__name__)
+            self._is_away = True
             return
         finally:
             connection.close()
+        self._is_away = False
         with self._lock:
             for name, kept in before.items():
                 if today.get(kept.key.id) == kept.key:

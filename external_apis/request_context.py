@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 
 from external_apis.ids import new_id
 
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
@@ -23,13 +24,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 class RequestContext:
     """``actor`` is a readable name (``user:alice``, ``key:ADMIN_API_KEY``, ``command:call``), ``user_id`` the primary
     key of the user model where a user acts, ``api_key_id`` the id of the stored API key that was sent, ``address`` the
-    peer's IP address."""
+    peer's IP address, ``traceparent`` the header of that name (W3C Trace Context), empty where it is malformed."""
 
     request_id: str = ""
     actor: str = ""
     user_id: Any = None
     api_key_id: str = ""
     address: str | None = None
+    traceparent: str = ""
 
 
 _current = ContextVar("external_apis_request_context", default=RequestContext())  # noqa: B039 (frozen)
@@ -91,7 +93,14 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         incoming = request.headers.get("X-Request-Id", "")
         request_id = incoming if _REQUEST_ID.fullmatch(incoming) else new_id("req")
-        token = _current.set(RequestContext(request_id=request_id, address=peer_address(request)))
+        request.request_id = request_id  # type: ignore[attr-defined]  # for what is logged of it when this has ended
+        traceparent = request.headers.get("traceparent", "")
+        context = RequestContext(
+            request_id=request_id,
+            address=peer_address(request),
+            traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
+        )
+        token = _current.set(context)
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 response = self.get_response(request)

@@ -35,21 +35,24 @@ _ASK_AGAIN_SECONDS = 3.0
 @dataclass(frozen=True, slots=True)
 class Quota:
     """What is left to a caller. ``reset_at`` counts seconds since 1970: when the limit is full again, or, where the
-    request is refused, when the next one is let in; so is ``retry_after_seconds`` from now."""
+    request is refused, when the next one is let in; so is ``retry_after_seconds`` from now. ``limit_of`` says whose it
+    is (``key``, ``address``, ``tenant``); ``headers_begin`` is how the headers' names do."""
 
     is_allowed: bool
     limit: int
     remaining: int
     reset_at: int
     retry_after_seconds: float = 0.0
+    limit_of: str = "key"
+    headers_begin: str = "X-RateLimit"
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The three headers of seed 001, and ``Retry-After`` for a request that is refused."""
         headers = {
-            "X-RateLimit-Limit": str(self.limit),
-            "X-RateLimit-Remaining": str(self.remaining),
-            "X-RateLimit-Reset": str(self.reset_at),
+            f"{self.headers_begin}-Limit": str(self.limit),
+            f"{self.headers_begin}-Remaining": str(self.remaining),
+            f"{self.headers_begin}-Reset": str(self.reset_at),
         }
         return headers if self.is_allowed else {**headers, "Retry-After": str(max(1, ceil(self.retry_after_seconds)))}
 
@@ -59,13 +62,16 @@ class Quota:
             raise RateLimited(
                 "Rate limit exceeded. Please retry after the reset time.",
                 retry_after_seconds=self.retry_after_seconds,
-                details={"resetAt": timestamp(datetime.fromtimestamp(self.reset_at, UTC))},
+                details={
+                    "resetAt": timestamp(datetime.fromtimestamp(self.reset_at, UTC)),
+                    "limit_of": self.limit_of,
+                },
             )
 
 
 def charge_key(holder: KeyHolder, requests: int = 1) -> Quota:
     """Charge a request, or several at once, to a key: to its own limit, or to ``ADMIN_API_RATE_LIMIT`` an hour."""
-    return _charge(f"key:{holder.key_id}", holder.rate_limit or settings.ADMIN_API_RATE_LIMIT, HOUR, requests)
+    return _charge("key", holder.key_id, holder.rate_limit or settings.ADMIN_API_RATE_LIMIT, HOUR, requests)
 
 
 def charge_own_limit(holder: KeyHolder) -> Quota | None:
@@ -76,28 +82,35 @@ def charge_own_limit(holder: KeyHolder) -> Quota | None:
 def charge_address(address: str | None) -> Quota:
     """Charge one request that nobody is known for to its address, of IPv6 to its network (see `networks`); all
     without an address share one limit."""
-    return _charge(f"address:{counted_as(address)}", settings.ADMIN_API_RATE_LIMIT, HOUR)
+    return _charge("address", counted_as(address), settings.ADMIN_API_RATE_LIMIT, HOUR)
 
 
 def charge_open(address: str | None) -> Quota:
     """Charge one request that nobody need be known for to its address, apart from `charge_address`: whoever guesses
     keys keeps no monitor behind the same address from asking how we are."""
-    return _charge(f"open:{counted_as(address)}", settings.ADMIN_API_RATE_LIMIT, HOUR)
+    return _charge("open", counted_as(address), settings.ADMIN_API_RATE_LIMIT, HOUR)
 
 
 def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:
     """Charge one request to a tenant, or to whatever else ``name`` is unique for."""
-    return _charge(f"tenant:{name}", count, period_seconds)
+    return _charge("tenant", name, count, period_seconds)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _charge(scope_key: str, count: int, period_seconds: int, requests: int = 1) -> Quota:
-    limit = own_limit(scope_key, count, period_seconds)
+def _charge(kind: str, name: str | None, count: int, period_seconds: int, requests: int = 1) -> Quota:
+    limit = own_limit(f"{kind}:{name}", count, period_seconds)
     decision = _meter().charge(limit, requests)
     wait = decision.reset_after_seconds if decision.allowed else decision.retry_after_seconds
-    return Quota(decision.allowed, count, decision.remaining, ceil(time.time() + wait), decision.retry_after_seconds)
+    return Quota(
+        decision.allowed,
+        count,
+        decision.remaining,
+        ceil(time.time() + wait),
+        decision.retry_after_seconds,
+        "address" if kind == "open" else kind,
+    )
 
 
 class _Meter:

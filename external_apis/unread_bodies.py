@@ -21,9 +21,9 @@ _MAX_READERS = 8
 
 
 class UnreadBodyMiddleware:
-    """Of a long body that was refused, up to 32 MiB are read and thrown away, for 3 s at most.
+    """A body that nobody began to read is read and thrown away, for 3 s at most; a long one only if it was refused.
 
-    Of a longer one nothing is read, nor while eight senders who never finish are being waited for: those find the
+    Of one beyond 32 MiB nothing is read, nor while eight senders who never finish are being waited for: those find the
     connection closed.
     """
 
@@ -35,23 +35,23 @@ class UnreadBodyMiddleware:
         response = self.get_response(request)
         announced = request.META.get("CONTENT_LENGTH") or ""
         length = int(announced) if announced.isascii() and announced.isdigit() else 0
-        if 0 < length <= _SHORT_BYTES:
-            _discard(request)
-        elif 0 < length <= _LONG_BYTES and response.status_code >= 400 and self.readers.acquire(blocking=False):
+        is_wanted = 0 < length <= _SHORT_BYTES or (0 < length <= _LONG_BYTES and response.status_code >= 400)
+        if is_wanted and not _is_read(request, length) and self.readers.acquire(blocking=False):
             # WSGI's read cannot be given a time limit. The thread ends with the connection at the latest.
-            reader = threading.Thread(target=self._discard_and_release, args=(request,), daemon=True)
+            reader = threading.Thread(target=self._discard, args=(request,), daemon=True)
             reader.start()
             reader.join(_PATIENCE_SECONDS)
         return response
 
-    def _discard_and_release(self, request: HttpRequest) -> None:
+    def _discard(self, request: HttpRequest) -> None:
         try:
-            _discard(request)
+            with suppress(UnreadablePostError):  # the client has gone
+                while request.read(_SHORT_BYTES):
+                    pass
         finally:
             self.readers.release()
 
 
-def _discard(request: HttpRequest) -> None:
-    with suppress(UnreadablePostError):  # the client has gone
-        while request.read(_SHORT_BYTES):
-            pass
+def _is_read(request: HttpRequest, length: int) -> bool:
+    """Tell whether the view has read it: whoever begins with a short one ends with it."""
+    return length <= _SHORT_BYTES and bool(getattr(request, "_read_started", False))

@@ -42,8 +42,19 @@ class Web:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return max((int(child) for child in children), key=resident_bytes)
 
+    @property
+    def processor_seconds(self) -> float:
+        """What granian and all of its workers have used so far."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return sum(_processor_seconds(pid) for pid in (str(self.process.pid), *children))
+
     def connect(self, timeout: float = 15) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+
+def _processor_seconds(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
@@ -53,18 +64,19 @@ def resident_bytes(pid: int) -> int:
 
 @contextmanager
 def serve(
-    folder: Path, *, threads: int = 96, application: str = "config.wsgi:application", **environ: str
+    folder: Path, *, threads: int = 96, workers: int = 1, application: str = "config.wsgi:application", **environ: str
 ) -> Iterator[Web]:
-    """Run one granian worker on a free port until the block ends; ``environ`` adds to its environment."""
+    """Run granian on a free port until the block ends; ``environ`` adds to its environment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--blocking-threads", str(threads), "--no-ws", "--log-level", "error", application]
+    command += ["--workers", str(workers), "--blocking-threads", str(threads), "--no-ws", "--log-level", "error"]
+    command.append(application)
     log = folder / f"web-{port}.log"
     process = subprocess.Popen(
         embedded.launch_command(command, death_signal=signal.SIGTERM),
         cwd=ROOT,
-        env={**os.environ, **_environment(), "PORT": str(port), "WEB_THREADS": str(threads), **environ},
+        env={**os.environ, **environment(), "PORT": str(port), "WEB_THREADS": str(threads), **environ},
         stderr=log.open("wb"),
     )
     web = Web(port, process, log)
@@ -79,7 +91,7 @@ def serve(
             process.kill()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """What makes the process see this run's database, which pytest-django has made beside the real one."""
     folder = Path(os.environ["VAR_DIR"])
     url = runtime.postgres_url(runtime.socket_dir(folder), runtime.OWNER_ROLE, str(connection.settings_dict["NAME"]))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
-from unfold.widgets import UnfoldAdminSplitDateTimeWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
 from connections.editing import create_connection, update_connection
 from connections.models import ExternalApiConnection, ExternalApiCredential
 from external_apis import api_config
-from external_apis.admin.config_fields import LinesField, label_of
+from external_apis.admin.config_fields import label_of
 from external_apis.admin.json_field import MappingField
+from external_apis.admin.lines_field import LinesField
 from external_apis.admin.secret_input import SecretChange, SecretField
 from external_apis.admin.service_form import ServiceForm
 from external_apis.models import ExternalApi
@@ -48,8 +49,7 @@ def connection_form(api: ExternalApi) -> type[ConnectionForm]:
                 label="Expires at", required=False, widget=UnfoldAdminSplitDateTimeWidget(), help_text="UTC"
             )
         else:
-            widget = UnfoldAdminTextareaWidget({"rows": 3})
-            fields[name] = LinesField(label="Scopes", required=False, widget=widget, help_text="One a line.")
+            fields[name] = LinesField(label="Scopes", help_text="One a line.")
     return type("ConnectionForm", (ConnectionForm,), {**fields, "api": api, "__module__": __name__})
 
 

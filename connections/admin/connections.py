@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -120,6 +121,7 @@ class ConnectionAdmin(CallPages):
             "tenant",
             "partner",
             "user",
+            "gateway",
             "use",
             "calls",
             "failed",
@@ -139,7 +141,7 @@ class ConnectionAdmin(CallPages):
         if not self.has_change_permission(request, obj):
             credentials = ["shown_secrets"]
             more = ("More", {"fields": ["shown_data", "note", "rotate_by"]})
-        usage = ("Use", {"fields": ["id", "use", "calls", "failed", "problem"]})
+        usage = ("Use", {"fields": ["id", "gateway", "use", "calls", "failed", "problem"]})
         return [
             (None, {"fields": [*names, "status"]}),
             *self.grant_fieldsets(obj),
@@ -152,6 +154,11 @@ class ConnectionAdmin(CallPages):
     @admin.display(description="provider")
     def provider(self, obj: ExternalApiConnection) -> str:
         return f"{obj.external_api} ({obj.external_api.slug}, {auth_label(obj.external_api.auth_type)})"
+
+    @admin.display(description="base URL for other programs")
+    def gateway(self, obj: ExternalApiConnection) -> SafeString:
+        """Calls below it go to the provider, with a key of ours in the place of the secret."""
+        return format_html("<code>{}</code>", f"{settings.PUBLIC_BASE_URL}/api/external/proxy/{obj.pk}")
 
     @admin.display(description="last used")
     def use(self, obj: ExternalApiConnection) -> str:

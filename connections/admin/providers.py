@@ -15,7 +15,9 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
+from connections.admin.calls import shown_figures
 from connections.admin.grants import connect_url
+from connections.call_figures import periods_of_provider
 from connections.connecting import redirect_uri
 from connections.webhooks.inbound.addresses import receiving_url
 from connections.webhooks.inbound.replay import refusals_of
@@ -23,6 +25,7 @@ from external_apis.admin.pages import Button
 from external_apis.admin.providers import ProviderAdmin
 from external_apis.models import ExternalApi
 from external_apis.oauth_config import BY_CONSENT
+from external_apis.tenancy import scope_of
 
 admin.site.unregister(ExternalApi)
 _PAGES = "admin:connections_externalapiconnection"
@@ -39,7 +42,17 @@ def callback_urls(api: ExternalApi) -> list[str]:
 
 @admin.register(ExternalApi)
 class ConnectedProviderAdmin(ProviderAdmin):
-    """Adds 'Connect', 'Connections' and 'Add connection' for those who may, and the callback's address."""
+    """Adds 'Connect', 'Connections' and 'Add connection' for those who may, the callback's address, and figures."""
+
+    change_form_outer_after_template = "connections/calls.html"
+
+    def render_change_form(  # noqa: PLR0917 (Django's)
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
+        form_url: str = "", obj: Any = None,
+    ) -> HttpResponse:  # fmt: skip
+        if obj is not None and request.user.has_perm("connections.view_externalapiconnection"):
+            context["call_figures"] = shown_figures(periods_of_provider(obj, scope_of(request.user)))
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         fields = super().get_readonly_fields(request, obj)

@@ -1,4 +1,4 @@
-"""``/api/external/connections/{id}/metrics`` and ``/calls``: what became of the calls through a connection."""
+"""``…/metrics`` and ``…/calls`` of connections, and ``…/metrics`` of providers: what became of the calls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connections import lookup
-from connections.call_figures import figures_of, latest_calls, periods_between
+from connections.call_figures import (
+    Periods,
+    figures_of,
+    latest_calls,
+    periods_between,
+    periods_of,
+    periods_of_provider,
+)
 from connections.client.measures import Bag, total
 from connections.models import ObservedCall, Step
+from external_apis import providers
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, PageQuery, Query, lists, reads
 from external_apis.errors import InvalidInput
@@ -87,15 +95,16 @@ class CallQuery(PageQuery):
 class MetricsPage(ResourceView):
     @reads("get_connection_metrics", "connections:read", CallMetrics, "Show the figures of its calls", MetricsQuery)
     def get(self, request: Request, connection_id: str) -> Response:
-        row = lookup.find(connection_id, self.scope)
-        assert isinstance(self.query, MetricsQuery)  # noqa: S101 (tells the type checker)
-        found = periods_between(row, self.query.step, *_span(self.query))
-        shown = CallMetrics(
-            step=self.query.step,
-            total=CallFigures(**_figures(total(bag for _, bag in found))),
-            periods=[PeriodFigures(starts_at=at, **_figures(bag)) for at, bag in found],
-        )
-        return self.answer(shown.model_dump(mode="json", by_alias=True))
+        return self.answer(_metrics(periods_of(lookup.find(connection_id, self.scope)), self.query))
+
+
+class ProviderMetricsPage(ResourceView):
+    """A key of a tenant sees the calls through the tenant's own connections, also those to everybody's providers."""
+
+    @reads("get_provider_metrics", "providers:read", CallMetrics, "Show the figures of its calls", MetricsQuery)
+    def get(self, request: Request, reference: str) -> Response:
+        api = providers.find_by_id_or_slug(reference, self.scope)
+        return self.answer(_metrics(periods_of_provider(api, self.scope), self.query))
 
 
 class CallList(ResourceView):
@@ -106,6 +115,17 @@ class CallList(ResourceView):
         if failed is not None:
             rows = rows.exclude(error="") if failed else rows.filter(error="")
         return self.page(rows, _item)
+
+
+def _metrics(periods: Periods, query: Query) -> dict[str, Any]:
+    assert isinstance(query, MetricsQuery)  # noqa: S101 (tells the type checker)
+    found = periods_between(periods, query.step, *_span(query))
+    shown = CallMetrics(
+        step=query.step,
+        total=CallFigures(**_figures(total(bag for _, bag in found))),
+        periods=[PeriodFigures(starts_at=at, **_figures(bag)) for at, bag in found],
+    )
+    return shown.model_dump(mode="json", by_alias=True)
 
 
 def _span(query: MetricsQuery) -> tuple[datetime, datetime]:
@@ -134,6 +154,7 @@ def _item(row: ObservedCall) -> dict[str, Any]:
 
 
 routes = [
+    path("providers/<str:reference>/metrics", ProviderMetricsPage.as_view()),
     path("connections/<str:connection_id>/metrics", MetricsPage.as_view()),
     path("connections/<str:connection_id>/calls", CallList.as_view()),
 ]

@@ -9,7 +9,8 @@ from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from connections.handover import describe_client, hand_over
+from connections.client_facts import describe_client
+from connections.handover import hand_over
 from external_apis import kept_keys
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, Query, reads
@@ -33,11 +34,16 @@ class ConnectionCredentials(CamelAnswer):
 
 
 class ConnectionClient(CamelAnswer):
-    """How calls through the gateway are to be made; ``pagination`` is a stored document and keeps its own keys."""
+    """How calls through the gateway are to be made.
+
+    ``pagination`` and ``url_variables`` are stored data and keep their own keys.
+    """
 
     id: str
     name: str
     base_url: str
+    url_variables: dict[str, str | None]
+    """What a path may name in braces; null where the connection lacks it."""
     request_encoding: Literal["json", "form"]
     graphql_path: str | None
     pagination: dict[str, Any] | None

@@ -11,7 +11,7 @@ import requests
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
-from connections.client.retry import parse_retry_after
+from connections.wire.retry_after import parse_retry_after
 from external_apis.errors import (
     UpstreamClientError,
     UpstreamError,

@@ -9,6 +9,8 @@ from connections.client import tracing
 from external_apis.transport import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from connections.client.scheme import Scheme
     from connections.client.tracing import Step
     from connections.wire.graphql import Reader
@@ -31,6 +33,7 @@ class Passing:
     is_answered: bool = False
     latency_seconds: float = 0.0
     may_have_happened: bool = False
+    may_follow: Callable[[str, str], bool] = lambda _method, _target: True
 
 
 @dataclass(slots=True)

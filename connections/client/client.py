@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
 from connections.client.auth import make_scheme, read_certificate
-from connections.client.call import Call
+from connections.client.call import Call, Passing
 from connections.client.composer import Composer
 from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
-from connections.client.observing import observe, observe_stream
+from connections.client.observing import observe, observe_bytes
 from connections.client.outcomes import Outcomes
 from connections.client.outgoing import Outgoing
 from connections.client.pace import read_pause
@@ -28,10 +28,18 @@ from connections.client.redirects import MAX_REDIRECTS, added_by_signing, next_r
 from connections.client.retry import Clock, RetryPolicy
 from connections.client.slots import Lane
 from connections.client.verbs import Priority, Verbs
-from connections.wire.arguments import refuse
+from connections.wire.arguments import check_ms, refuse
 from external_apis import request_context
 from external_apis.database_connections import give_back_database_connections
-from external_apis.errors import ApiManagerError, BadAnswer, CallError, RateLimited, UpstreamError, UpstreamUnauthorized
+from external_apis.errors import (
+    ApiManagerError,
+    BadAnswer,
+    CallError,
+    RateLimited,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamUnauthorized,
+)
 from external_apis.ids import new_id
 from external_apis.transport import MAX_BODY_BYTES, MAX_STREAM_BYTES, Answer, shared_transport
 
@@ -49,7 +57,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_MS = 30_000
 _DEFAULT_DEADLINE_MS = 120_000
-_LONGEST_MS = 86_400_000
 
 
 class ApiClient(Verbs, Passage):
@@ -188,8 +195,8 @@ class ApiClient(Verbs, Passage):
         max_body_bytes: int | None = None,
         reader: Reader | None = None,
     ) -> requests.Response:
-        timeout_ms = self._timeout_ms if timeout_ms is None else _checked_ms("timeout_ms", timeout_ms)
-        deadline_ms = self._deadline_ms(timeout_ms) if deadline_ms is None else _checked_ms("deadline_ms", deadline_ms)
+        timeout_ms = self._timeout_ms if timeout_ms is None else check_ms("timeout_ms", timeout_ms)
+        deadline_ms = self._deadline_ms(timeout_ms) if deadline_ms is None else check_ms("deadline_ms", deadline_ms)
         if priority not in ("interactive", "batch"):
             raise refuse("priority", "is neither interactive nor batch")
         started = self._clock.monotonic()
@@ -217,6 +224,7 @@ class ApiClient(Verbs, Passage):
     def _count(self, request: Outgoing, call: Call) -> Answer:
         started = self._clock.monotonic()
         outcome: dict[str, Any] = {"reason": "INTERRUPTED"}
+        answer: Answer | None = None
         try:
             answer = self._call(request, call)
             outcome = {"status": answer.status}
@@ -226,7 +234,8 @@ class ApiClient(Verbs, Passage):
         finally:
             seconds = self._clock.monotonic() - started
             self._tell("outcome", call, seconds=seconds, **outcome)
-            observe(self.target, request, call, now=self._clock.now(), seconds=seconds, **outcome)
+            body = None if answer is None else answer.stream
+            observe(self.target, request, call, body, clock=self._clock, seconds=seconds, **outcome)
         return answer
 
     def _call(self, request: Outgoing, call: Call) -> Answer:
@@ -253,6 +262,8 @@ class ApiClient(Verbs, Passage):
                 reason = error.code
                 call.has_waited_out = getattr(error, "retry_after_seconds", None) is not None
             self._tell("wait", call, seconds=wait, reason=reason)
+            if reason == UpstreamRateLimited.code:
+                call.waits, call.wait_seconds = call.waits + 1, call.wait_seconds + wait
             self._clock.sleep(wait)
 
     def _read(self, request: Outgoing, call: Call) -> Answer:
@@ -300,7 +311,7 @@ class ApiClient(Verbs, Passage):
                 return answer
             secrets = self.target.secrets().union(*(added_by_signing(*pair) for pair in sent))
             following = next_request(hop, answer, secrets)
-            if following is None or (call.passing is not None and not following.can_be_sent):
+            if following is None or (call.passing is not None and not self._passes(following, call.passing)):
                 return answer
             if answer.stream is not None:
                 answer.stream.close()
@@ -308,6 +319,10 @@ class ApiClient(Verbs, Passage):
             if hop.origin == self._origin:
                 hop.target = self._composer.without_key(hop.target)
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
+
+    def _passes(self, following: Outgoing, passing: Passing) -> bool:
+        is_within = following.origin == self._origin
+        return following.can_be_sent and (not is_within or passing.may_follow(following.method, following.target))
 
     def _sign(self, request: Outgoing, call: Call, *, is_signed: bool) -> Outgoing:
         call.signer = self._scheme if is_signed else None
@@ -339,12 +354,12 @@ class ApiClient(Verbs, Passage):
         )
         call.bytes_in += len(answer.body)
         if answer.stream is not None:
-            answer.stream.on_end(partial(observe_stream, self.target.connection_id, self._clock))
+            answer.stream.on_end(partial(observe_bytes, self.target.connection_id, self._clock))
         if call.passing is not None:
             call.passing.is_answered = True
             call.passing.latency_seconds = self._clock.monotonic() - started
             if answer.stream is not None and self._outcomes.read_bodies:
-                answer.body = preview(answer)
+                answer.body = preview(answer, time.monotonic() + until - started)
         elif answer.stream is not None and answer.status >= 300:
             with answer.stream:
                 answer.body = answer.stream.read(MAX_ERROR_BODY_BYTES) or b""
@@ -363,7 +378,8 @@ class ApiClient(Verbs, Passage):
         ):
             if self._clock.monotonic() + wait > until:
                 message = f"The rate limit of {self.target.name} gives no slot in time."
-                raise RateLimited(message, retry_after_seconds=wait, details={"request_id": call.request_id})
+                details = {"request_id": call.request_id, "limit_of": "connection"}
+                raise RateLimited(message, retry_after_seconds=wait, details=details)
             self._tell("wait", call, seconds=wait, reason="rate_limit")
             call.waits += 1
             call.wait_seconds += wait
@@ -406,9 +422,3 @@ class ApiClient(Verbs, Passage):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("An ApiClient holds secrets and is not pickled.")
-
-
-def _checked_ms(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_MS:
-        raise refuse(name, "is not a number of milliseconds above 0 and up to a day")
-    return max(1, int(value))

@@ -10,20 +10,18 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from connections.client.outgoing import Headers, Outgoing
-from connections.wire.arguments import refuse
-from connections.wire.encoding import CONTENT_TYPES, encode_body, encode_query, encode_text
-from connections.wire.paths import join_path
+from connections.wire.arguments import METHODS, check_method, refuse
+from connections.wire.encoding import encode_call, encode_query
+from connections.wire.paths import fill_path, join_path
 from external_apis.api_config import ApiKeyConfig
 from external_apis.errors import EgressRefused
 from external_apis.transport import Origin, Upload
-from external_apis.url_variables import fill_path, fill_url, names_in
+from external_apis.url_variables import fill_url
 
 if TYPE_CHECKING:
     from external_apis.api_config import ApiConfig
 
 __all__ = ["Composer"]
-
-_METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
 
 
 class Composer:
@@ -31,9 +29,9 @@ class Composer:
 
     def __init__(self, config: ApiConfig, variables: Mapping[str, str] | None = None) -> None:
         """Take the values of the URL variables, which are checked already (`Target.variables`)."""
-        self._variables = variables or {}
-        self._declared = frozenset(config.url_variables)
-        base_url = fill_url(config.base_url, self._variables)
+        variables = variables or {}
+        self._declared = {name: variables.get(name) for name in config.url_variables}
+        base_url = fill_url(config.base_url, variables)
         self.origin = Origin.of(base_url)
         self.base_path = parse_url(base_url).path or ""
         self._encoding = config.request_encoding
@@ -58,15 +56,9 @@ class Composer:
         headers: Mapping[str, str] | None = None,
     ) -> Outgoing:
         """Return the unsigned request; raises `InvalidInput`."""
-        method = method.upper() if isinstance(method, str) else ""
-        if method not in _METHODS:
-            raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
-        if not isinstance(path, str):
-            raise refuse("path", "is not text")
-        if missing := names_in(path) & self._declared - set(self._variables):
-            raise refuse("path", f"needs provider_data.{min(missing)}, which the connection lacks")
-        path = fill_path(path, self._variables)
-        request = Outgoing(method, self.origin, join_path(self.base_path, path), self._headers.copy())
+        method = check_method(method)
+        target = join_path(self.base_path, fill_path(path, self._declared))
+        request = Outgoing(method, self.origin, target, self._headers.copy())
         if params and (query := encode_query(params)):
             request.add_query(query)
         self._add_body(request, data, json)
@@ -81,8 +73,8 @@ class Composer:
 
         ``path`` and ``query`` are percent-encoded, and no URL variable is filled in. Raises `InvalidInput`.
         """
-        if method not in _METHODS:
-            raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
+        if method not in METHODS:  # in capitals, as HTTP has them
+            raise refuse("method", f"is none of {', '.join(sorted(METHODS))}")
         target = join_path(self.base_path, f"{path}?{query}" if query else path)
         request = Outgoing(method, self.origin, self.without_key(target), self._headers.copy())
         # Whoever names no coding may be unable to unpack one.
@@ -117,21 +109,13 @@ class Composer:
         return f"{path}?{'&'.join(kept)}" if kept else path
 
     def _add_body(self, request: Outgoing, data: Any, json: Any) -> None:
-        if data is None and json is None:
-            return
-        if data is not None and json is not None:
-            raise refuse("json", "and data cannot both be sent")
-        if Upload.fits(data):
-            request.upload = Upload(data)
-            request.headers["Content-Type"] = "application/octet-stream"
-            return
-        if isinstance(data, (bytes, bytearray, str)):
-            request.body = encode_text(data) if isinstance(data, str) else bytes(data)
-            request.headers["Content-Type"] = "application/octet-stream"
-            return
-        encoding = self._encoding if json is None else "json"
-        request.body = encode_body(data if json is None else json, encoding)
-        request.headers["Content-Type"] = CONTENT_TYPES[encoding]
+        body, content_type = encode_call(data, json, self._encoding)
+        if content_type:
+            request.headers["Content-Type"] = content_type
+        if Upload.fits(body):
+            request.upload = Upload(body)
+        else:
+            request.body = body
 
 
 def _key_in_query(config: ApiConfig) -> str:

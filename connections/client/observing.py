@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from connections.client import measures, tracing, usage
 from connections.client.samples import Sample, shown_path
+from external_apis import request_context
 
 if TYPE_CHECKING:
     from connections.client.call import Call
     from connections.client.outgoing import Outgoing
     from connections.client.retry import Clock
     from connections.client.target import Target
+    from external_apis.transport import StreamedBody
 
-__all__ = ["observe", "observe_stream"]
+__all__ = ["observe", "observe_bytes"]
+
+_INTERRUPTED = "INTERRUPTED"
 
 _STATUSES = tuple(f"{measures.STATUS}{digit}xx" for digit in range(10))
 
@@ -24,40 +29,64 @@ def observe(
     target: Target,
     request: Outgoing,
     call: Call,
+    body: StreamedBody | None = None,
     *,
-    now: float,
+    clock: Clock,
     seconds: float,
     reason: str = "",
     status: int | None = None,
 ) -> None:
-    """Note a call that took ``seconds`` and ended at ``now``; ``reason`` is the code of its error, empty for none.
+    """Note a call that took ``seconds`` up to now; ``reason`` is the code of its error, empty for none.
 
-    One that got no slot is no call of the connection: its waits and its error are counted all the same.
+    One that got no slot is no call of the connection: its waits and its error are counted all the same. With a ``body``
+    that is still to be read the call is counted now, in the minute of the answer's head. Whether it failed is known,
+    and the single call kept, when the body has ended: one that breaks off is an error of that same minute.
     """
     if not target.connection_id:
         return
+    now, parent = clock.now(), request_context.current().traceparent
 
-    def sample() -> Sample:
-        return Sample(
-            connection_id=target.connection_id,
-            at=now,
-            method=request.method[:16],
-            path=shown_path(request.target, target.secrets()),
-            status=status,
-            error=reason,
-            duration_ms=round(seconds * 1000),
-            attempts=call.attempt,
-            request_id=call.request_id,
-        )
+    def keep(error: str, lasted: float) -> None:
+        def sample() -> Sample:
+            return Sample(
+                connection_id=target.connection_id,
+                at=clock.now(),
+                method=request.method[:16],
+                path=shown_path(request.target, target.secrets()),
+                status=status,
+                error=error,
+                duration_ms=round(lasted * 1000),
+                attempts=call.attempt,
+                request_id=call.request_id,
+            )
+
+        usage.keep(sample, is_error=bool(error), one_in=settings.CALL_SAMPLE_ONE_IN)
+        if call.trail is not None:
+            tracing.tell(target.provider_slug, sample(), call.trail, parent)
+
+    def hear(received_bytes: int, error: BaseException | None) -> None:
+        bag = {measures.BYTES_IN: received_bytes} if received_bytes else {}
+        if error is None:
+            keep("", seconds)
+        else:
+            code = getattr(error, "code", _INTERRUPTED)
+            bag |= {measures.ERRORS: 1, f"{measures.ERROR}{code}": 1}
+            if call.trail is not None:
+                call.trail.append((time_ns(), "failure", {"attempt": call.attempt, "reason": code}))
+            keep(code, seconds + clock.monotonic() - answered)
+        if bag:
+            usage.record(target.connection_id, bag, at=now)
 
     usage.record(target.connection_id, _count(request, call, seconds, reason, status), at=now)
-    usage.keep(sample, is_error=bool(reason), one_in=settings.CALL_SAMPLE_ONE_IN)
-    if call.trail is not None:
-        tracing.tell(target.provider_slug, sample(), call.trail)
+    if body is None:
+        keep(reason, seconds)
+    else:
+        answered = clock.monotonic()
+        body.on_end(hear)
 
 
-def observe_stream(connection_id: str, clock: Clock, received_bytes: int) -> None:
-    """Count the bytes of an answer's body that was left to the caller, when it has ended."""
+def observe_bytes(connection_id: str, clock: Clock, received_bytes: int, error: BaseException | None) -> None:
+    """Count the bytes of a body that nobody reads as the call's answer, when it has ended, however it did."""
     if received_bytes and connection_id:
         usage.record(connection_id, {measures.BYTES_IN: received_bytes}, at=clock.now())
 

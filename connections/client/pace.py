@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from connections.client.retry import parse_retry_after
+from connections.wire.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

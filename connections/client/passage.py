@@ -10,7 +10,7 @@ from external_apis.errors import BadAnswer, UpstreamError, UpstreamRateLimited, 
 from external_apis.transport import MAX_STREAM_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from urllib3 import HTTPHeaderDict
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Passage", "PassedAnswer", "Passing", "preview"]
 
 _PREVIEW_BYTES = 64 * 1024
+_IN_EVENTS = ("x-ndjson", "+ndjson", "/ndjson", "json-seq", "x-jsonlines", "stream+json")
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Passage:
         request_id: str,
         body_seconds: float,
         passing: Passing | None = None,
+        may_follow: Callable[[str, str], bool] = lambda _method, _target: True,
     ) -> PassedAnswer:
         """Make one call with somebody else's request, and return the answer whatever its status.
 
@@ -65,7 +67,8 @@ class Passage:
         where it is an error. A POST or PATCH is taken for repeatable only by the idempotency header that the provider
         is configured with. ``path`` and ``query`` are percent-encoded. The time-out bounds each attempt up to the head
         of its answer, an upload's own time not counted; both bodies have ``body_seconds``. ``passing`` is told how far
-        the call came, for whoever has to know when it fails.
+        the call came, for whoever has to know when it fails. ``may_follow`` decides, by method and target, on redirects
+        within the provider's origin; one that is not followed is the answer.
 
         Raises as `ApiClient.request` does, but `UpstreamError`.
         """
@@ -73,6 +76,7 @@ class Passage:
         now = self._clock.monotonic()
         call = self._begin(request, request_id, self._timeout_ms / 1000, now + self.deadline_seconds)
         call.passing = passing = passing or Passing()
+        passing.may_follow = may_follow
         call.stream_deadline, call.max_body_bytes = now + body_seconds, MAX_STREAM_BYTES
         failure: UpstreamError | None = None
         try:
@@ -125,9 +129,13 @@ def _was_refused(error: UpstreamError) -> bool:
     return isinstance(error, (UpstreamRateLimited, UpstreamUnauthorized)) or error.upstream_status == 503
 
 
-def preview(answer: Answer) -> bytes:
-    """Return the beginning of a JSON or plain body that rules judge; one that comes in events is not waited for."""
+def preview(answer: Answer, deadline: float) -> bytes:
+    """Return the beginning of a JSON or plain body that rules judge; one that comes in events is not waited for.
+
+    ``deadline`` is the attempt's, on the clock of `time.monotonic`: until it is judged an answer is not one.
+    """
     kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-    if answer.stream is None or not (kind.endswith(("json", "xml", "html")) or kind == "text/plain"):
+    is_judged = kind.endswith(("json", "xml", "html")) or kind == "text/plain"
+    if answer.stream is None or not is_judged or kind.endswith(_IN_EVENTS):
         return b""
-    return answer.stream.preview(_PREVIEW_BYTES)
+    return answer.stream.preview(_PREVIEW_BYTES, deadline)

@@ -9,8 +9,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from connections.client.outgoing import Outgoing
     from external_apis.call_config import RetryConfig
 
-__all__ = ["Clock", "RetryPolicy", "parse_retry_after"]
+__all__ = ["Clock", "RetryPolicy"]
 
 _IDEMPOTENT_METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"))  # RFC 9110 9.2.2
 _UNSAFE_METHODS = frozenset(("PATCH", "POST"))
@@ -93,19 +91,6 @@ class RetryPolicy:
         """
         names = (self.idempotency_header,) if self.idempotency_header else _IDEMPOTENCY_HEADERS if is_ours else ()
         return request.method in _IDEMPOTENT_METHODS or any(name in request.headers for name in names)
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Read Retry-After (RFC 9110 10.2.3), seconds or a date, as seconds from ``now``; None when it is neither."""
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-        # The oldest of HTTP's three formats names no zone; all of them are in UTC (RFC 9110 5.6.7).
-        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
-    except (ValueError, OverflowError, TypeError):
-        return None
 
 
 def _was_not_taken(error: CallError) -> bool:

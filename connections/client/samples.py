@@ -14,9 +14,21 @@ MASK = "***"
 
 _MOST_CHARACTERS = 300
 _SHORTEST_SECRET = 4
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_WORDS = re.compile(r"[a-z]{1,19}([_.-][a-z]{1,19})*")
-_LONGEST_NAME = 19
+_MOST_UNQUOTINGS = 5
+_LONGEST_NAME = 32
+_WORD = r"(?:[A-Z]?[a-z]{1,16}(?:[A-Z][a-z]{2,16}){0,3}|[A-Z]{1,4})"
+_HARMLESS = re.compile(
+    rf"""
+      {_WORD}(?:[_-]{_WORD}){{0,2}}                                            # payment_methods
+    | {_WORD}\.(?:json|xml|csv)                                                # Messages.json
+    | [a-z]{{2,16}}(?:\.[a-z]{{2,16}})?\.                                       # chat.postMessage, users.list
+      (?:[a-z]{{2,16}}(?:[A-Z][a-z]{{2,16}}){{1,3}}|create|delete|get|history|info|list|search|send|test|update)
+    | v\d{{1,3}}(?:\.\d{{1,3}}){{0,2}}(?:(?:alpha|beta)\d{{0,2}})? | \d{{1,2}}\.\d{{1,2}} | oauth2  # v1, v1.0, 2.0
+    | 20\d\d-[01]\d(?:-[0-3]\d)?                                              # 2010-04-01
+    | \d{{1,3}}                                                               # 404
+    """,
+    re.VERBOSE | re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +56,28 @@ class Sample:
 def shown_path(target: str, secrets: Iterable[str]) -> str:
     """Return the path of a request's target (path and query) as it may be kept.
 
-    Masked is each segment that holds one of the secrets, that names a person (an e-mail address), or that could be a
-    key: longer than 19 characters, unless it is a UUID or made of words.
+    Shown are its segments that look like the provider's own names: up to three words of letters, a method with a dot
+    (``chat.postMessage``), a version, a number of up to three digits; unless one of the secrets stands in there. All
+    others are masked, and the whole path where a secret goes over several segments.
     """
-    known = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
-    segments = target.partition("?")[0].split("/")
-    return "/".join(_shown(segment, known) for segment in segments)[:_MOST_CHARACTERS]
+    path = target.partition("?")[0]
+    known = [secret.casefold() for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    if any("/" in secret for secret in known):
+        spellings = _unquote_wholly(path)
+        if any("/" in secret and secret in spelling for secret in known for spelling in spellings):
+            return f"/{MASK}"
+    return "/".join(_shown(segment, known) for segment in path.split("/"))[:_MOST_CHARACTERS]
 
 
 def _shown(segment: str, secrets: list[str]) -> str:
-    plain = unquote(segment)
-    if "@" in plain or any(secret in plain or secret in segment for secret in secrets):
+    if len(segment) > _LONGEST_NAME or (segment and not _HARMLESS.fullmatch(segment)):
         return MASK
-    if len(plain) <= _LONGEST_NAME or _UUID.fullmatch(plain) or _WORDS.fullmatch(plain):
-        return segment if segment.isascii() and segment.isprintable() else MASK
-    return MASK
+    return MASK if any(secret in segment.casefold() for secret in secrets) else segment
+
+
+def _unquote_wholly(path: str) -> list[str]:
+    """Return the path as it is and as whoever decodes it once more reads it; more often nobody does."""
+    spellings = [path]
+    for _ in range(_MOST_UNQUOTINGS):
+        spellings.append(unquote(spellings[-1]))
+    return [spelling.casefold() for spelling in spellings]

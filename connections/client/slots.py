@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from fnmatch import translate
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from external_apis.rate_limit import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from connections.client.target import Target
 
 __all__ = ["Lane"]
@@ -69,14 +72,15 @@ class _Ahead:
     """Slots that this process has taken for calls which are to be expected within 4 ms, so many come.
 
     That is less than the limits leave for calls that travel unequally fast, and few beside the smallest burst (none
-    where that is small), so no window sees more than its number. Slots that nobody comes for are lost.
+    where that is small), so no window sees more than its number. Slots that nobody comes for are lost. One thread at a
+    time takes more than its own.
     """
 
-    __slots__ = ("_left", "_lock", "_taken", "_until")
+    __slots__ = ("_is_taking", "_left", "_lock", "_taken", "_until")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._left, self._taken, self._until = 0, 1, 0.0
+        self._left, self._taken, self._until, self._is_taking = 0, 1, 0.0, False
 
     def use(self, now: float) -> bool:
         with self._lock:
@@ -85,15 +89,28 @@ class _Ahead:
             self._left -= 1
             return True
 
-    def wanted(self, now: float, burst: int) -> int:
-        """Return how many slots to take at once."""
-        if now >= self._until:
-            return 1
-        return max(1, min(2 * self._taken, _MOST_AHEAD, burst // _SHARE_OF_BURST))
-
-    def keep(self, now: float, taken: int) -> None:
+    def take(self, now: float, burst: int, take: Callable[[int], float]) -> float:
+        """Take a slot, and others ahead where that is worth while; returns how long to wait, as ``take`` does."""
         with self._lock:
-            self._left, self._taken, self._until = taken - 1, taken, now + _AHEAD_SECONDS
+            count, is_often = 1, now < self._until
+            is_taker = is_often and not self._is_taking
+            if is_taker:
+                count = max(1, min(2 * self._taken, _MOST_AHEAD, burst // _SHARE_OF_BURST))
+                self._is_taking = True
+        try:
+            wait = take(count)
+            if wait and count > 1:
+                count, wait = 1, take(1)
+        finally:
+            if is_taker:
+                self._is_taking = False
+        with self._lock:
+            if wait:
+                self._until = 0.0
+            elif is_taker or not is_often:
+                left = self._left if now < self._until else 0
+                self._left, self._taken, self._until = left + count - 1, count, now + _AHEAD_SECONDS
+        return wait
 
     def drop(self) -> None:
         self._until = 0.0
@@ -141,15 +158,7 @@ class _Slots:
             ahead = self._ahead[windows.scope_key] = _Ahead()
         if ahead.use(now):
             return 0.0
-        count = ahead.wanted(now, windows.heaviest)
-        wait = take_slot(windows, turn, count)
-        if wait and count > 1:
-            count, wait = 1, take_slot(windows, turn, 1)
-        if wait:
-            ahead.drop()
-        else:
-            ahead.keep(now, count)
-        return wait
+        return ahead.take(now, windows.heaviest, partial(take_slot, windows, turn))
 
     def slow_down(self, scope_key: str, seconds: float) -> None:
         if scope_key in self._ahead:

@@ -3,7 +3,11 @@
 A call adds to this process's memory; a thread hands the sums to Valkey every half second (and at exit), and the
 roll-up task takes them from there into the database with `drain`. A killed process loses at most half a second of
 counts. Every hand-over carries an id that Valkey remembers, so that one whose answer was lost is not counted twice.
-While Valkey is away the sums are kept here, up to a bound; what comes on top is lost.
+While Valkey is away the sums are kept here, up to a bound; what comes on top is lost. While nobody drains they pile up
+in Valkey, up to a bound as well: further ones are counted with those of their hour, and in the end lost.
+
+Of single calls the newest are kept, failed and good ones apart and each connection's apart, so that no connection and
+no number of good calls displaces what others have to tell.
 """
 
 from __future__ import annotations
@@ -17,13 +21,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import redis
 
+from connections.client import usage_store
 from connections.client.measures import CALLS, ERRORS, Bag
 from connections.client.samples import Sample
 from external_apis import valkey
@@ -33,16 +37,10 @@ __all__ = ["Batch", "Period", "Usage", "drain", "flush", "keep", "record"]
 
 logger = logging.getLogger(__name__)
 
-_PENDING = f"{valkey.PREFIX}{{usage}}:sums"
-_TAKEN = f"{valkey.PREFIX}{{usage}}:sums-taken"
-_LEASE = f"{valkey.PREFIX}{{usage}}:lease"
-_SEEN = f"{valkey.PREFIX}{{usage}}:seen:"
-_BATCH_ID = b"batch"  # a field of the sums that are taken
-_SAMPLES = b"samples"  # and one of those that are pending: how many samples there are
-_LAST_USE, _SAMPLE = "at", "call"
+_LAST_USE = "at"
 _INTERVAL_SECONDS = 0.5
-_LEASE_SECONDS = 360  # longer than a task may take
-_MOST_PERIODS, _MOST_SAMPLES, _MOST_SAMPLES_WAITING = 5_000, 500, 5_000
+_MOST_PERIODS = 5_000
+_MOST_SAMPLES, _MOST_SAMPLES_OF_ONE = 1_000, 50
 
 Period = tuple[str, int]
 """A connection's id, and a minute since 1970."""
@@ -54,20 +52,45 @@ class Usage:
 
     calls: int
     errors: int
-    last_used_at: datetime
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What `drain` took; the ``id`` stays the same until the batch has been forgotten, so that it is applied once.
 
-    ``counts`` sums the calls of ``periods`` up by connection.
+    ``counts`` sums the calls of ``periods`` up by connection. A full one is not all that is waiting.
     """
 
     id: str
     counts: dict[str, Usage] = field(default_factory=dict)
     periods: dict[Period, Bag] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    is_full: bool = False
+
+
+class _Samples:
+    """The newest single calls: by connection, failed and good ones apart, so many of each and so many in all."""
+
+    def __init__(self) -> None:
+        self.queues: dict[tuple[str, bool], deque[Sample]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, sample: Sample) -> None:
+        queue = self.queues.setdefault((sample.connection_id, bool(sample.error)), deque())
+        queue.append(sample)
+        self._count += 1
+        if len(queue) > _MOST_SAMPLES_OF_ONE:
+            self._drop(queue)
+        elif self._count > _MOST_SAMPLES:
+            self._drop(max(self.queues.values(), key=len))
+
+    def _drop(self, queue: deque[Sample]) -> None:
+        queue.popleft()
+        self._count -= 1
 
 
 @dataclass(slots=True)
@@ -77,21 +100,22 @@ class _Sums:
     id: str = ""
     periods: dict[Period, Bag] = field(default_factory=dict)
     last_use: dict[str, float] = field(default_factory=dict)
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_MOST_SAMPLES))
+    samples: _Samples = field(default_factory=_Samples)
 
     def arguments(self) -> list[Any]:
-        """Return them as the script takes them: pairs of numbers to add, of last uses, and of samples."""
+        """Return them as the script takes them: numbers with the names of what they add to, last uses, and calls."""
         numbers = [
             item
             for (name, minute), bag in self.periods.items()
             for kind, number in bag.items()
-            for item in (f"{name}|{minute}|{kind}", number)
+            for item in (f"{name}|{minute}|{kind}", f"{name}|{minute - minute % 60}|{kind}", number)
         ]
         uses = [item for name, at in self.last_use.items() for item in (f"{name}|0|{_LAST_USE}", at)]
         samples = [
             item
-            for sample in self.samples
-            for item in (f"{sample.connection_id}|{new_id('call')}|{_SAMPLE}", json.dumps(sample.facts()))
+            for (name, is_error), queue in self.samples.queues.items()
+            for sample in queue
+            for item in (f"{name}|{'failed' if is_error else 'good'}|", json.dumps(sample.facts()))
         ]
         return [len(numbers), len(uses), *numbers, *uses, *samples]
 
@@ -124,7 +148,7 @@ class _Recorder:
 
     def keep(self, sample: Sample) -> None:
         with self._lock:
-            self._sums.samples.append(sample)
+            self._sums.samples.add(sample)
         self._wake()
 
     def wants(self, one_in: int) -> bool:
@@ -154,10 +178,8 @@ class _Recorder:
                         self._batch.id = new_id("use")
                 if self._batch is None:
                     return True
-                client = valkey.client()
-                keys = [_PENDING, f"{_SEEN}{self._batch.id}"]
                 try:
-                    _script(client)(keys=keys, args=self._batch.arguments(), client=client)
+                    usage_store.add(self._batch.id, self._batch.arguments())
                 except redis.RedisError:
                     return False
                 self._batch = None
@@ -198,57 +220,48 @@ def flush() -> bool:
 
 @contextmanager
 def drain() -> Iterator[Batch]:
-    """Take the counts of all processes, by connection id, for the time of the block.
+    """Take the counts of all processes, by connection id, for the time of the block; of very many only a part.
 
     They are forgotten when the block ends, and kept for the next drain, under the same id, when it raises or its
     process dies. One block at a time: a second one gets an empty batch. Raises `ServiceUnavailable` without Valkey.
     """
     flush()
-    client = valkey.client()
-    holder = new_id("lease")
     with valkey.translate_errors():
-        is_first = client.set(_LEASE, holder, nx=True, ex=_LEASE_SECONDS)
-        batch = _take(client) if is_first else Batch("")
-    if not is_first:
-        yield batch
+        holder = usage_store.lease()
+        taken = usage_store.take() if holder else None
+    if holder is None:
+        yield Batch("")
         return
     try:
-        yield batch
+        yield Batch("") if taken is None else _read(taken)
     except BaseException:
         with valkey.translate_errors():
-            _release(client)(keys=[_LEASE], args=[holder], client=client)
+            usage_store.release(holder)
         raise
     with valkey.translate_errors():
-        _release(client)(keys=[_LEASE, _TAKEN], args=[holder], client=client)
+        usage_store.release(holder, forgets=True)
 
 
-def _take(client: redis.Redis) -> Batch:
-    # What an earlier roll-up left behind comes first; the rest waits for the next one.
-    if not client.exists(_TAKEN):
-        try:
-            client.rename(_PENDING, _TAKEN)
-        except redis.ResponseError:  # nothing is pending
-            return Batch("")
-    client.hsetnx(_TAKEN, _BATCH_ID.decode(), new_id("use"))
-    fields: Any = client.hgetall(_TAKEN)
-    batch = Batch(fields.pop(_BATCH_ID).decode())
-    fields.pop(_SAMPLES, None)
+def _read(taken: usage_store.Taken) -> Batch:
+    batch = Batch(taken.batch_id, is_full=taken.is_full)
     last_use: dict[str, float] = {}
-    for name, value in fields.items():
-        connection_id, which, kind = name.decode().rsplit("|", 2)
+    totals: dict[str, tuple[int, int]] = {}
+    for name, value in taken.sums.items():
+        connection_id, minute, kind = name.rsplit("|", 2)
         if kind == _LAST_USE:
             last_use[connection_id] = float(value)
-        elif kind == _SAMPLE:
-            batch.samples.append(Sample(**json.loads(value)))
         else:
-            batch.periods.setdefault((connection_id, int(which)), {})[kind] = int(value)
+            batch.periods.setdefault((connection_id, int(minute)), {})[kind] = int(value)
+    batch.samples.extend(Sample(**json.loads(call)) for call in taken.calls)
     batch.samples.sort(key=lambda sample: sample.at)
-    for connection_id, at in last_use.items():
-        batch.counts[connection_id] = Usage(0, 0, datetime.fromtimestamp(at, UTC))
     for (connection_id, _), bag in batch.periods.items():
-        if (used := batch.counts.get(connection_id)) is not None:
-            calls, errors = used.calls + bag.get(CALLS, 0), used.errors + bag.get(ERRORS, 0)
-            batch.counts[connection_id] = replace(used, calls=calls, errors=errors)
+        calls, errors = totals.get(connection_id, (0, 0))
+        totals[connection_id] = (calls + bag.get(CALLS, 0), errors + bag.get(ERRORS, 0))
+    # A part of the sums may hold a connection's last use without its calls, or the other way round.
+    for connection_id in last_use.keys() | totals.keys():
+        at, numbers = last_use.get(connection_id), totals.get(connection_id, (0, 0))
+        if at is not None or any(numbers):
+            batch.counts[connection_id] = Usage(*numbers, None if at is None else datetime.fromtimestamp(at, UTC))
     return batch
 
 
@@ -260,39 +273,3 @@ def _start_afresh() -> None:
 
 os.register_at_fork(after_in_child=_start_afresh)
 atexit.register(flush)
-
-
-@lru_cache(maxsize=8)
-def _script(client: redis.Redis) -> Any:
-    return client.register_script(_ADD)
-
-
-@lru_cache(maxsize=8)
-def _release(client: redis.Redis) -> Any:
-    return client.register_script(_RELEASE)
-
-
-# KEYS: hash of sums, mark of this batch. ARGV: how many arguments are numbers and how many last uses; then pairs of a
-# field and its value: numbers, last uses, samples. Of these only so many wait at a time.
-_ADD = f"""
-if not redis.call('SET', KEYS[2], '1', 'NX', 'EX', 600) then return 0 end
-local uses = 3 + ARGV[1]
-local samples = uses + ARGV[2]
-for i = 3, uses - 1, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
-for i = uses, samples - 1, 2 do
-  local last = tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or 0)
-  if tonumber(ARGV[i + 1]) > last then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-end
-for i = samples, #ARGV, 2 do
-  if redis.call('HINCRBY', KEYS[1], '{_SAMPLES.decode()}', 1) <= {_MOST_SAMPLES_WAITING} then
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
-return 1
-"""
-
-# KEYS: lease, and what goes with it. ARGV: who holds it. Only the holder may end it.
-_RELEASE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', unpack(KEYS))
-"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -16,32 +18,61 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from connections.client.passage import PassedAnswer
-    from external_apis.transport import StreamedBody
+    from connections.gateway.bodies import Audience
 
-__all__ = ["headers_of", "is_event_stream", "relay", "respond", "stream"]
+__all__ = ["gather", "headers_of", "relay", "respond", "stream", "stream_unheard"]
 
 _Response = TypeVar("_Response", bound="HttpResponseBase")
 
 _SHORT_BYTES = 64 * 1024
-_PAUSE_SECONDS = 0.2
+_PATIENCE_SECONDS = 0.2
 _LAST_STATUS = 599
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """Nobody listens, but the call's place is given back."""
+
+    on_end: Callable[[], None]
+
+    def hear(self, piece: bytes) -> None: ...
+
+    def end(self, *, is_whole: bool) -> None:
+        self.on_end()
 
 
 def relay(passed: PassedAnswer, on_end: Callable[[], None]) -> HttpResponseBase:
     """Return the answer, a short one whole; ``on_end`` is called once when its body has come or nobody wants it.
 
-    One of unknown length is waited for as long as it comes without a pause, because only an answer with a length can be
-    told from one that was cut short. Raises as reading does.
+    Raises as reading does.
     """
     headers = headers_of(passed)
-    content, is_whole = b"", False
-    if (passed.body.announced_bytes or 0) <= _SHORT_BYTES and not is_event_stream(passed):
-        content, is_whole = _gather(passed.body)
+    content, is_whole = gather(passed)
     if not is_whole:
-        return stream(passed, headers, lambda _is_whole: on_end(), beginning=content)
+        return stream(passed, headers, _Leaving(on_end), beginning=content)
     passed.body.close()
     on_end()
     return respond(passed.status, headers, content)
+
+
+def gather(passed: PassedAnswer) -> tuple[bytes, bool]:
+    """Return the beginning of the body, and whether that is all of it; events and long bodies are not begun.
+
+    One of unknown length is waited for a moment, because only an answer with a length can be told from one that was cut
+    short. Raises as reading does, with the body closed.
+    """
+    body, content, until = passed.body, b"", monotonic() + _PATIENCE_SECONDS
+    if (body.announced_bytes or 0) > _SHORT_BYTES or _is_event_stream(passed):
+        return b"", False
+    try:
+        while not body.is_over:
+            if len(content) > _SHORT_BYTES or not body.wait(max(until - monotonic(), 0)):
+                return content, False
+            content += body.read(min(body.announced_bytes or _SHORT_BYTES, _SHORT_BYTES))
+    except BaseException:
+        body.close()
+        raise
+    return content, True
 
 
 def headers_of(passed: PassedAnswer) -> dict[str, str]:
@@ -61,36 +92,33 @@ def respond(status: int, headers: Mapping[str, str], content: bytes) -> HttpResp
 
 
 def stream(
-    passed: PassedAnswer,
-    headers: Mapping[str, str],
-    on_end: Callable[[bool], None],
-    *,
-    beginning: bytes = b"",
-    on_piece: Callable[[bytes], None] | None = None,
+    passed: PassedAnswer, headers: Mapping[str, str], audience: Audience, *, beginning: bytes = b""
 ) -> StreamingHttpResponse:
     """Return an answer whose body is passed on as it comes, after the ``beginning`` that was read of it already."""
-    has_own_end = "Content-Length" in headers or is_event_stream(passed)
-    body = Relay(passed.body, on_end, beginning=beginning, on_piece=on_piece, has_own_end=has_own_end)
+    has_own_end = "Content-Length" in headers or _is_event_stream(passed)
+    body = Relay(passed.body, audience, beginning=beginning, has_own_end=has_own_end)
     return _dress(StreamingHttpResponse(body, status=passed.status), headers)
 
 
-def is_event_stream(passed: PassedAnswer) -> bool:
+def stream_unheard(passed: PassedAnswer, on_end: Callable[[], None]) -> StreamingHttpResponse:
+    """Return an answer that is passed on as it comes and of which nothing is kept."""
+    return stream(passed, headers_of(passed), _Leaving(on_end))
+
+
+def _is_event_stream(passed: PassedAnswer) -> bool:
     """Tell whether the body comes in events that somebody waits for."""
     return (passed.headers.get("Content-Type") or "").lower().startswith("text/event-stream")
-
-
-def _gather(body: StreamedBody) -> tuple[bytes, bool]:
-    """Return the beginning of a body, and whether that is all of it."""
-    content = b""
-    while not body.is_over:
-        if len(content) > _SHORT_BYTES or not body.wait(_PAUSE_SECONDS):
-            return content, False
-        content += body.read(min(body.announced_bytes or _SHORT_BYTES, _SHORT_BYTES))
-    return content, True
 
 
 def _dress(response: _Response, headers: Mapping[str, str]) -> _Response:
     del response["Content-Type"]  # Django's own guess
     for name, value in headers.items():
-        response[name] = value
+        if _is_latin(value):
+            response[name] = value
+        else:  # Django would write it as RFC 2047 has it; the server takes text, and sends UTF-8
+            response.headers._store[name.lower()] = (name, value)  # noqa: SLF001
     return response
+
+
+def _is_latin(value: str) -> bool:
+    return value.isascii() or max(value) <= "\xff"

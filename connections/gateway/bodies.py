@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from itertools import chain
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from django.conf import settings
@@ -14,11 +15,11 @@ from external_apis.errors import CallError, InvalidInput, PayloadTooLarge
 from external_apis.transport import StreamedBody, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from django.http import HttpRequest
 
-__all__ = ["Relay", "read_body"]
+__all__ = ["Audience", "Relay", "read_body"]
 
 log = structlog.get_logger(__name__)
 
@@ -55,71 +56,83 @@ def read_body(request: HttpRequest, *, must_be_whole: bool) -> bytes | Upload | 
     return Upload(chain([beginning], _pieces(source)))
 
 
+class Audience(Protocol):
+    """Who hears what becomes of an answer's body: each piece, empty ones for silent seconds, and once its end."""
+
+    def hear(self, piece: bytes) -> None: ...
+
+    def end(self, *, is_whole: bool) -> None: ...
+
+
 class Relay:
     """The answer's body as WSGI takes it: pieces as they come, and an empty one each second in which none comes.
 
     The server tries to send the empty one, which shows it whether the client is still there. It closes this in any
-    case, and that ends the call upstream. ``on_end`` is told whether the whole body came, once.
+    case, and that ends the call upstream.
 
-    The server ends an answer without a length properly even where this raises. So unless the body has an end of its own
+    The server ends an answer without a length properly whatever happens here. So unless the body has an end of its own
     that a reader would miss, what was cut short is not ended for a minute: a reader's time-out is better than half a
-    body that looks whole.
+    body that looks whole. Such a wait is part of the call, and of the number that may be under way.
     """
 
     def __init__(
-        self,
-        body: StreamedBody,
-        on_end: Callable[[bool], None],
-        *,
-        beginning: bytes = b"",
-        on_piece: Callable[[bytes], None] | None = None,
-        has_own_end: bool = True,
+        self, body: StreamedBody, audience: Audience, *, beginning: bytes = b"", has_own_end: bool = True
     ) -> None:
-        self._body, self._on_end, self._on_piece = body, on_end, on_piece
-        self._beginning, self._has_ended = beginning, False
-        self._has_own_end, self._cut_at = has_own_end, 0.0
+        self._body, self._audience, self._beginning = body, audience, beginning
+        self._has_own_end, self._has_ended, self._cut_at = has_own_end, False, 0.0
+        # The server asks for pieces when the request's own context is gone: its id belongs to what is logged here.
+        self._context = copy_context()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        return self._context.run(self._next)
+
+    def close(self) -> None:
+        self._context.run(self._close)
+
+    def _next(self) -> bytes:
         if self._beginning:
             piece, self._beginning = self._beginning, b""
             return piece
         if self._cut_at:
             return self._mourn()
-        if not self._body.wait(_LISTEN_SECONDS):
-            return b""
-        try:
-            piece = self._body.read(_PIECE_BYTES)
-        except CallError as error:
-            log.warning("a provider's answer was cut short", code=error.code)
-            self._end(is_whole=False)
-            if self._has_own_end:
-                raise
-            self._cut_at = monotonic()
-            return b""
-        if not piece:
-            self._end(is_whole=True)
-            raise StopIteration
-        if self._on_piece is not None:
-            self._on_piece(piece)
+        piece = b""
+        if self._body.wait(_LISTEN_SECONDS):
+            try:
+                piece = self._body.read(_PIECE_BYTES)
+            except CallError as error:
+                return self._cut(error)
+            if not piece:
+                self._end(is_whole=True)
+                raise StopIteration
+        self._audience.hear(piece)
         return piece
 
-    def close(self) -> None:
-        self._body.close()
-        self._end(is_whole=False)
+    def _cut(self, error: CallError) -> bytes:
+        log.warning("a provider's answer was cut short", code=error.code)
+        if self._has_own_end:
+            self._end(is_whole=False)
+            raise StopIteration
+        self._cut_at = monotonic()
+        return b""
 
     def _mourn(self) -> bytes:
         if monotonic() - self._cut_at > _MOURNING_SECONDS:
+            self._end(is_whole=False)
             raise StopIteration
         sleep(_LISTEN_SECONDS)
         return b""
 
+    def _close(self) -> None:
+        self._body.close()
+        self._end(is_whole=False)
+
     def _end(self, *, is_whole: bool) -> None:
         if not self._has_ended:
             self._has_ended = True
-            self._on_end(is_whole)
+            self._audience.end(is_whole=is_whole)
 
 
 def _announced(environ: Mapping[str, Any]) -> int | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from connections import lookup, warm
+from connections import warm
 from connections.gateway import credit
 from external_apis import kept_keys, request_context, throttling
 from external_apis.authentication import authenticate_token, bearer_token
-from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotFound
+from external_apis.errors import ApiManagerError, Forbidden, InvalidAuthScheme, NotAuthenticated, NotFound
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["admit", "reach"]
 
 SCOPE = "proxy"
+_PLACES = "Send the key as a Bearer token, as the password of Basic, or in X-Api-Key."
+_HEADERS_BEGIN = "X-Gateway-RateLimit"
+"""``X-RateLimit-…`` is the provider's to say, whose answer this is."""
 
 
 def admit(request: HttpRequest) -> KeyHolder:
@@ -48,24 +52,25 @@ def reach(holder: KeyHolder, connection_id: str) -> tuple[ApiClient, ExternalApi
     Raises `NotFound`, as for one that never was, for any other, whatever state that is in; `ConnectionUnusable`; and
     what opening raises.
     """
-    scope = holder.external_apis_scope
     try:
-        client, row = warm.lend_client(connection_id)
-    except ApiManagerError:
-        lookup.find(connection_id, scope)
-        raise
-    if not scope.owns(row) or scope.is_sandbox not in (None, row.external_api.is_sandbox):
-        raise NotFound(f"Connection {row.pk} not found")
-    return client, row
+        return warm.lend_client(connection_id, holder.external_apis_scope)
+    except NotFound as error:
+        if connection_id.startswith("conn_"):
+            raise
+        hint = "the gateway's URL takes a connection's id, conn_…, and no reference"
+        raise NotFound(f"{error.message}: {hint}.") from None
 
 
 def _read_token(request: HttpRequest) -> str:
-    header = request.META.get("HTTP_AUTHORIZATION", "").strip()
-    if not header and (key := request.META.get("HTTP_X_API_KEY", "").strip()):
+    header: str | None = request.META.get("HTTP_AUTHORIZATION")
+    scheme, _, value = (header or "").strip().partition(" ")
+    if not scheme and (key := request.META.get("HTTP_X_API_KEY", "").strip()):
         return str(key)
-    scheme, _, value = header.partition(" ")
     if scheme.lower() != "basic":
-        return bearer_token(header)
+        try:
+            return bearer_token(header)
+        except NotAuthenticated as error:
+            raise type(error)(f"{error.message} {_PLACES}") from None
     try:
         return base64.b64decode(value.strip(), validate=True).decode("latin-1").partition(":")[2]
     except (binascii.Error, ValueError):
@@ -73,5 +78,5 @@ def _read_token(request: HttpRequest) -> str:
 
 
 def _charge(request: HttpRequest, quota: throttling.Quota) -> None:
-    request.quota = quota  # type: ignore[attr-defined]  # told in the headers of whatever the answer becomes
+    request.quota = replace(quota, headers_begin=_HEADERS_BEGIN)  # type: ignore[attr-defined]  # told in the headers of whatever the answer becomes
     quota.require()

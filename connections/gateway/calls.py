@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from connections.gateway.allowance import check_allowed
+from connections.gateway.paths import read_route
 from external_apis import request_context
+from external_apis.errors import Forbidden, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +45,20 @@ class GatewayCall:
             request_id=request_context.current().request_id,
             body_seconds=BODY_SECONDS,
             passing=passing,
+            may_follow=self._may_follow,
         )
+
+    def _may_follow(self, method: str, target: str) -> bool:
+        """Tell whether the provider may redirect there, with its credential: where the caller could have gone."""
+        base, path = self.client.base_path.rstrip("/"), target.partition("?")[0]
+        if path != base and not path.startswith(f"{base}/"):
+            return False
+        try:
+            below = read_route(path.removeprefix(base), "", "").path
+            check_allowed(self.client.target.config.proxy, method, below)
+        except (Forbidden, InvalidInput):
+            return False
+        return True
 
     def show(self) -> str:
         """Return it as a curl command without a secret."""

@@ -7,7 +7,7 @@ a moment is lost; so little is bought, and only where so much is left, that nobo
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -26,12 +26,47 @@ _GOOD_SECONDS = 0.25
 _MOST_KEYS = 10_000
 
 
-@dataclass(slots=True)
 class _Credit:
-    quota: Quota
-    left: int
-    bought: int
-    until: float
+    """What one key has left of its purchases. One thread at a time buys more; others take one slot each meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._quota: Quota | None = None
+        self._left, self._bought, self._until = 0, 1, 0.0
+        self._is_buying = False
+
+    def charge(self, holder: KeyHolder) -> Quota:
+        with self._lock:
+            is_often = self._quota is not None and monotonic() < self._until
+            if self._quota is not None and is_often and self._left:
+                self._left -= 1
+                return replace(self._quota, remaining=self._quota.remaining + self._left)
+            if not is_often:
+                self._bought = 1
+            is_buyer = is_often and not self._is_buying
+            count = self._worth_buying() if is_buyer else 1
+            self._is_buying = self._is_buying or is_buyer
+        try:
+            quota = throttling.charge_key(holder, count)
+            if count > 1 and not quota.is_allowed:
+                count, quota = 1, throttling.charge_key(holder)
+        finally:
+            if is_buyer:
+                self._is_buying = False
+        with self._lock:
+            self._keep(quota, count, is_buyer=is_buyer)
+            return replace(quota, remaining=quota.remaining + self._left)
+
+    def _worth_buying(self) -> int:
+        remaining = 0 if self._quota is None else self._quota.remaining
+        return max(1, min(2 * self._bought, _MOST_BOUGHT, remaining // _SHARE_OF_REMAINING))
+
+    def _keep(self, quota: Quota, count: int, *, is_buyer: bool) -> None:
+        now = monotonic()
+        left = self._left if now < self._until else 0
+        self._quota, self._left, self._until = quota, left + count - 1, now + _GOOD_SECONDS
+        if is_buyer:
+            self._bought = count
 
 
 class _Purse:
@@ -40,23 +75,13 @@ class _Purse:
         self._credits: dict[str, _Credit] = {}
 
     def charge(self, holder: KeyHolder) -> Quota:
-        now = monotonic()
-        with self._lock:
-            credit = self._credits.get(holder.key_id)
-            is_often = credit is not None and now < credit.until
-            if credit is not None and is_often and credit.left:
-                credit.left -= 1
-                return replace(credit.quota, remaining=credit.quota.remaining + credit.left)
-        count = 1
-        if credit is not None and is_often:
-            count = max(1, min(2 * credit.bought, _MOST_BOUGHT, credit.quota.remaining // _SHARE_OF_REMAINING))
-        quota = throttling.charge_key(holder, count)
-        with self._lock:
-            if len(self._credits) >= _MOST_KEYS:
-                self._credits.clear()
-            left = count - 1 if quota.is_allowed else 0
-            self._credits[holder.key_id] = _Credit(quota, left, count, now + _GOOD_SECONDS)
-        return replace(quota, remaining=quota.remaining + left)
+        credit = self._credits.get(holder.key_id)
+        if credit is None:
+            with self._lock:
+                if len(self._credits) >= _MOST_KEYS:
+                    self._credits.clear()
+                credit = self._credits.setdefault(holder.key_id, _Credit())
+        return credit.charge(holder)
 
 
 def charge(holder: KeyHolder) -> Quota:

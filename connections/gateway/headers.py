@@ -18,12 +18,13 @@ _HOP_BY_HOP = frozenset(
      "proxy-authorization", "proxy-authentication-info", "proxy-connection", "te", "trailer", "transfer-encoding",
      "upgrade")
 )  # fmt: skip
-# Our own credentials, who the caller is and which way the request came; and fields that make a server take another
-# path than the one that was checked.
+# Our own credentials, who the caller is, which way the request came and what it is a part of; and fields that make a
+# server take another path than the one that was checked.
 _CALLERS_OWN = frozenset(
-    ("authorization", "cf-connecting-ip", "cookie", "fastly-client-ip", "forwarded", "host", "true-client-ip", "via",
-     "x-api-key", "x-client-ip", "x-cluster-client-ip", "x-csrftoken", "x-original-url", "x-real-ip", "x-request-id",
-     "x-rewrite-url")
+    ("authorization", "baggage", "cf-connecting-ip", "client-ip", "cookie", "fastly-client-ip", "forwarded", "host",
+     "traceparent", "tracestate", "true-client-ip", "via", "x-api-key", "x-client-ip", "x-cluster-client-ip",
+     "x-csrftoken", "x-host", "x-original-forwarded-for", "x-original-host", "x-original-url", "x-real-ip",
+     "x-request-id", "x-rewrite-url")
 )  # fmt: skip
 _METHOD_OVERRIDES = frozenset(("x-http-method", "x-http-method-override", "x-method-override"))
 # What is said to our own origin, to the server in front of us or to a browser about us is not the provider's to say.
@@ -61,9 +62,9 @@ def passed_answer(headers: HTTPHeaderDict, *, has_body: bool = True) -> dict[str
         lower = name.lower()
         if lower == "content-length":
             if has_body and "transfer-encoding" not in headers:
-                found["Content-Length"] = value
+                found["Content-Length"] = value.partition(",")[0].strip()  # equal ones, or it had been refused
         elif not _is_dropped(lower) and lower not in named:
-            found[name] = " ".join(value.split()) if "\n" in value or "\r" in value else value
+            found[name] = _as_text(value)
     policy = headers.get("Content-Security-Policy")
     found["Content-Security-Policy"] = f"{policy}, sandbox" if policy else "sandbox"
     varies = headers.get("Vary")
@@ -73,9 +74,23 @@ def passed_answer(headers: HTTPHeaderDict, *, has_body: bool = True) -> dict[str
     return found
 
 
+def _as_text(value: str) -> str:
+    """Return a value as the server, which writes UTF-8, sends the bytes that came; folded lines become one."""
+    if "\n" in value or "\r" in value:
+        value = " ".join(value.split())
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 @lru_cache(maxsize=1024)
 def _request_field(variable: str) -> str:
     """Return a WSGI variable's header name, empty for one that does not travel."""
+    if variable in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"):
+        return ""  # of a field with an underscore, which would take the real one's place
     name = variable.removeprefix("HTTP_").replace("_", "-")
     lower = name.lower()
     if lower in _HOP_BY_HOP or lower in _CALLERS_OWN or lower.startswith(("x-forwarded", "proxy-")):

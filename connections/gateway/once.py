@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -12,8 +13,7 @@ from django.db import DatabaseError
 
 from connections import idempotent_calls
 from connections.client.passage import Passing
-from connections.gateway.answers import headers_of, is_event_stream, respond, stream
-from connections.gateway.calls import BODY_SECONDS
+from connections.gateway.answers import gather, headers_of, respond, stream, stream_unheard
 from connections.idempotent_calls import MAX_KEPT_BYTES, KeptAnswer
 from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, EgressRefused, InvalidInput
@@ -39,7 +39,6 @@ _METHODS = frozenset(("DELETE", "PATCH", "POST", "PUT"))
 _REPEATABLE = frozenset(("DELETE", "PUT"))  # RFC 9110 9.2.2
 _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _MARGIN_SECONDS = 30.0
-_PIECE_BYTES = 64 * 1024
 
 
 def read_key(method: str, headers: Mapping[str, str]) -> str:
@@ -89,39 +88,56 @@ def send(
         raise
     if passed.was_refused:
         _settle(found.release)
-        return stream(passed, headers_of(passed), lambda _is_whole: on_end())
+        return stream_unheard(passed, on_end)
     return _keep(found, passed, on_end)
 
 
 def _keep(claim: Claim, passed: PassedAnswer, on_end: Callable[[], None]) -> HttpResponseBase:
-    """Pass the answer on once it is stored; events, which somebody waits for, while it is collected."""
-    headers = headers_of(passed)
-    if (passed.body.announced_bytes or MAX_KEPT_BYTES) > _PIECE_BYTES:
-        _settle(lambda: claim.extend(BODY_SECONDS + _MARGIN_SECONDS))
-    content = bytearray()
-    if is_event_stream(passed):
-
-        def collect(piece: bytes) -> None:
-            if len(content) <= MAX_KEPT_BYTES:
-                content.extend(piece)
-
-        def finish(is_whole: bool) -> None:
-            _store(claim, passed.status, headers, bytes(content) if is_whole else None)
-            on_end()
-
-        return stream(passed, headers, finish, on_piece=collect)
+    """Pass a short answer on once it is stored; others, which somebody waits for, while they are collected."""
     try:
-        while len(content) <= MAX_KEPT_BYTES and (piece := passed.body.read(_PIECE_BYTES)):
-            content += piece
+        headers = headers_of(passed)
+        content, is_whole = gather(passed)
     except BaseException:
         _settle(claim.doubt)
         raise
-    _store(claim, passed.status, headers, bytes(content))
-    if len(content) > MAX_KEPT_BYTES:
-        return stream(passed, headers, lambda _is_whole: on_end(), beginning=bytes(content))
+    if not is_whole:
+        return stream(passed, headers, _Collector(claim, passed.status, headers, content, on_end), beginning=content)
+    _store(claim, passed.status, headers, content)
     passed.body.close()
     on_end()
-    return respond(passed.status, headers, bytes(content))
+    return respond(passed.status, headers, content)
+
+
+class _Collector:
+    """Collects an answer on its way, up to what is kept, and has the call's lease go on as long as the answer comes."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        status: int,
+        headers: Mapping[str, str],
+        beginning: bytes,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._claim, self._status, self._headers, self._on_end = claim, status, headers, on_end
+        self._content = bytearray(beginning)
+        self._extended_at = 0.0
+        self._extend()
+
+    def hear(self, piece: bytes) -> None:
+        if len(self._content) <= MAX_KEPT_BYTES:
+            self._content += piece
+        self._extend()
+
+    def end(self, *, is_whole: bool) -> None:
+        _store(self._claim, self._status, self._headers, bytes(self._content) if is_whole else None)
+        self._on_end()
+
+    def _extend(self) -> None:
+        now = monotonic()
+        if now - self._extended_at > _MARGIN_SECONDS:
+            self._extended_at = now
+            _settle(lambda: self._claim.extend(3 * _MARGIN_SECONDS))
 
 
 def _store(claim: Claim, status: int, headers: Mapping[str, str], content: bytes | None) -> None:
@@ -149,8 +165,10 @@ def _is_in_doubt(passing: Passing, error: BaseException) -> bool:
 
 
 def _digest(call: GatewayCall) -> str:
+    """Return what tells this request from another, the key that the provider gets among it: with another one there the
+    provider takes it for another call."""
     body = call.body if isinstance(call.body, bytes) else b""
-    kind = call.headers.get("Content-Type", "")
-    return idempotent_calls.digest_request(
-        *(part.encode() for part in (call.method, call.route.path, call.route.query, kind)), body
-    )
+    header = call.client.idempotency_header
+    told = next((value for name, value in call.headers.items() if header and name.lower() == header.lower()), "")
+    parts = (call.method, call.route.path, call.route.query, call.headers.get("Content-Type", ""), told)
+    return idempotent_calls.digest_request(*(part.encode() for part in parts), body)

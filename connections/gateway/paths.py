@@ -29,8 +29,8 @@ def read_route(tail: str, query: str, base_path: str) -> Route:
 
     SDKs whose base URL is a bare origin repeat the path of the provider's base URL; it is not doubled. An encoded slash
     reaches us as a plain one; a ``%252F`` as ``%2F``, and the provider as that. Raises `InvalidInput` for a path with
-    empty, ``.`` or ``..`` segments, however often they are encoded, for control characters and backslashes, and for
-    what is not UTF-8.
+    empty, ``.`` or ``..`` segments, however often they are encoded, for control characters and backslashes, for what
+    is not UTF-8, and for a ``dry_run`` that we do not know: it would be a real one.
     """
     path = f"/{tail.removeprefix('/')}"
     for spelling in spellings(path):
@@ -38,16 +38,20 @@ def read_route(tail: str, query: str, base_path: str) -> Route:
             raise refuse("path", "holds a control character or a backslash")
         if any(segment.partition(";")[0] in (".", "..") for segment in spelling.split("/")):
             raise refuse("path", "holds a '.' or '..' segment")
-    if "//" in path or tail.startswith("//"):
+        if "//" in spelling:
+            raise refuse("path", "holds two slashes in a row")
+    if tail.startswith("//"):
         raise refuse("path", "holds two slashes in a row")
     base = base_path.rstrip("/")
     if base and (path == base or path.startswith(f"{base}/")):
         path = path.removeprefix(base) or "/"
     pairs = query.split("&")
-    is_dry_run = _DRY_RUN in pairs
-    if is_dry_run:
+    runs = [pair for pair in pairs if pair.partition("=")[0] == "dry_run"]
+    if any(run != _DRY_RUN for run in runs):
+        raise refuse("dry_run", "is none but 'curl'")
+    if runs:
         query = "&".join(pair for pair in pairs if pair != _DRY_RUN)
-    return Route(path.replace("?", "%3F").replace("#", "%23"), query, is_dry_run)
+    return Route(path.replace("?", "%3F").replace("#", "%23"), query, bool(runs))
 
 
 def spellings(path: str) -> list[str]:

@@ -53,7 +53,26 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(fields=['connection', '-id'], name='observed_call_latest')],
+                'indexes': [
+                    models.Index(fields=['connection', '-id'], name='observed_call_latest'),
+                    models.Index(condition=models.Q(('error', ''), _negated=True), fields=['connection', '-id'], name='observed_call_failed'),
+                    models.Index(fields=['ended_at'], name='observed_call_by_age'),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name='ProviderPeriod',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('step', models.CharField(choices=[('minute', 'Minute'), ('hour', 'Hour'), ('day', 'Day')], max_length=6)),
+                ('starts_at', models.DateTimeField()),
+                ('figures', models.JSONField(default=dict)),
+                ('external_api', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='external_apis.externalapi')),
+                ('tenant', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='external_apis.tenant')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['step', 'starts_at'], name='provider_period_by_age')],
+                'constraints': [models.UniqueConstraint(fields=('external_api', 'step', 'starts_at', 'tenant'), name='provider_period_once', nulls_distinct=False)],
             },
         ),
     ]

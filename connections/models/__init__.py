@@ -1,6 +1,6 @@
 """The upper floor's tables."""
 
-from connections.models.calls import CallPeriod, ObservedCall, ProviderTotal, Step
+from connections.models.calls import CallPeriod, ObservedCall, ProviderPeriod, ProviderTotal, Step
 from connections.models.connections import ConnectionStatus, ExternalApiConnection
 from connections.models.credentials import ExternalApiCredential
 from connections.models.failing_calls import FailingCalls
@@ -35,6 +35,7 @@ __all__ = [
     "IdempotentCall",
     "OAuthFlow",
     "ObservedCall",
+    "ProviderPeriod",
     "ProviderTotal",
     "RunState",
     "Step",

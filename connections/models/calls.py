@@ -38,6 +38,32 @@ class CallPeriod(models.Model):
         return f"{self.connection_id} {self.step} {self.starts_at:%Y-%m-%d %H:%M}"
 
 
+class ProviderPeriod(models.Model):
+    """The same of a provider, apart for each tenant whose connections were used (None for those of no tenant).
+
+    So nobody learns from a shared provider how much others call; and its figures outlive its connections.
+    """
+
+    external_api = models.ForeignKey(ExternalApi, on_delete=models.CASCADE, related_name="+", db_index=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    step = models.CharField(max_length=6, choices=Step.choices)
+    starts_at = models.DateTimeField()
+    figures = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=["external_api", "step", "starts_at", "tenant"],
+                name="provider_period_once",
+                nulls_distinct=False,
+            ),
+        )
+        indexes = (models.Index(fields=["step", "starts_at"], name="provider_period_by_age"),)
+
+    def __str__(self) -> str:
+        return f"{self.external_api_id} {self.step} {self.starts_at:%Y-%m-%d %H:%M}"
+
+
 class ProviderTotal(models.Model):
     """What was ever counted of a provider's calls: it only grows, as Prometheus wants it."""
 
@@ -50,10 +76,10 @@ class ProviderTotal(models.Model):
 
 
 class ObservedCall(models.Model):
-    """A call that failed, or one good one out of many; each connection keeps the latest of them.
+    """A call that failed, or one good one out of many; each connection keeps the latest of both.
 
     ``path`` has no query and no secret; ``error`` is the code of what the call ended in, empty for a good one;
-    ``duration_ms`` covers all ``attempts`` and waits, up to the head of the answer.
+    ``duration_ms`` covers all ``attempts`` and waits, up to the answer's head, or to where its body broke off.
     """
 
     connection = models.ForeignKey(ExternalApiConnection, on_delete=models.CASCADE, related_name="+", db_index=False)
@@ -69,7 +95,11 @@ class ObservedCall(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-id"]
-        indexes = (models.Index(fields=["connection", "-id"], name="observed_call_latest"),)
+        indexes = (
+            models.Index(fields=["connection", "-id"], name="observed_call_latest"),
+            models.Index(fields=["connection", "-id"], name="observed_call_failed", condition=~models.Q(error="")),
+            models.Index(fields=["ended_at"], name="observed_call_by_age"),
+        )
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

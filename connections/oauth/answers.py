@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl
 
 from django.utils.dateparse import parse_datetime
 
-from connections.client.retry import parse_retry_after
 from connections.oauth.tokens import Tokens
 from connections.wire.json_paths import look_up
+from connections.wire.retry_after import parse_retry_after
 from external_apis import json_input
 from external_apis.errors import ApiManagerError, GrantRefused, InvalidInput, TokenEndpointFailed
 

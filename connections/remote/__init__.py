@@ -44,8 +44,12 @@ def get_secret(
     min_valid_seconds: int = 60,
     copy: SealedCopy | None = None,
     stale_if_error_seconds: float = 3600.0,
+    timeout_seconds: float | None = None,
     server: Server | None = None,
 ) -> str:
     """Return a value of a connection, by its name where there are several; raises as `reading.read_secrets` does."""
-    server = server or Server(base_url, key)
-    return pick(read_secrets(server, reference, min_valid_seconds, environment, copy, stale_if_error_seconds), name)
+    asked = (reference, min_valid_seconds, environment, copy, stale_if_error_seconds, timeout_seconds)
+    if server is not None:
+        return pick(read_secrets(server, *asked).values, name)
+    with Server(base_url, key) as own:
+        return pick(read_secrets(own, *asked).values, name)

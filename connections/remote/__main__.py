@@ -32,9 +32,10 @@ def main(arguments: Sequence[str]) -> None:
         server = Server(options.url)
 
         def read(reference: str) -> tuple[str, Mapping[str, Any]]:
-            return reference, read_secrets(server, reference, environment=options.environment)
+            found = read_secrets(server, reference, environment=options.environment)
+            return found.name, found.values
 
-        variables = collect(read_wanted(options.env, options.connection), read)
+        variables = collect(read_wanted(options.env, options.connection), read, _OURS)
     except ApiManagerError as error:
         print(error.message, file=sys.stderr)
         sys.exit(2)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from connections.remote.facts import Facts, below, paging_of, read_facts
+from requests.structures import CaseInsensitiveDict
+
+from connections.remote.bodies import read_body
+from connections.remote.facts import Facts, below, read_facts
+from connections.remote.fields import check_passed
+from connections.remote.paging import Paging, paging_of
 from connections.remote.refusals import is_upstreams, refusal_of, upstream_error
-from connections.remote.server import API, Server, read_body, reference_path
-from connections.wire import graphql, pages
-from connections.wire.arguments import refuse
-from connections.wire.encoding import CONTENT_TYPES, encode_body, encode_query, encode_text
-from connections.wire.headers import check_headers
-from connections.wire.paths import join_path
+from connections.remote.server import API, Server, reference_path
+from connections.wire import graphql, verbs
+from connections.wire.arguments import check_method, check_ms, refuse
+from connections.wire.encoding import encode_call, encode_query
+from connections.wire.paths import fill_path, join_path
 from external_apis.errors import NotFound, UpstreamError
 
 if TYPE_CHECKING:
@@ -24,24 +27,24 @@ if TYPE_CHECKING:
 __all__ = ["RemoteClient"]
 
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+Priority = Literal["interactive", "batch"]
 
-_METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
-_MAX_BODY_BYTES, _MAX_ERROR_BODY_BYTES = 10 * 1024 * 1024, 16 * 1024
+_MAX_BODY_BYTES, _MAX_STREAM_BYTES, _MAX_ERROR_BODY_BYTES = 10 * 1024 * 1024, 16 * 1024**3, 16 * 1024
 _DEADLINE_SECONDS = 150.0
 """Longer than the server's own, which then tells what happened."""
-_LONGEST_MS = 86_400_000
-_BYTES = {"Content-Type": "application/octet-stream"}
+_FACTS_SECONDS = 60.0
 _DRY_RUN = "dry_run=curl"
-_PAGE_OPTIONS = frozenset(("deadline_ms", "headers", "max_body_bytes", "priority", "timeout_ms"))
+# The gateway takes a parameter of that name for itself, but for the provider's own one that is written like this.
+_ITS_NAME, _OTHER_SPELLING = "dry_run", "%64ry_run"
 
 
-class RemoteClient:
+class RemoteClient(verbs.Verbs):
     """Calls one provider through one connection; safe to share between threads.
 
     It raises what `ApiClient` raises, and errors of the way to the server: `ConnectFailed`, `CallTimeout`,
     `ServiceUnavailable`, `NotAuthenticated`, `Forbidden`, `RateLimited`. Limits, retries, renewal and redirects are
     the server's; it asks once, and again only where it could not connect. The connection is looked up at the first
-    call: that it does not exist is known then.
+    call, which is when it is known that it does not exist, and again after a minute.
     """
 
     def __init__(self, server: Server, reference: str, *, environment: str | None = None) -> None:
@@ -49,8 +52,7 @@ class RemoteClient:
         self._page = reference_path(reference, "client")
         self._params = {"environment": environment} if environment else {}
         self._name = reference
-        self._lock = threading.Lock()
-        self._known: Facts | None = None
+        self._known: tuple[Facts, float] | None = None
 
     def request(
         self,
@@ -63,34 +65,20 @@ class RemoteClient:
         headers: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
         deadline_ms: int | None = None,
-        priority: Literal["interactive", "batch"] = "interactive",
+        priority: Priority = "interactive",
         stream: bool = False,
         max_body_bytes: int | None = None,
     ) -> requests.Response:
         """Make one call; the arguments are those of `ApiClient.request`.
 
-        ``timeout_ms`` bounds each wait for the server, ``deadline_ms`` the whole call; the provider's own limits hold
-        beside them. The server takes every call for an interactive one. With ``stream`` the body is the caller's to
-        read, of any length, and to close.
+        ``timeout_ms`` bounds the wait for the server from the connect to the last byte, the server's own retries among
+        that, ``deadline_ms`` the whole call (150 s, or the time-out if that is longer); the provider's own limits hold
+        beside them. The server takes every call for an interactive one. With ``stream`` the body is left to the caller
+        to read and to close, and has until the deadline.
         """
-        if priority not in ("interactive", "batch"):
-            raise refuse("priority", "is neither interactive nor batch")
-        facts = self._facts()
-        composed = _compose(facts, method, path, params, data, json, headers)
-        timeout_seconds = None if timeout_ms is None else _seconds("timeout_ms", timeout_ms)
-        seconds = _DEADLINE_SECONDS if deadline_ms is None else _seconds("deadline_ms", deadline_ms)
-        deadline = time.monotonic() + max(seconds, timeout_seconds or 0.0)
-        response = self._send(facts, composed, timeout_seconds, deadline)
-        if not is_upstreams(response.headers):
-            self._refuse(response, deadline)
-        if response.status_code >= 400:
-            beginning = read_body(response, max_body_bytes or _MAX_BODY_BYTES, deadline)[:_MAX_ERROR_BODY_BYTES]
-            raise upstream_error(facts.name, response.status_code, response.headers, beginning)
-        if not stream:
-            read_body(response, max_body_bytes or _MAX_BODY_BYTES, deadline)
-        # As whoever looks for the next page, or logs the answer, expects it: the provider's address.
-        response.url = response.request.url = facts.base_url.removesuffix(facts.base_path) + composed.target
-        return response
+        limits = _read_limits(timeout_ms, deadline_ms, priority, max_body_bytes, is_streamed=stream)
+        facts = self._facts(limits)
+        return self._perform(facts, _compose(facts, method, path, params, data, json, headers), limits)
 
     def follow(
         self,
@@ -99,57 +87,14 @@ class RemoteClient:
         headers: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
         deadline_ms: int | None = None,
-        priority: Literal["interactive", "batch"] = "interactive",
+        priority: Priority = "interactive",
         max_body_bytes: int | None = None,
     ) -> requests.Response:
         """GET a URL that an answer of the provider named; raises `EgressRefused` for one outside of its base URL."""
-        facts = self._facts()
-        return self.request(
-            "GET",
-            below(url, facts),
-            headers=headers,
-            timeout_ms=timeout_ms,
-            deadline_ms=deadline_ms,
-            priority=priority,
-            max_body_bytes=max_body_bytes,
-        )
-
-    def get(self, path: str, params: Any = None, **options: Any) -> requests.Response:
-        return self.request("GET", path, params=params, **options)
-
-    def post(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("POST", path, data=data, **options)
-
-    def put(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("PUT", path, data=data, **options)
-
-    def patch(self, path: str, data: Any = None, **options: Any) -> requests.Response:
-        return self.request("PATCH", path, data=data, **options)
-
-    def delete(self, path: str, **options: Any) -> requests.Response:
-        return self.request("DELETE", path, **options)
-
-    def paginate(
-        self,
-        path: str,
-        style: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        *,
-        options: Mapping[str, Any] | None = None,
-        **settings: Any,
-    ) -> Iterator[Any]:
-        """Iterate over the items of a list, with one page at a time in memory, as `ApiClient.paginate` does."""
-        paging = paging_of(self._facts().paging, style, settings)
-        given = dict(options or {})
-        if unknown := given.keys() - _PAGE_OPTIONS:
-            raise refuse(f"options.{min(map(str, unknown))}", f"is none of {', '.join(sorted(_PAGE_OPTIONS))}")
-
-        def fetch(address: pages.Address) -> requests.Response:
-            if address.url:
-                return self.follow(address.url, **given)
-            return self.get(path, address.params, **given)
-
-        return pages.walk(fetch, paging, params)
+        limits = _read_limits(timeout_ms, deadline_ms, priority, max_body_bytes)
+        facts = self._facts(limits)
+        check_passed(headers or {})
+        return self._perform(facts, _Composed("GET", join_path("", below(url, facts)), headers or {}, None), limits)
 
     def graphql(
         self,
@@ -162,26 +107,20 @@ class RemoteClient:
         headers: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
         deadline_ms: int | None = None,
-        priority: Literal["interactive", "batch"] = "interactive",
+        priority: Priority = "interactive",
         max_body_bytes: int | None = None,
     ) -> Any:
         """Run one operation and return its ``data``; raises `GraphqlError` for ``errors`` in the answer.
 
         One that the provider refused for its cost is not tried again here: the error says when it may be.
         """
+        limits = _read_limits(timeout_ms, deadline_ms, priority, max_body_bytes)
+        facts = self._facts(limits)
+        body = graphql.build_body(query, variables, operation_name)
+        composed = _compose(facts, "POST", path or facts.graphql_path, params, None, body, headers)
         reader = graphql.Reader((), time.time, lambda _seconds: None)
         try:
-            response = self.request(
-                "POST",
-                path or self._facts().graphql_path,
-                params=params,
-                json=graphql.build_body(query, variables, operation_name),
-                headers=headers,
-                timeout_ms=timeout_ms,
-                deadline_ms=deadline_ms,
-                priority=priority,
-                max_body_bytes=max_body_bytes,
-            )
+            response = self._perform(facts, composed, limits)
         except UpstreamError as error:
             if error.is_transient or error.upstream_status == 401:
                 raise
@@ -200,41 +139,65 @@ class RemoteClient:
         headers: Mapping[str, str] | None = None,
     ) -> str:
         """Return the curl command of a call, as the server would send it, without secrets. Nothing is sent."""
-        route, _, query = path.partition("?") if isinstance(path, str) else (path, "", "")
-        shown = f"{route}?{query}&{_DRY_RUN}" if query else f"{route}?{_DRY_RUN}"
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        facts = self._facts()
-        response = self._send(facts, _compose(facts, method, shown, params, data, json, headers), None, deadline)
+        limits = _read_limits(None, None, "interactive", None)
+        facts = self._facts(limits)
+        composed = _compose(facts, method, path, params, data, json, headers)
+        response = self._send(facts, composed, limits, is_dry=True)
+        body = read_body(response)
         if response.status_code != 200 or is_upstreams(response.headers):
-            self._refuse(response, deadline)
-        return read_body(response, _MAX_BODY_BYTES, deadline).decode(errors="replace")
+            self._refuse(response, body)
+        return body.decode(errors="replace")
 
-    def _facts(self) -> Facts:
-        with self._lock:
-            if self._known is None:
-                self._known = read_facts(self._server.ask(self._page, self._params))
-            return self._known
+    def _paging(self, style: str | None, changes: Mapping[str, Any], options: Mapping[str, Any]) -> Paging:
+        times = (options.get("timeout_ms"), options.get("deadline_ms"))
+        return paging_of(self._facts(_read_limits(*times, "interactive", None)).paging, style, changes)
 
-    def _send(
-        self, facts: Facts, composed: _Composed, timeout_seconds: float | None, deadline: float
-    ) -> requests.Response:
+    def _facts(self, limits: _Limits) -> Facts:
+        """Return what is known of the connection, asked for anew after a while: a provider may move."""
+        known, now = self._known, time.monotonic()
+        if known is not None and now < known[1]:
+            return known[0]
+        facts = read_facts(self._server.ask(self._page, self._params, timeout_seconds=max(limits.until - now, 0.0)))
+        self._known = facts, now + _FACTS_SECONDS
+        return facts
+
+    def _perform(self, facts: Facts, composed: _Composed, limits: _Limits) -> requests.Response:
+        response = self._send(facts, composed, limits)
+        if not is_upstreams(response.headers):
+            self._refuse(response, read_body(response))
+        if response.status_code >= 400:
+            beginning = read_body(response)[:_MAX_ERROR_BODY_BYTES]
+            raise upstream_error(facts.name, response.status_code, response.headers, beginning)
+        if not limits.is_streamed:
+            read_body(response)
+        # As whoever looks for the next page, or logs the answer, expects it: the provider's address.
+        response.url = response.request.url = facts.base_url + composed.target
+        return response
+
+    def _send(self, facts: Facts, composed: _Composed, limits: _Limits, *, is_dry: bool = False) -> requests.Response:
+        route, _, query = composed.target.partition("?")
+        pairs = [_disguised(pair) for pair in query.split("&") if pair] + ([_DRY_RUN] if is_dry else [])
+        # The gateway knows the base URL better than what was told a while ago. Only of a path that begins like that
+        # one it would take the beginning for it.
+        if facts.base_path and f"{route}/".startswith(f"{facts.base_path}/"):
+            route = facts.base_path + route
         # The server decodes a path once.
-        route, mark, query = composed.target.partition("?")
+        target = f"{API}/proxy/{facts.id}{route.replace('%', '%25')}{'?' if pairs else ''}{'&'.join(pairs)}"
         return self._server.send(
             composed.method,
-            f"{API}/proxy/{facts.id}{route.replace('%', '%25')}{mark}{query}",
+            target,
             headers=composed.headers,
             body=composed.body,
-            timeout_seconds=timeout_seconds,
-            deadline=deadline,
+            deadline=limits.until,
+            body_deadline=limits.deadline if limits.is_streamed else None,
+            most_bytes=limits.most_bytes,
         )
 
-    def _refuse(self, response: requests.Response, deadline: float) -> NoReturn:
+    def _refuse(self, response: requests.Response, body: bytes) -> NoReturn:
         """Raise what the server itself says of a call."""
-        refusal = refusal_of(response.headers, read_body(response, _MAX_BODY_BYTES, deadline))
+        refusal = refusal_of(response.status_code, response.headers, body)
         if isinstance(refusal, NotFound):
-            with self._lock:
-                self._known = None  # it may have been made anew under its name
+            self._known = None  # it may have been made anew under its name
         raise refusal or self._server.stranger(response.status_code)
 
     def __repr__(self) -> str:
@@ -244,9 +207,19 @@ class RemoteClient:
         raise TypeError("A RemoteClient holds a key and is not pickled.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """``until`` and ``deadline`` are on the clock of `time.monotonic`: the end of an attempt, and of the call."""
+
+    until: float
+    deadline: float
+    most_bytes: int
+    is_streamed: bool
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class _Composed:
-    """A request to the provider; ``target`` is path and query, percent-encoded."""
+    """A request to the provider; ``target`` is path and query below its base URL, percent-encoded."""
 
     method: str
     target: str
@@ -254,36 +227,38 @@ class _Composed:
     body: Any
 
 
+def _read_limits(
+    timeout_ms: Any, deadline_ms: Any, priority: Any, max_body_bytes: int | None, *, is_streamed: bool = False
+) -> _Limits:
+    if priority not in ("interactive", "batch"):
+        raise refuse("priority", "is neither interactive nor batch")
+    timeout = None if timeout_ms is None else check_ms("timeout_ms", timeout_ms) / 1000
+    seconds = max(_DEADLINE_SECONDS, timeout or 0.0)
+    if deadline_ms is not None:
+        seconds = check_ms("deadline_ms", deadline_ms) / 1000
+    now = time.monotonic()
+    return _Limits(
+        until=now + min(seconds, timeout or seconds),
+        deadline=now + seconds,
+        most_bytes=max_body_bytes or (_MAX_STREAM_BYTES if is_streamed else _MAX_BODY_BYTES),
+        is_streamed=is_streamed,
+    )
+
+
 def _compose(  # noqa: PLR0917
     facts: Facts, method: str, path: str, params: Params, data: Any, json: Any, headers: Mapping[str, str] | None
 ) -> _Composed:
-    method = method.upper() if isinstance(method, str) else ""
-    if method not in _METHODS:
-        raise refuse("method", f"is none of {', '.join(sorted(_METHODS))}")
-    target = join_path(facts.base_path, path)
+    method = check_method(method)
+    target = join_path("", fill_path(path, facts.variables))
     if params and (query := encode_query(params)):
         target += ("&" if "?" in target else "?") + query
-    body, content_type = _encode(data, json, facts.encoding)
-    check_headers(headers or {})
-    return _Composed(method, target, {**content_type, **(headers or {})}, body)
+    body, content_type = encode_call(data, json, facts.encoding)
+    check_passed(headers or {})
+    fields = CaseInsensitiveDict({"Content-Type": content_type} if content_type else {})
+    fields.update(headers or {})
+    return _Composed(method, target, fields, body)
 
 
-def _encode(data: Any, json: Any, encoding: Literal["json", "form"]) -> tuple[Any, dict[str, str]]:
-    if data is not None and json is not None:
-        raise refuse("json", "and data cannot both be sent")
-    if data is None and json is None:
-        return None, {}
-    if isinstance(data, str):
-        return encode_text(data), _BYTES
-    if isinstance(data, (bytes, bytearray)):
-        return bytes(data), _BYTES
-    if hasattr(data, "read") or isinstance(data, Iterator):
-        return data, _BYTES
-    encoding = encoding if json is None else "json"
-    return encode_body(data if json is None else json, encoding), {"Content-Type": CONTENT_TYPES[encoding]}
-
-
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_MS:
-        raise refuse(name, "is not a number of milliseconds above 0 and up to a day")
-    return float(value) / 1000
+def _disguised(pair: str) -> str:
+    name, mark, value = pair.partition("=")
+    return f"{_OTHER_SPELLING if name == _ITS_NAME else name}{mark}{value}"

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from connections.wire import pages
-from connections.wire.arguments import refuse
+from connections.remote.paging import Paging, configured_paging
 from external_apis.errors import EgressRefused, ServiceUnavailable
 
-__all__ = ["Facts", "Paging", "below", "paging_of", "read_facts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Paging:
-    """The fields and defaults of `external_apis.pagination_config.Pagination`, which tells what they mean."""
-
-    style: str = ""
-    items_path: str = ""
-    limit: int | None = None
-    limit_param: str = "limit"
-    page_param: str = "page"
-    first_page: int = 1
-    offset_param: str = "offset"
-    cursor_param: str = "cursor"
-    cursor_path: str = "pagination.next_cursor"
-    next_path: str = "next"
-    has_more_path: str = ""
-    max_pages: int = 10_000
+__all__ = ["Facts", "below", "read_facts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
+    """``variables`` are those that a path may hold in braces; one without a value is missing in the connection."""
+
     id: str
     name: str
     base_url: str
@@ -41,13 +24,12 @@ class Facts:
     encoding: Literal["json", "form"]
     graphql_path: str
     paging: Paging | None
+    variables: Mapping[str, str | None]
 
 
 def read_facts(data: Mapping[str, Any]) -> Facts:
     """Read the answer of ``/connections/{id}/client``; raises `ServiceUnavailable` for one that makes no sense."""
     try:
-        configured = data["pagination"]
-        known = {field.name for field in fields(Paging)}
         return Facts(
             id=str(data["id"]),
             name=str(data["name"]),
@@ -55,25 +37,11 @@ def read_facts(data: Mapping[str, Any]) -> Facts:
             base_path=urlsplit(data["baseUrl"]).path.rstrip("/"),
             encoding="form" if data["requestEncoding"] == "form" else "json",
             graphql_path=data["graphqlPath"] or "/graphql",
-            paging=Paging(**{name: value for name, value in configured.items() if name in known})
-            if configured
-            else None,
+            paging=configured_paging(data["pagination"]) if data["pagination"] else None,
+            variables=dict(data.get("urlVariables") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ServiceUnavailable("The server describes the connection in a way that is not understood.") from None
-
-
-def paging_of(configured: Paging | None, style: str | None, changes: Mapping[str, Any]) -> Paging:
-    """Return the provider's settings with those of a call in their place; raises `InvalidInput`."""
-    if style is None and configured is None:
-        raise refuse("style", "is needed: the provider configures no pagination")
-    if unknown := changes.keys() - {field.name for field in fields(Paging)}:
-        raise refuse(min(unknown), "is no setting of pagination")
-    is_same = configured is not None and style in (None, configured.style)
-    paging = replace(configured, **changes) if configured and is_same else Paging(**{"style": style, **changes})
-    if paging.style not in pages.STYLES:
-        raise refuse("style", f"is none of {', '.join(pages.STYLES)}")
-    return paging
 
 
 def below(url: str, facts: Facts) -> str:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
+from connections.remote.keeping import Keeping, Secrets
 from connections.remote.sealed_copy import SealedCopy
 from connections.remote.server import Server, reference_path
+from connections.wire.arguments import refuse
 from external_apis.errors import (
     ApiManagerError,
     BadAnswer,
     CallError,
+    ConnectionUnusable,
+    Forbidden,
     MissingCredential,
+    NotAuthenticated,
+    NotFound,
     RateLimited,
     ServiceUnavailable,
 )
@@ -24,6 +28,7 @@ __all__ = ["pick", "read_secrets"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS, _PATIENCE_WITH_COPY_SECONDS = 90.0, 5.0
 # In the order in which they are looked for where no name is given; what else there is goes with one of them.
 _USUAL = ("access_token", "api_key", "secret", "password", "oauth_token")
 
@@ -35,33 +40,40 @@ def read_secrets(  # noqa: PLR0917
     environment: str | None = None,
     copy: SealedCopy | None = None,
     stale_if_error_seconds: float = 3600.0,
-) -> Mapping[str, Any]:
-    """Return a connection's values by name.
+    timeout_seconds: float | None = None,
+) -> Secrets:
+    """Return a connection's values, asking for ``timeout_seconds`` at most (5 with a copy, else 90).
 
     With a ``copy`` each answer is kept in it, and while the server is away, or has no time, one that is at most
-    ``stale_if_error_seconds`` old stands in for it, unless its token has ended. A definite refusal (no such connection,
-    revoked, a key without the right) goes before that, and deletes the copy. Raises that refusal, or the error of the
-    way to the server.
+    ``stale_if_error_seconds`` old stands in for it, unless its token has ended; for some seconds after it was found
+    away nobody whose copy stands in waits for it again. A definite refusal (no such connection, revoked, a key without
+    the right) goes before that, and deletes the copy. Raises that refusal, or the error of the way to the server.
     """
     path = reference_path(reference, "credentials")
-    name = json.dumps([server.url, reference, environment])
     params = {"min_valid": min_valid_seconds} | ({"environment": environment} if environment else {})
+    patience = _PATIENCE_SECONDS if copy is None else _PATIENCE_WITH_COPY_SECONDS
+    timeout_seconds = patience if timeout_seconds is None else _positive(timeout_seconds)
+    if copy is None:
+        return _ask(server, path, params, timeout_seconds)
+    keeping = Keeping(copy, server.asker, reference, environment)
+    if server.is_away and (kept := keeping.find(stale_if_error_seconds)) is not None:
+        return kept
+    asked_at = keeping.now()
     try:
-        found = _checked(server.ask(path, params))
+        found = _ask(server, path, params, timeout_seconds)
     except ApiManagerError as error:
-        if copy is None:
-            raise
         if not _is_away(error):
-            _delete(copy, name)
+            _bury(keeping, error)
             raise
-        kept = copy.read(name, stale_if_error_seconds)
-        if kept is None or _has_ended(kept):
+        if isinstance(error, CallError) and not error.request_id:  # one that the server tells of has one
+            server.note_absence()
+        kept = keeping.find(stale_if_error_seconds)
+        if kept is None:
             raise
         logger.warning("The credentials of %s come from the local copy (%s).", reference, error.code)
-        return kept["credentials"]  # type: ignore[no-any-return]
-    if copy is not None:
-        _keep(copy, name, found)
-    return found["credentials"]  # type: ignore[no-any-return]
+        return kept
+    keeping.keep(found, asked_at)
+    return found
 
 
 def pick(secrets: Mapping[str, Any], name: str | None) -> str:
@@ -69,6 +81,7 @@ def pick(secrets: Mapping[str, Any], name: str | None) -> str:
 
     An object comes as JSON. Raises `MissingCredential` that names what there is.
     """
+    secrets = {key: value for key, value in secrets.items() if value is not None}
     if name is None:
         usual = list(secrets) if len(secrets) == 1 else [usual for usual in _USUAL if usual in secrets]
         name = usual[0] if usual else ""
@@ -78,10 +91,13 @@ def pick(secrets: Mapping[str, Any], name: str | None) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _checked(data: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(data.get("credentials"), dict) or not isinstance(data.get("expiresAt"), str | None):
+def _ask(server: Server, path: str, params: Mapping[str, Any], timeout_seconds: float) -> Secrets:
+    data = server.ask(path, params, timeout_seconds=timeout_seconds)
+    texts = [data.get(name) for name in ("id", "name")]
+    is_good = isinstance(data.get("credentials"), dict) and isinstance(data.get("expiresAt"), str | None)
+    if not is_good or not all(isinstance(text, str) for text in texts):
         raise BadAnswer("The server's answer holds no credentials.")
-    return {"credentials": data["credentials"], "expiresAt": data["expiresAt"]}
+    return Secrets(data["id"], data["name"], data["credentials"], data.get("expiresAt"))
 
 
 def _is_away(error: ApiManagerError) -> bool:
@@ -89,24 +105,16 @@ def _is_away(error: ApiManagerError) -> bool:
     return isinstance(error, (CallError, RateLimited, ServiceUnavailable)) or error.status >= 500
 
 
-def _has_ended(kept: Mapping[str, Any]) -> bool:
-    if kept["expiresAt"] is None:
-        return False
-    try:
-        return datetime.fromisoformat(kept["expiresAt"]).timestamp() <= time.time()
-    except ValueError:
-        return True
+def _bury(keeping: Keeping, error: ApiManagerError) -> None:
+    """Keep nothing of what is over; a question that was wrong (400), or meant several (409), says nothing of that."""
+    if isinstance(error, (NotFound, ConnectionUnusable)):
+        connection_id = error.details.get("connection_id")
+        keeping.bury(connection_id=connection_id if isinstance(connection_id, str) else None)
+    elif isinstance(error, (NotAuthenticated, Forbidden)):
+        keeping.bury(is_whole_key=True)
 
 
-def _keep(copy: SealedCopy, name: str, found: dict[str, Any]) -> None:
-    try:
-        copy.write(name, found)
-    except OSError as error:
-        logger.warning("The local copy cannot be written (%s).", type(error).__name__)
-
-
-def _delete(copy: SealedCopy, name: str) -> None:
-    try:
-        copy.delete(name)
-    except OSError as error:
-        logger.warning("The local copy cannot be deleted (%s).", type(error).__name__)
+def _positive(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 86_400:
+        raise refuse("timeout_seconds", "is not a number of seconds above 0 and up to a day")
+    return float(seconds)

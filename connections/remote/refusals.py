@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from connections.wire.retry_after import parse_retry_after
 from external_apis.errors import (
     ApiManagerError,
     CallError,
+    ConnectionUnusable,
+    Forbidden,
     GrantRefused,
     GraphqlError,
     InvalidInput,
+    NotAuthenticated,
+    NotFound,
     RateLimited,
+    ServiceUnavailable,
     TokenEndpointFailed,
     UpstreamClientError,
     UpstreamError,
@@ -25,8 +31,18 @@ from external_apis.errors import (
 
 __all__ = ["is_upstreams", "refusal_of", "upstream_error"]
 
-_LONGEST_MESSAGE = 500
-_UNUSUAL = {GrantRefused, GraphqlError, TokenEndpointFailed}
+_LONGEST_MESSAGE, _LONGEST_ID = 500, 200
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# What is meant by a code that this version does not know.
+_BY_STATUS: dict[int, type[ApiManagerError]] = {
+    401: NotAuthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: ConnectionUnusable,
+    410: ConnectionUnusable,
+    429: RateLimited,
+    503: ServiceUnavailable,
+}
 
 
 def is_upstreams(headers: Mapping[str, str]) -> bool:
@@ -34,8 +50,11 @@ def is_upstreams(headers: Mapping[str, str]) -> bool:
     return "X-Upstream-Latency-Ms" in headers
 
 
-def refusal_of(headers: Mapping[str, str], body: bytes) -> ApiManagerError | None:
-    """Return the error in the server's own envelope, under its class; None for an answer that is not in it."""
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiManagerError | None:
+    """Return the error in the server's own envelope, under its class; None for an answer that is not in it.
+
+    One whose code is not known here keeps code and status, under the class that its status stands for.
+    """
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -43,8 +62,14 @@ def refusal_of(headers: Mapping[str, str], body: bytes) -> ApiManagerError | Non
     error = answer.get("error") if isinstance(answer, dict) and answer.get("success") is False else None
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
         return None
-    details = error["details"] if isinstance(error.get("details"), dict) else {}
-    return _build(error["code"], str(error.get("message", ""))[:_LONGEST_MESSAGE], details, headers)
+    given = error["details"] if isinstance(error.get("details"), dict) else {}
+    details = {_snake(name): value for name, value in given.items()}
+    message, code = str(error.get("message", ""))[:_LONGEST_MESSAGE], error["code"]
+    cls = _CLASSES.get(code)
+    refusal = _build(cls or _BY_STATUS.get(status, ApiManagerError), message, details, headers)
+    if cls is None:
+        refusal.code, refusal.status = code[:100], status
+    return refusal
 
 
 def upstream_error(name: str, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -53,10 +78,10 @@ def upstream_error(name: str, status: int, headers: Mapping[str, str], body: byt
     return _kind_of(status)(
         f"{name.partition('/')[0]} answered with status {status}.",
         upstream_status=status,
-        upstream_request_id=headers.get("X-Upstream-Request-Id", "")[:200],
+        upstream_request_id=headers.get("X-Upstream-Request-Id", "")[:_LONGEST_ID],
         body=body,
         retry_after_seconds=_retry_after(headers),
-        request_id=headers.get("X-Request-Id", "")[:200],
+        request_id=_request_id(headers),
         attempts=int(retries) + 1 if retries.isdecimal() and retries.isascii() else 1,
         may_have_happened=status >= 500 and status != 503,
     )
@@ -70,34 +95,56 @@ def _kind_of(status: int) -> type[UpstreamError]:
     return UpstreamServerError if status >= 500 else UpstreamClientError
 
 
-def _build(code: str, message: str, details: dict[str, Any], headers: Mapping[str, str]) -> ApiManagerError:
-    cls = _CLASSES.get(code)
-    if cls is None:
-        error = ApiManagerError(message, details=details)
-        error.code = code[:100]
-        return error
-    if cls is RateLimited:
-        return RateLimited(message, retry_after_seconds=_retry_after(headers) or 0.0, details=details)
+def _build(
+    cls: type[ApiManagerError], message: str, details: dict[str, Any], headers: Mapping[str, str]
+) -> ApiManagerError:
+    if issubclass(cls, RateLimited):
+        seconds = details.get("retry_after_seconds")
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds >= 0
+        wait = float(seconds) if is_number and seconds is not None else _retry_after(headers) or 0.0
+        return RateLimited(message, retry_after_seconds=wait, details=details)
     if issubclass(cls, InvalidInput):
         return InvalidInput(message, details=details)
-    if issubclass(cls, UpstreamError) or cls in _UNUSUAL:
-        cls = CallError
-    if issubclass(cls, CallError):
-        error = cls(message, may_have_happened=details.get("may_have_happened") is True, details=details)
-        error.request_id = str(details.get("request_id", ""))[:200]
+    if not issubclass(cls, CallError):
+        return cls(message, details=details)
+    error = _build_call_error(cls, message, details, headers)
+    attempts = details.get("attempts")
+    error.attempts = attempts if isinstance(attempts, int) and not isinstance(attempts, bool) else 1
+    error.may_have_happened = details.get("may_have_happened") is True
+    error.request_id = _request_id(headers) or str(details.get("request_id") or "")[:_LONGEST_ID]
+    known = {name: getattr(error, name) for name in ("attempts", "may_have_happened", "request_id")}
+    error.details = {**error.details, **details, **known}
+    return error
+
+
+def _build_call_error(
+    cls: type[CallError], message: str, details: Mapping[str, Any], headers: Mapping[str, str]
+) -> CallError:
+    if issubclass(cls, GrantRefused):
+        return GrantRefused(message, error=str(details.get("error", "")), is_final=details.get("is_final") is True)
+    if issubclass(cls, TokenEndpointFailed):
+        return TokenEndpointFailed(message, retry_after_seconds=_retry_after(headers))
+    if issubclass(cls, UpstreamError) and isinstance(details.get("upstream_status"), int):
+        request_id = str(details.get("upstream_request_id") or "")[:_LONGEST_ID]
+        return cls(message, upstream_status=details["upstream_status"], upstream_request_id=request_id)
+    if issubclass(cls, (UpstreamError, GraphqlError)):  # of which the envelope holds too little
+        error = CallError(message)
+        error.code, error.is_transient = cls.code, cls.is_transient
         return error
-    return cls(message, details=details)
+    return cls(message)
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    return headers.get("X-Request-Id", "")[:_LONGEST_ID]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read RFC 9110 10.2.3: seconds, or a date."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal() and value.isascii() and len(value) < 10:
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    return parse_retry_after(headers.get("Retry-After"), time.time())
+
+
+def _snake(name: str) -> str:
+    """Undo what the envelope does to the names of details."""
+    return _CAPITAL.sub("_", name).lower()
 
 
 def _tree(cls: type[ApiManagerError]) -> Iterator[type[ApiManagerError]]:

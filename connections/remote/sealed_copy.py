@@ -1,4 +1,4 @@
-"""A sealed copy of what was read last, in a file of one's own, for while the server is away."""
+"""Sealed files of one's own, for what was read last and what is known to be over."""
 
 from __future__ import annotations
 
@@ -28,31 +28,36 @@ __all__ = ["SealedCopy"]
 
 _NONCE_BYTES, _KEY_BYTES = 12, 32
 _MAX_BYTES = 2 * 1024 * 1024
-_CLOCK_SKEW_SECONDS = 60.0
 
 
 class SealedCopy:
-    """One file a name in a folder, AES-256-GCM, readable by its owner alone; for some seconds after it was written.
+    """Sealed entries in a folder, a file each: AES-256-GCM, readable by their owner alone.
 
-    A file that was altered, sealed with another key, or moved from another name, server or machine's folder counts as
-    none, and so does one that others may read or write. Whoever has both the file and the key has the secret: keep the
-    key elsewhere.
+    A file that was altered, sealed with another key, or moved from another entry counts as none, and so does one that
+    others may read or write. Whoever has both the files and the key has the secrets: keep the key elsewhere.
     """
 
     def __init__(self, folder: str | Path, key: bytes | str, *, now: Callable[[], float] = time.time) -> None:
-        """Take a key of 32 bytes, or its Base64. Raise `InvalidInput`, also where ``cryptography`` is missing."""
+        """Take a key of 32 bytes, or its Base64.
+
+        Raise `InvalidInput` for anything else, where ``cryptography`` is missing, and for a folder in which others may
+        make files.
+        """
         if AESGCM is None:
             raise InvalidInput("A sealed local copy needs the package cryptography; install it beside this one.")
         self._cipher = AESGCM(_read_key(key))
         self._folder = Path(folder)
-        self._now = now
+        self.now = now
+        if self._folder.exists() and not self._is_own_folder():
+            raise refuse("copy", "names a folder in which others may make files; take one of your own with mode 0700")
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Replace the copy in one step. Raises `OSError` where it cannot be written."""
+        """Replace an entry in one step. Raises `OSError` where it cannot be written."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._is_own_folder():
+            raise PermissionError("others may make files in the folder of the sealed copy")
         nonce = os.urandom(_NONCE_BYTES)
-        text = json.dumps({"at": self._now(), "content": content}).encode()
-        sealed = nonce + self._cipher.encrypt(nonce, text, name.encode())
+        sealed = nonce + self._cipher.encrypt(nonce, json.dumps(content).encode(), name.encode())
         # Made for its owner alone from the first byte on.
         with NamedTemporaryFile(dir=self._folder, prefix=".copy-", delete=False) as file:
             try:
@@ -64,8 +69,8 @@ class SealedCopy:
                 Path(file.name).unlink(missing_ok=True)
                 raise
 
-    def read(self, name: str, most_seconds: float) -> dict[str, Any] | None:
-        """Return what was written under a name at most so many seconds ago, else None."""
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return what was written under a name, None for what counts as none."""
         sealed = self._load(name)
         if sealed is None:
             return None
@@ -73,17 +78,32 @@ class SealedCopy:
             text = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
         except (InvalidTag, ValueError):
             return None
-        found = json.loads(text)
-        age = self._now() - found["at"]
-        content: dict[str, Any] = found["content"]
-        return content if -_CLOCK_SKEW_SECONDS <= age <= most_seconds else None
+        content: dict[str, Any] = json.loads(text)
+        return content
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of that name, whatever is in it."""
+        return os.path.lexists(self._path(name))
 
     def delete(self, name: str) -> None:
-        """Delete the copy. Raises `OSError` where there is one that cannot be deleted."""
-        self._path(name).unlink(missing_ok=True)
+        """Delete an entry, or empty its file where the folder does not let it go.
+
+        Raises `OSError` where there is one that can be neither deleted nor emptied.
+        """
+        path = self._path(name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            os.close(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def _is_own_folder(self) -> bool:
+        facts = self._folder.stat()
+        return facts.st_uid in (0, os.geteuid()) and not stat.S_IMODE(facts.st_mode) & 0o022
 
     def _load(self, name: str) -> bytes | None:
         with suppress(OSError):
+            if not self._is_own_folder():
+                return None
             handle = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as file:
                 facts = os.fstat(file.fileno())

@@ -10,6 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel
 
 from external_apis.admin_api.operations import Operation, operation_of
+from external_apis.query_schema import query_parameters
 from external_apis.scopes import SCOPES
 
 __all__ = ["DOCUMENT", "ServiceSchema"]
@@ -18,6 +19,7 @@ DOCUMENT = {
     "TITLE": "External Service API",
     "DESCRIPTION": "A registry of external services, and the credentials that each tenant has for them.",
     "VERSION": "1.0",
+    "POSTPROCESSING_HOOKS": [],
 }
 """Settings of the document that holds this API alone."""
 
@@ -97,7 +99,7 @@ class ServiceSchema(AutoSchema):
             OpenApiParameter(name, int, OpenApiParameter.HEADER, response=statuses, description=description)
             for name, description in _LIMIT_HEADERS.items()
         ]
-        return [*headers, *_query_parameters(self._operation)]
+        return [*headers, *query_parameters(self._operation.query, ("limit", "offset"))]
 
     @property
     def _failures(self) -> list[int]:
@@ -114,16 +116,3 @@ class ServiceSchema(AutoSchema):
         if operation is None:
             raise TypeError(f"{self.method} {self.path} is not declared")
         return operation
-
-
-def _query_parameters(operation: Operation) -> list[OpenApiParameter]:
-    """One parameter for each field; enumerations stand in the parameter itself."""
-    schema = operation.query.model_json_schema()
-    parameters = []
-    for name, field in schema.get("properties", {}).items():
-        named = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
-        # A filter's default is not what is filtered by when it is left out.
-        hidden = {"title", "description", "$ref"} | (set() if name in ("limit", "offset") else {"default"})
-        shown = {key: value for key, value in {**named, **field}.items() if key not in hidden}
-        parameters.append(OpenApiParameter(name, shown, description=field.get("description", "")))
-    return parameters

@@ -10,11 +10,30 @@ from urllib.parse import quote, quote_plus
 
 from connections.wire.arguments import refuse
 
-__all__ = ["CONTENT_TYPES", "encode_body", "encode_query", "encode_text"]
+__all__ = ["encode_body", "encode_call", "encode_query"]
 
-CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
+_CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 
+_BYTES = "application/octet-stream"
 _MAX_DEPTH = 32
+
+
+def encode_call(data: Any, json: Any, encoding: Literal["json", "form"]) -> tuple[Any, str]:
+    """Return the body of a call and its media type, empty where there is neither ``data`` nor ``json``.
+
+    ``data`` is encoded as the provider has it; bytes and text go out as they are, and a file or an iterator comes back
+    as it is, to be sent piece by piece. ``json`` is JSON whatever the provider has. Raises `InvalidInput`.
+    """
+    if data is not None and json is not None:
+        raise refuse("json", "and data cannot both be sent")
+    if data is None and json is None:
+        return None, ""
+    if isinstance(data, (bytes, bytearray, str)):
+        return (_encode_text(data) if isinstance(data, str) else bytes(data)), _BYTES
+    if hasattr(data, "read") or isinstance(data, Iterator):
+        return data, _BYTES
+    encoding = encoding if json is None else "json"
+    return encode_body(data if json is None else json, encoding), _CONTENT_TYPES[encoding]
 
 
 def encode_body(data: Any, encoding: Literal["json", "form"]) -> bytes:
@@ -40,8 +59,7 @@ def encode_query(params: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:
     return "&".join(pairs)
 
 
-def encode_text(text: str) -> bytes:
-    """Return a body that is sent as it is; raises `InvalidInput`."""
+def _encode_text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
 from connections.wire.arguments import refuse
 
-__all__ = ["join_path"]
+__all__ = ["fill_path", "join_path"]
 
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~:@,-]+(\.[A-Za-z0-9_~:@,-]+)*)*/?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\#]")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_VARIABLE = re.compile(r"\{([a-z][a-z0-9_]{0,63})\}")
 _PATH_SAFE, _QUERY_SAFE = "/:@!$&'()*+,;=~%", "/?:@!$&'()*+,;=~%"
 
 
@@ -46,3 +48,20 @@ def _encode(text: str, safe: str) -> str:
         return quote(_STRAY_PERCENT.sub("%25", text), safe=safe)
     except UnicodeEncodeError:
         raise refuse("path", "holds characters that UTF-8 cannot carry") from None
+
+
+def fill_path(path: str, variables: Mapping[str, str | None]) -> str:
+    """Put values into a path where it names them in braces, percent-encoded; raises `InvalidInput` for a missing one.
+
+    Names that the provider does not declare stay as they are.
+    """
+
+    def put(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in variables:
+            return match[0]
+        if (value := variables[name]) is None:
+            raise refuse("path", f"needs provider_data.{name}, which the connection lacks")
+        return quote(value, safe="")
+
+    return _VARIABLE.sub(put, path) if isinstance(path, str) else path

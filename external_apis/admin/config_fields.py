@@ -25,13 +25,13 @@ from unfold.widgets import (
 )
 
 from external_apis.admin.json_field import ListField, MappingField
+from external_apis.admin.lines_field import LinesField
 from external_apis.admin.secret_input import SecretChange, SecretField
 from external_apis.api_config import ApiConfig
 
 __all__ = [
     "COMMON",
     "ConfigField",
-    "LinesField",
     "auth_types",
     "config_fields",
     "field_at",
@@ -78,6 +78,8 @@ class ConfigField:
             label += " *"
         help_text = " ".join((self.info.description or "").replace("``", "").split())
         field = self._form_field()
+        if isinstance(field, LinesField):
+            help_text = f"{help_text} One a line.".strip()
         field.label, field.help_text = label, help_text
         return field
 
@@ -95,7 +97,7 @@ class ConfigField:
         if origin is list and _is_block(get_args(self.kind)[0]):
             return ListField()
         if origin is list:
-            return LinesField(required=False, widget=UnfoldAdminTextareaWidget({"rows": 3}))
+            return LinesField(get_args(self.kind)[0], next(iter(self.info.examples or ()), ()))
         if origin is dict:
             return MappingField()
         if self.kind is int:
@@ -186,19 +188,6 @@ class _TextField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         return (super().to_python(value) or "").replace("\r\n", "\n")
-
-
-class LinesField(forms.CharField):
-    """One value a line."""
-
-    def to_python(self, value: Any) -> Any:
-        return [line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()]
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return bool(self.to_python(self.prepare_value(initial)) != self.to_python(data))
 
 
 def _configs() -> dict[str, type[BaseModel]]:

@@ -9,6 +9,7 @@ from django.utils.functional import cached_property
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from external_apis.admin.config_fields import COMMON, auth_types, config_fields, field_at, initial, patch
+from external_apis.admin.lines_field import LinesField
 from external_apis.admin.secret_input import SecretField
 from external_apis.admin.service_form import ServiceForm
 from external_apis.config_patch import merged
@@ -87,6 +88,12 @@ class ProviderForm(ServiceForm):
                 return "auth_type"
             return field_at(self.cleaned_data["auth_type"], path)
         return super().field_for(_BODY_NAMES.get(path, path))
+
+    def part_of(self, field: str, path: str) -> str:
+        index = path.rpartition(".")[2]
+        if not isinstance(self.fields[field], LinesField) or not index.isdecimal():
+            return ""
+        return f'"{self.cleaned_data[field][int(index)][:100]}": '
 
     def _mark_stored_secrets(self, api: ExternalApi) -> None:
         stored = [tuple(path.split(".")) for path in api.fingerprints]

@@ -25,6 +25,13 @@ from external_apis.providers import delete_external_api, restore_external_api
 from external_apis.tenancy import Scope
 
 _STATUS_COLOURS = {"active": "success", "inactive": "danger", "deprecated": "warning"}
+_SECTIONS = {
+    "proxy": (
+        "Gateway: what other programs may call",
+        "Limits calls through its connections at /api/external/proxy/. Left empty, everything may be called.",
+    ),
+}
+"""Title and explanation of the blocks whose name does not say enough."""
 
 
 @admin.register(ExternalApi)
@@ -90,10 +97,7 @@ class ProviderAdmin(ServiceAdmin):
                 for name in groups
             ),
             *(
-                (
-                    block.replace("_config", "").replace("_", " ").capitalize(),
-                    {"fields": [field.name for field in common if field.block == block], "classes": ["collapse"]},
-                )
+                (_title(block), _collapsed(block, [field.name for field in common if field.block == block]))
                 for block in blocks
             ),
         ]
@@ -139,6 +143,14 @@ class ProviderAdmin(ServiceAdmin):
     def shown_secrets(self, obj: ExternalApi) -> str:
         rows = ((path, fingerprint) for path, fingerprint in obj.fingerprints.items())
         return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "none"
+
+
+def _title(block: str) -> str:
+    return _SECTIONS.get(block, ("", ""))[0] or block.replace("_config", "").replace("_", " ").capitalize()
+
+
+def _collapsed(block: str, names: list[str]) -> dict[str, Any]:
+    return {"fields": names, "classes": ["collapse"], "description": _SECTIONS.get(block, ("", ""))[1]}
 
 
 def _when_and_who(moment: Any, actor: str | None) -> str:

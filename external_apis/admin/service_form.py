@@ -27,6 +27,10 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
         """Name the form field that a problem at ``path`` of the service's body belongs to."""
         return path if path in self.fields else None
 
+    def part_of(self, field: str, path: str) -> str:
+        """Return how a message begins that is about a part of a field alone."""
+        return ""
+
     def _post_clean(self) -> None:
         # Instead of Django's: the service validates, and constraints are the database's.
         if self.errors:
@@ -42,10 +46,12 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
         if not problems:
             self.add_error(None, error.message)
             return
+        told = []
         for problem in problems:
-            field = self.field_for(problem["path"])
-            place = "" if field else f"{problem['path']}: "
-            self.add_error(field, f"{place}{problem['message']}")
+            field, path = self.field_for(problem["path"]), problem["path"]
+            told.append((field, f"{self.part_of(field, path) if field else f'{path}: '}{problem['message']}"))
+        for field, message in told:  # only now: an error takes away what the field was cleaned to
+            self.add_error(field, message)
 
     def save(self, commit: bool = True) -> Any:
         """Return the row that `store` has written."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, create_model
 
 from external_apis.admin_api.operations import CamelAnswer, Operation, PageQuery, operation_of
 from external_apis.json_output import Timestamp
+from external_apis.query_schema import query_parameters
 from external_apis.scopes import SCOPES
 
 
@@ -105,7 +106,7 @@ class ResourceSchema(AutoSchema):
             OpenApiParameter(name, int, OpenApiParameter.HEADER, response=statuses, description=description)
             for name, description in _LIMIT_HEADERS.items()
         ]
-        return [*headers, *_query_parameters(operation)]
+        return [*headers, *query_parameters(operation.query, PageQuery.model_fields if operation.is_list else None)]
 
     @property
     def _operation(self) -> Operation:
@@ -124,17 +125,3 @@ def _enveloped(item: type[BaseModel], is_list: bool) -> type[BaseModel]:
         fields["pagination"] = (EnvelopePages, ...)
     name = f"{item.__name__}{'Page' if is_list else 'Answer'}"
     return create_model(name, __base__=CamelAnswer, __doc__=f"{item.__name__} in the envelope.", **fields)
-
-
-def _query_parameters(operation: Operation) -> list[OpenApiParameter]:
-    """One parameter for each field; enumerations stand in the parameter itself."""
-    schema = operation.query.model_json_schema()
-    paging = {field.alias for field in PageQuery.model_fields.values()}
-    parameters = []
-    for name, field in schema.get("properties", {}).items():
-        named = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
-        # A filter's default is not what is filtered by when it is left out.
-        hidden = {"title", "description", "$ref"} | (set() if name in paging else {"default"})
-        shown = {key: value for key, value in {**named, **field}.items() if key not in hidden}
-        parameters.append(OpenApiParameter(name, shown, description=field.get("description", "")))
-    return parameters

@@ -10,6 +10,7 @@ import structlog
 from django.http import HttpRequest, HttpResponse
 
 from external_apis import request_context, throttling
+from external_apis.request_paths import shown_path
 
 log = structlog.get_logger(__name__)
 
@@ -31,19 +32,21 @@ class TrafficMiddleware:
         if quota is None and mark is not None:  # refused before a view was reached
             quota = throttling.charge_address(request_context.current().address)
         for name, value in quota.headers.items() if quota is not None else ():
-            response.setdefault(name, value)  # the answer of a provider has its own
+            response[name] = value
         if mark is not None:
-            _write_line(mark, request, response.status_code, time.perf_counter() - began)
+            _write_line(mark, request, response, time.perf_counter() - began)
         return response
 
 
-def _write_line(mark: str, request: HttpRequest, status: int, seconds: float) -> None:
+def _write_line(mark: str, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+    status = response.status_code
     level = logging.DEBUG if status < 400 and request.method in ("GET", "HEAD") else logging.INFO
     if status >= 500:
-        level = logging.ERROR
+        # What a provider answered is no failure of ours.
+        level = logging.WARNING if response.has_header("X-Upstream-Latency-Ms") else logging.ERROR
     if logging.getLogger(__name__).isEnabledFor(level):
         # The path alone: people put secrets into queries.
-        line = f"{mark} {request.method} {ascii(request.path)[1:-1]} {status}"
+        line = f"{mark} {request.method} {ascii(shown_path(request.path))[1:-1]} {status}"
         log.log(
             level,
             line,
@@ -51,3 +54,4 @@ def _write_line(mark: str, request: HttpRequest, status: int, seconds: float) ->
             duration_ms=round(seconds * 1000, 1),
             actor=request_context.current().actor,
         )
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001 (Django would write another line)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from external_apis.api_config import ApiConfig
 from external_apis.management_api.paging import TOTAL_HEADER, PageQuery
 from external_apis.provider_input import ProviderInput
+from external_apis.query_schema import query_parameters
 from external_apis.scopes import SCOPES
 
 
@@ -101,7 +102,7 @@ def lists(operation: str, items: type[BaseModel], query: type[PageQuery], summar
         tags=_tag(operation),
         summary=summary,
         description=f"The body is a bare array; the number of all rows, at most 5 s old, is in {TOTAL_HEADER}.",
-        parameters=[total, *_query_parameters(query)],
+        parameters=[total, *query_parameters(query, PageQuery.model_fields)],
         responses={200: items, **_failures((400, *_READING))},
     )
 
@@ -140,7 +141,7 @@ def redirects(operation: str, query: type[BaseModel], detail: type[BaseModel], s
         tags=_tag(operation),
         summary=summary,
         description="Needs a bearer key or a session. The address stands in `Location` and in the body.",
-        parameters=_query_parameters(query),
+        parameters=query_parameters(query, PageQuery.model_fields),
         responses={302: detail, **_failures((400, *_READING, 409))},
     )
 
@@ -163,16 +164,3 @@ def _tag(operation: str) -> list[str]:
 
 def _failures(statuses: tuple[int, ...]) -> Mapping[int, OpenApiResponse]:
     return {status: OpenApiResponse(Error, _FAILURES[status]) for status in statuses}
-
-
-def _query_parameters(query: type[BaseModel]) -> list[OpenApiParameter]:
-    """One parameter for each field; enumerations stand in the parameter itself."""
-    schema = query.model_json_schema()
-    parameters = []
-    for name, field in schema["properties"].items():
-        named = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
-        # A filter's default is not what is filtered by when it is left out.
-        hidden = {"title", "description", "$ref"} | (set() if name in PageQuery.model_fields else {"default"})
-        shown = {key: value for key, value in {**named, **field}.items() if key not in hidden}
-        parameters.append(OpenApiParameter(name, shown, description=field.get("description", "")))
-    return parameters

@@ -9,9 +9,11 @@ import ssl
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from external_apis.errors import BadAnswer, CallTimeout
+from external_apis.transport.breaks import explain
 from external_apis.transport.responses import Response
 
 __all__ = ["MAX_BODY_BYTES", "MAX_STREAM_BYTES", "StreamedBody", "read_bounded"]
@@ -69,7 +71,7 @@ class StreamedBody(io.RawIOBase):
         _check_announced(response, limit)
         self._response, self._name, self._limit, self._sock = response, name, limit, sock
         self._finish: Callable[[bool], None] | None = finish
-        self._hear: Callable[[int], None] | None = None
+        self._hear: Callable[[int, BaseException | None], None] | None = None
         self._unpacker = _Unpacker() if _is_packed(response) and not is_raw else None
         self._packed = b""
         self._received = self._given = 0
@@ -94,23 +96,29 @@ class StreamedBody(io.RawIOBase):
                 piece = self._next(len(view))
             if not piece and len(view) and self._unpacker is not None:
                 self._unpacker.finish()
-        except BaseException:
+        except BaseException as error:
             self._end(is_reusable=False)
+            self._tell(error)
             raise
+        if self.is_over and (self._unpacker is None or not piece):
+            self._tell(None)
         view[: len(piece)] = piece
         return len(piece)
 
     def close(self) -> None:
         if not self.closed:
             self._end(is_reusable=False)
+            self._tell(None)
             super().close()
 
-    def on_end(self, hear: Callable[[int], None]) -> None:
-        """Tell ``hear`` once, at the end or when this is closed before, how many bytes were received."""
-        if self._finish is None:
-            hear(self._received)
-        else:
-            self._hear = hear
+    def on_end(self, hear: Callable[[int, BaseException | None], None]) -> None:
+        """Tell ``hear``, and nobody who was to hear before, how many bytes were received, and what reading raised.
+
+        Once: when all was read, when reading fails, or when this is closed before.
+        """
+        self._hear = hear
+        if self.closed or self.is_over:
+            self._tell(None)
 
     @property
     def announced_bytes(self) -> int | None:
@@ -120,27 +128,35 @@ class StreamedBody(io.RawIOBase):
     def wait(self, seconds: float) -> bool:
         """Wait until something can be read; False when nothing came for so long. Nothing is lost or given up by that.
 
-        Of a stream that is unpacked, only what the provider sends is waited for.
+        Of a stream that is unpacked, only what the provider sends is waited for. Past the deadline nothing is.
         """
-        if self.is_over or self._packed or self._response.has_buffered:
-            return True
-        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
-            return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        until = monotonic() + seconds
+        while not (self.is_over or self._packed or self._response.has_piece):
+            now, last = monotonic(), self._sock.deadline
+            if last is not None and now >= last:
+                return True  # reading tells
+            if not _is_readable(self._sock, min(until, last or until) - now):
+                if monotonic() < until:
+                    continue  # it is the deadline that has passed
+                return False
+            if not self._response.is_between_chunks or not self._response.read_ahead():
+                return True
+        return True
 
-    def preview(self, size: int) -> bytes:
+    def preview(self, size: int, deadline: float) -> bytes:
         """Return up to the first ``size`` bytes of a raw body, unpacked where that works; they are read again later.
 
-        Raises as reading does.
+        ``deadline``, on the clock of `time.monotonic`, is for them alone. Raises as reading does.
         """
+        rest, self._sock.deadline = self._sock.deadline, deadline
         try:
             while len(self._packed) < size and not self._is_received:
                 self._packed += self._receive(size - len(self._packed))
-        except BaseException:
+        except BaseException as error:
             self._end(is_reusable=False)
+            self._tell(error)
             raise
+        self._sock.deadline = rest
         if not _is_packed(self._response):
             return self._packed
         with suppress(BadAnswer):
@@ -171,7 +187,7 @@ class StreamedBody(io.RawIOBase):
         except TimeoutError:
             raise CallTimeout(f"{self._name} did not send everything in time.", may_have_happened=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise BadAnswer(f"{self._name} broke off: {type(error).__name__}.", may_have_happened=True) from None
+            raise BadAnswer(f"{self._name} broke off: {explain(error)}.", may_have_happened=True) from None
         self._received += len(piece)
         if self._received > self._limit:
             raise _too_long(self._limit)
@@ -191,8 +207,11 @@ class StreamedBody(io.RawIOBase):
         if finish is not None:
             self._response.close()
             finish(is_reusable)
-            if self._hear is not None:
-                self._hear(self._received)
+
+    def _tell(self, error: BaseException | None) -> None:
+        hear, self._hear = self._hear, None
+        if hear is not None:
+            hear(self._received, error)
 
 
 class _Unpacker:
@@ -242,6 +261,14 @@ class _Unpacker:
         """Raise `BadAnswer` when the last member is cut short."""
         if self._member is not None:
             raise _broken()
+
+
+def _is_readable(sock: Any, seconds: float) -> bool:
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return True
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0) * 1000))
 
 
 def _is_packed(response: http.client.HTTPResponse) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -24,6 +23,7 @@ from urllib3.util import Url, create_urllib3_context, make_headers, parse_url
 from external_apis.egress import Policy, current_policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
 from external_apis.transport.bodies import MAX_BODY_BYTES, StreamedBody, read_bounded
+from external_apis.transport.breaks import explain, is_certain
 from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.origin import Origin
 from external_apis.transport.responses import Response
@@ -31,7 +31,7 @@ from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection
 from external_apis.transport.uploads import SourceFailed, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Answer", "Transport", "shared_transport"]
 
@@ -82,8 +82,8 @@ class Transport:
         ``target`` is path and query, percent-encoded; ``deadline`` is on the clock of `time.monotonic` and bounds the
         whole exchange. With a ``stream_deadline`` it bounds only what comes before the answer's body, which is then not
         read but given as ``stream``, and has until that other deadline. One that ``is_raw`` passes somebody else's
-        bodies through: the stream is not unpacked, and an upload has until that deadline too, so that ``deadline``
-        bounds the connecting and, once all is sent, the wait for the answer.
+        bodies through: the stream is not unpacked, and an upload has until that deadline too, each piece of it as long
+        as ``deadline`` leaves for the connecting and, once all is sent, for the answer.
 
         Raises `EgressRefused`; `ConnectFailed` and `CallTimeout` when nothing was sent; `CallTimeout` and `BadAnswer`
         with ``may_have_happened`` when something was.
@@ -92,8 +92,11 @@ class Transport:
         connection = self._borrow(origin, deadline)
         try:
             if is_raw and isinstance(body, Upload) and stream_deadline is not None:
-                connection.keep_deadline(stream_deadline)
-                is_whole = self._write(connection, origin, method, target, headers, body)
+                connection.keep_deadline(deadline)
+                last = stream_deadline
+                is_whole = self._write(
+                    connection, origin, method, target, headers, body, lambda: min(last, monotonic() + patience)
+                )
                 connection.keep_deadline(monotonic() + patience)
             else:
                 is_whole = self._write(connection, origin, method, target, headers, body)
@@ -114,7 +117,7 @@ class Transport:
             raise CallTimeout(f"{origin} did not answer in time.", may_have_happened=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            broken = BadAnswer(f"{origin} broke off: {type(error).__name__}.", may_have_happened=True)
+            broken = BadAnswer(f"{origin} broke off: {explain(error)}.", may_have_happened=True)
             broken.is_transient = True  # unlike an answer that is too long or badly packed
             raise broken from None
         except BaseException:
@@ -137,8 +140,12 @@ class Transport:
         target: str,
         headers: Mapping[str, str],
         body: bytes | Upload | None,
+        deadline_of_piece: Callable[[], float] | None = None,
     ) -> bool:
-        """Send the request; False when the other side did not take all of it, and may have answered already."""
+        """Send the request; False when the other side did not take all of it, and may have answered already.
+
+        ``deadline_of_piece`` gives each piece of an upload a time of its own, instead of one for all.
+        """
         is_forwarded = self._proxy is not None and origin.scheme == "http"
         connection.putrequest(
             method, f"{origin}{target}" if is_forwarded else target, skip_host=True, skip_accept_encoding=True
@@ -158,12 +165,8 @@ class Transport:
         try:
             if isinstance(body, Upload):
                 connection.endheaders()
-                for piece in body.pieces():
-                    connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
-                if is_chunked:
-                    connection.send(b"0\r\n\r\n")
-            else:
-                connection.endheaders(body)
+                return _write_pieces(connection, body, deadline_of_piece)
+            connection.endheaders(body)
         except ConnectionError:
             return False
         return True
@@ -220,7 +223,9 @@ class Transport:
             raise CallTimeout(f"{origin} could not be connected to in time.") from None
         except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            raise ConnectFailed(f"{origin} could not be connected to: {_explain(error)}.") from None
+            failed = ConnectFailed(f"{origin} could not be connected to: {explain(error)}.")
+            failed.is_transient = not is_certain(error)
+            raise failed from None
         except BaseException:
             connection.close()
             raise
@@ -246,6 +251,16 @@ class Transport:
         if origin.scheme == "https":
             connection.set_tunnel(origin.host.strip("[]"), origin.port, headers=self._proxy_headers, scheme=hop.scheme)
         return connection
+
+
+def _write_pieces(connection: GuardedConnection, body: Upload, deadline_of_piece: Callable[[], float] | None) -> bool:
+    for piece in body.pieces():
+        if deadline_of_piece is not None:
+            connection.keep_deadline(deadline_of_piece())
+        framed = piece if body.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
+        if not connection.push(framed):
+            return False
+    return body.length is not None or connection.push(b"0\r\n\r\n")
 
 
 def shared_transport(policy: Policy | None = None, certificate: ClientCertificate | None = None) -> Transport:
@@ -281,18 +296,3 @@ os.register_at_fork(after_in_child=_forget_connections)
 
 def _proxy_headers(proxy: Url | None) -> dict[str, str]:
     return make_headers(proxy_basic_auth=unquote(proxy.auth)) if proxy and proxy.auth else {}
-
-
-def _explain(error: Exception) -> str:
-    """Say what went wrong in words that cannot hold a URL or a password."""
-    if isinstance(error, socket.gaierror):
-        return "the name does not resolve"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return "TLS failed"
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    if "Tunnel connection failed" in str(error):
-        return "the proxy refuses the tunnel"
-    return type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 from typing import Any
 
 from external_apis.errors import BadAnswer
@@ -11,6 +12,9 @@ from external_apis.errors import BadAnswer
 __all__ = ["Response"]
 
 _MOST_INTERIM = 20
+_AHEAD_BYTES = 8192
+_LONGEST_LINE = 65_536  # as http.client has it
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}(?=[ \t]*(;|\r?\n|\r?$))")
 
 
 class Response(http.client.HTTPResponse):
@@ -28,19 +32,37 @@ class Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(self._valve)
 
     @property
-    def has_buffered(self) -> bool:
-        """Tell whether bytes of the answer are here already, read ahead of whoever wants them."""
+    def has_piece(self) -> bool:
+        """Tell whether reading a piece of the body would not wait for the other side."""
         if self.fp is None:
             return False
+        here = self._peek()
+        if not self.chunked or self.chunk_left:
+            return bool(here)
+        return _holds_piece(here[2:] if self.chunk_left == 0 else here)
+
+    @property
+    def is_between_chunks(self) -> bool:
+        """Tell whether the next bytes only frame the body: that some have come does not tell that reading ends."""
+        return self.fp is not None and self.chunked and not self.chunk_left
+
+    def read_ahead(self) -> bool:
+        """Take what has come, for later; False at the end of what comes."""
+        return self._valve.read_ahead()
+
+    def _peek(self) -> bytes:
         self._valve.is_shut = True
         try:
-            return bool(self.fp.peek(1))
+            return self.fp.peek(1) + self._valve.ahead
         finally:
             self._valve.is_shut = False
 
     def begin(self, *args: Any, **options: Any) -> None:
-        """Read the head; raises `BadAnswer` for one that switches protocols or has lengths that contradict."""
+        """Read the head; raises `BadAnswer` for one that switches protocols or whose framing is not certain."""
         super().begin(*args, **options)
+        codings = [field.strip().lower() for field in self.headers.get_all("Transfer-Encoding", ())]
+        if codings not in ([], ["chunked"]):
+            raise BadAnswer("The answer is framed in a way that nobody asked for.", may_have_happened=True)
         lengths = {part.strip() for field in self.headers.get_all("Content-Length", ()) for part in field.split(",")}
         if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
             raise BadAnswer("The answer's length contradicts itself.", may_have_happened=True)
@@ -57,16 +79,27 @@ class Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise BadAnswer(f"More than {_MOST_INTERIM} interim answers came.", may_have_happened=True)
 
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_LONGEST_LINE + 1)
+        if not (size := _CHUNK_SIZE.match(line)):
+            self._close_conn()
+            raise ValueError("no size of a chunk (RFC 9112 7.1)")
+        return int(size[0], 16)
+
     def _close_conn(self) -> None:
         self._valve.is_shut = True
-        self.has_leftover = self.has_leftover or bool(self.fp.peek(1))
+        self.has_leftover = self.has_leftover or bool(self.fp.peek(1) or self._valve.ahead)
         super()._close_conn()  # type: ignore[misc]
 
 
 class _Valve(io.RawIOBase):
-    """Lets bytes through until it is shut: what the buffer above it gives then is what it had read ahead."""
+    """Lets bytes through until it is shut: what the buffer above it gives then is what it had read ahead.
+
+    ``ahead`` is what has been taken from the source and goes through next.
+    """
 
     is_shut = False
+    ahead = b""
 
     def __init__(self, source: io.RawIOBase) -> None:
         self._source = source
@@ -75,9 +108,31 @@ class _Valve(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        return None if self.is_shut else self._source.readinto(buffer)
+        if self.is_shut:
+            return None
+        if not self.ahead:
+            return self._source.readinto(buffer)
+        count = min(len(buffer), len(self.ahead))
+        buffer[:count], self.ahead = self.ahead[:count], self.ahead[count:]
+        return count
+
+    def read_ahead(self) -> bool:
+        piece = self._source.read(_AHEAD_BYTES) or b""
+        self.ahead += piece
+        return bool(piece)
 
     def close(self) -> None:
         if not self.closed:
             super().close()
             self._source.close()
+
+
+def _holds_piece(text: bytes) -> bool:
+    """Tell whether what comes next in a chunked body (RFC 9112 7.1) is here, as far as one reading needs it."""
+    line, newline, rest = text.partition(b"\n")
+    if not newline:
+        return len(text) > _LONGEST_LINE  # which reading refuses
+    size = _CHUNK_SIZE.match(line)
+    if size is None or int(size[0], 16):
+        return bool(rest) or size is None
+    return rest.startswith((b"\r\n", b"\n")) or b"\r\n\r\n" in rest or b"\n\n" in rest

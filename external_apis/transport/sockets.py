@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from time import monotonic
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from external_apis.egress import Policy
 
 __all__ = ["DeadlineTLSSocket", "GuardedConnection", "PlainConnection", "TLSConnection"]
+
+_STUCK_SECONDS = 1.0
 
 
 class _Guard:
@@ -34,6 +37,29 @@ class _Guard:
 
     def keep_deadline(self: Any, deadline: float) -> None:
         self.sock.deadline = deadline
+
+    def push(self: Any, piece: bytes) -> bool:
+        """Send a piece of a body; False when the other side takes no more of it, and has answered.
+
+        One that answers and goes on reading gets all of it. Under TLS nothing tells an answer from what the layer
+        itself has to say, so there it is only seen when everything is sent.
+        """
+        sock = self.sock
+        if isinstance(sock, ssl.SSLSocket):
+            sock.sendall(piece)
+            return True
+        rest = memoryview(piece)
+        poll = select.poll()
+        while rest:
+            _bound(sock)
+            poll.register(sock, select.POLLOUT)
+            if poll.poll(min(sock.gettimeout(), _STUCK_SECONDS) * 1000):
+                rest = rest[sock.send(rest) :]
+                continue
+            poll.register(sock, select.POLLIN)
+            if poll.poll(0):
+                return False
+        return True
 
     @property
     def has_unread(self: Any) -> bool:

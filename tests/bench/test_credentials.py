@@ -13,7 +13,7 @@ from external_apis.models import AuditEvent
 from tests.bench import load
 from tests.factories import make_connection, make_key, make_provider
 from tests.grants import oauth2_config
-from tests.web import _environment
+from tests.web import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +26,7 @@ def test_reading_a_fresh_token(tmp_path: Path, capsys: pytest.CaptureFixture[str
     tokens = {"access_token": "at-of-the-bench", "refresh_token": "rt-of-the-bench", "expires_at": ends_at}
     row = make_connection(api, credentials=tokens)
     keys = [f"Bearer {make_key(scopes=['credentials:read'], rate_limit=10_000_000).token}"]
-    environ = {**_environment(), "LOG_LEVEL": "INFO"}
+    environ = {**environment(), "LOG_LEVEL": "INFO"}
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     with (
         load.granian("config.wsgi:application", environ, tmp_path) as ours,

@@ -64,3 +64,26 @@ def test_the_gateway_serves_as_much_as_a_bare_view(
         )
     assert memory < _MOST_BYTES
     assert ratio >= 1.0
+
+
+def test_two_workers_cost_no_more_than_one(
+    upstream: str, tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing that all requests touch makes them wait for each other, in either process."""
+    api = make_provider(api_config={"base_url": f"{upstream}/v1", "rate_limit": LIMITS}, environment="development")
+    path = f"/api/external/proxy/{make_connection(api).pk}/balance"
+    key = make_key(scopes=["proxy"], rate_limit=10_000_000)
+    costs: dict[str, list[float]] = {"one": [], "two": []}
+    with serve(tmp_path) as one, serve(tmp_path, workers=2) as two:
+        for web in (one, two):
+            requests_a_second(web, path, key.token)
+        for _ in range(ROUNDS):
+            for name, web in (("one", one), ("two", two)):
+                before = web.processor_seconds
+                count = requests_a_second(web, path, key.token) * SECONDS
+                costs[name].append((web.processor_seconds - before) / count)
+    ratio = statistics.median(two / one for one, two in zip(costs["one"], costs["two"], strict=True))
+    with capsys.disabled():
+        micros = {name: round(statistics.median(values) * 1e6) for name, values in costs.items()}
+        print(f"\nProcessor time of a call, two workers / one: {ratio:.2f} ({micros} microseconds)")
+    assert ratio <= 1.1

@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from config import embedded, processes, runtime
+from tests.config.conftest import wait_for
 
 if TYPE_CHECKING:
     from tests.config.conftest import Installation
@@ -126,6 +127,66 @@ def test_kill_9_of_any_or_all_leaves_nothing_and_loses_nothing(installation: Ins
         if part not in ("supervisor", "masters", "all"):
             assert re.search(r"\(process \d+\) .*, so everything was stopped\.", output), (part, output)
         installation.wait_until_gone()
+
+
+def test_a_killed_web_worker_is_replaced_and_the_other_one_finishes_its_calls(installation: Installation) -> None:
+    process = _up(installation, WEB_WORKERS="2")
+    key = runtime.environment(installation.folder)["ADMIN_API_KEY"]
+    path = "/api/external/proxy/conn_sandbox_bearer/slow?seconds=2"
+    under_way = http.client.HTTPConnection("127.0.0.1", installation.port, timeout=30)
+    under_way.request("GET", path, headers={"Authorization": f"Bearer {key}"})
+    assert under_way.sock is not None
+    client_port = under_way.sock.getsockname()[1]
+    wait_for(lambda: _worker_of(installation, client_port) is not None, 5, installation.processes)
+    serving = _worker_of(installation, client_port)
+    (other,) = set(_web_workers(installation)) - {serving}
+    os.kill(other, signal.SIGKILL)
+    assert under_way.getresponse().status == 200
+    under_way.close()
+    assert process.poll() is None
+    wait_for(lambda: len(set(_web_workers(installation)) - {other}) == 2, 15, installation.processes)
+    (young,) = set(_web_workers(installation)) - {serving, other}
+    wait_for(lambda: _is_answered_by(installation, young), 30, installation.processes)
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize("told", ["Dockerfile", "README.md"])
+def test_it_is_replaced_in_production_too(told: str) -> None:
+    text = (runtime.CHECKOUT / told).read_text()
+    assert "--respawn-failed-workers" in text.partition("--interface")[2].partition("config.wsgi")[0]
+
+
+def _web_workers(installation: Installation) -> list[int]:
+    """The processes that serve: children of granian's own, without what multiprocessing puts beside them."""
+    master = _pid_of(installation, "web")
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    running = installation.processes()
+    return [int(child) for child in children if "resource_tracker" not in running.get(int(child), "resource_tracker")]
+
+
+def _worker_of(installation: Installation, client_port: int) -> int | None:
+    """The worker that has accepted the connection from this port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = (installation.port, client_port)
+    inodes = {row[9] for row in rows if (int(row[1][-4:], 16), int(row[2][-4:], 16)) == ports}
+    for pid in _web_workers(installation):
+        held = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+        if any(f"socket:[{inode}]" in held for inode in inodes):
+            return pid
+    return None
+
+
+def _is_answered_by(installation: Installation, pid: int) -> bool:
+    """Connections go to either worker, as the kernel likes."""
+    connection = http.client.HTTPConnection("127.0.0.1", installation.port, timeout=10)
+    try:
+        connection.request("GET", "/admin/login/")
+        assert connection.sock is not None
+        port = connection.sock.getsockname()[1]
+        assert connection.getresponse().status == 200
+        return _worker_of(installation, port) == pid
+    finally:
+        connection.close()
 
 
 def _victims(installation: Installation, part: str) -> list[int]:

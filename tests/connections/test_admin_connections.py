@@ -362,3 +362,10 @@ def count_queries(client: Client, url: str) -> int:
     with CaptureQueriesContext(database) as queries:
         client.get(url)
     return len(queries)
+
+
+def test_the_page_has_the_address_for_other_programs_ready_to_be_copied(operator: Client, settings: Any) -> None:
+    settings.PUBLIC_BASE_URL = "https://apis.example.com"
+    row = make_connection()
+    address = f"<code>https://apis.example.com/api/external/proxy/{row.pk}</code>"
+    assert address in operator.get(url_of(row)).content.decode()

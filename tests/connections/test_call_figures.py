@@ -16,10 +16,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connections import usage_pruning, usage_rollup
+from connections.call_figures import latest_calls, periods_of, recent_figures
 from connections.client import usage
 from connections.client.measures import bucket_name
 from connections.client.samples import Sample
-from connections.models import CallPeriod, ExternalApiConnection, ObservedCall, ProviderTotal
+from connections.models import CallPeriod, ExternalApiConnection, Grant, ObservedCall, ProviderPeriod, ProviderTotal
 from connections.tasks import prune_usage
 from external_apis import valkey
 from external_apis.paging import TOTAL_KEYS
@@ -137,6 +138,25 @@ class TestRollUp:
         assert [f"{found.ended_at:%S}" for found in kept] == ["11", "10", "09"]
         assert ObservedCall.objects.filter(connection=other).count() == 1
 
+    def test_good_calls_displace_no_failed_ones(self, settings: Any) -> None:
+        settings.CALLS_KEPT = 3
+        row, other = make_connection(), make_connection()
+        call(row, AT, error="CALL_TIMEOUT")
+        call(other, AT, error="CALL_TIMEOUT")
+        for number in range(9):
+            good = Sample(row.pk, AT.timestamp() + number, "GET", "/v1/b", 200, "", 5, 1, "req_of_the_tests")
+            usage.keep(lambda good=good: good, is_error=False, one_in=1)  # type: ignore[misc]
+        usage_rollup.roll_up()
+        kept = ObservedCall.objects.filter(connection=row)
+        assert [found.error for found in kept] == ["", "", "", "CALL_TIMEOUT"]
+
+    def test_a_kept_call_is_its_connections_tenants(self) -> None:
+        row = make_connection(tenant=make_tenant())
+        call(row, AT, error="CALL_TIMEOUT")
+        usage_rollup.roll_up()
+        assert row.tenant_id
+        assert ObservedCall.objects.get(connection=row).tenant_id == row.tenant_id
+
     def test_calls_of_what_was_purged_meanwhile_are_dropped(self) -> None:
         row = make_connection()
         gone = make_connection()
@@ -200,6 +220,83 @@ class TestPruning:
         usage_pruning.prune()
         steps = [step for step, _, _ in periods(row)]
         assert (steps.count("minute"), steps.count("hour")) == (1, 1)
+
+    def test_of_very_many_rows_only_the_old_ones_are_read(self) -> None:
+        row = make_connection()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO connections_callperiod (connection_id, step, starts_at, figures)"
+                " SELECT %s, 'minute', now() - n * interval '10 s', '{}' FROM generate_series(1, 20000) n",
+                [row.pk],
+            )
+            cursor.execute(
+                "INSERT INTO connections_providerperiod (external_api_id, step, starts_at, figures)"
+                " SELECT %s, 'minute', now() - n * interval '10 s', '{}' FROM generate_series(1, 20000) n",
+                [row.external_api_id],
+            )
+            cursor.execute(
+                "INSERT INTO connections_observedcall (connection_id, ended_at, method, path, error, duration_ms,"
+                " attempts, request_id) SELECT %s, now() - n * interval '1 h', 'GET', '/',"
+                " CASE WHEN n %% 100 = 0 THEN 'X' ELSE '' END, 1, 1, '' FROM generate_series(1, 20000) n",
+                [row.pk],
+            )
+            cursor.execute("ANALYZE connections_callperiod, connections_providerperiod, connections_observedcall")
+        now = timezone.now()
+        plans = [
+            rows.filter(pk__gt=0)[:10].explain() if "observed" in rows.model._meta.db_table else rows[:10].explain()
+            for rows in usage_pruning.outdated(now + timedelta(hours=-20))
+        ]
+        for name in ("call_period_by_age", "provider_period_by_age", "observed_call_by_age"):
+            assert sum(name in plan for plan in plans) >= 1, plans
+        failed = latest_calls(row).exclude(error="")[:10].explain()
+        assert "observed_call_failed" in failed, failed
+
+
+class TestProviders:
+    def test_a_providers_figures_by_time_apart_for_each_tenant(self) -> None:
+        api, tenant = make_provider(), make_tenant()
+        mine, other, nobodys = make_connection(api, tenant=tenant), make_connection(api, tenant=make_tenant()), None
+        nobodys = make_connection(api, slug="nobodys")
+        for row in (mine, other, nobodys, nobodys):
+            call(row, AT, bytes_in=7)
+        usage_rollup.roll_up()
+        call(nobodys, AT + timedelta(minutes=1))
+        usage_rollup.roll_up()
+        found = ProviderPeriod.objects.filter(external_api=api, step="hour")
+        assert {(period.tenant_id, period.figures["calls"]) for period in found} == {
+            (mine.tenant_id, 1),
+            (other.tenant_id, 1),
+            (None, 3),
+        }
+        query = {"step": "minute", "from": "2026-03-04T05:06:00Z", "to": "2026-03-04T06:00:00Z"}
+
+        def shown(key: Any, reference: str) -> list[int]:
+            url = f"{EXTERNAL}/providers/{reference}/metrics"
+            return [period["calls"] for period in data_of(client_of(key.token).get(url, query))["periods"]]
+
+        scopes = ["providers:read"]
+        assert shown(make_key(scopes=scopes), api.pk) == [4, 1]
+        assert shown(make_key(scopes=scopes), api.slug) == [4, 1]
+        assert shown(make_key(scopes=scopes, tenant=tenant), api.pk) == [1]
+
+    def test_who_may_not(self) -> None:
+        api = make_provider(tenant=make_tenant())
+        url = f"{EXTERNAL}/providers/{api.pk}/metrics"
+        assert failure_of(client_of(make_key(scopes=["connections:read"]).token).get(url)) == (403, "FORBIDDEN")
+        assert failure_of(client_of(make_key(tenant=make_tenant()).token).get(url))[0] == 404
+        assert failure_of(client_of(make_key().token).get(url, {"step": "week"}))[0] == 400
+
+    def test_the_admins_page(self) -> None:
+        client, row = Client(), make_connection()
+        client.force_login(make_user(is_superuser=True))
+        call(row, timezone.now(), 0.1, "CALL_TIMEOUT")
+        usage_rollup.roll_up()
+        url = f"/admin/external_apis/externalapi/{quote(row.external_api_id)}/change/"
+        with CaptureQueriesContext(connection) as queries:
+            page = client.get(url).content.decode()
+        assert sum("providerperiod" in query["sql"] for query in queries) == 1
+        assert page.count("CALL_TIMEOUT: 1") == 2
+        assert "Last failed calls" not in page
 
 
 class TestRest:
@@ -281,6 +378,19 @@ class TestRest:
         assert data_of(client_of(make_key(tenant=row.tenant).token).get(url)) is not None
 
 
+def test_figures_and_calls_are_those_of_one_connection_up_to_now() -> None:
+    row, other, now = make_connection(), make_connection(), timezone.now()
+    call(row, now, error="CALL_TIMEOUT")
+    for _ in range(3):
+        call(other, now, error="CALL_TIMEOUT")
+    usage_rollup.roll_up()
+    CallPeriod.objects.create(connection=row, step="minute", starts_at=now + timedelta(hours=1), figures={"calls": 9})
+    CallPeriod.objects.create(connection=row, step="hour", starts_at=now + timedelta(hours=1), figures={"calls": 9})
+    hour, day = recent_figures(periods_of(row), timezone.now())
+    assert (hour.calls, day.calls) == (1, 1)
+    assert [found.connection_id for found in latest_calls(row)] == [row.pk]
+
+
 def test_the_admins_page_shows_figures_and_failures_in_two_queries_more() -> None:
     client, row = Client(), make_connection()
     client.force_login(make_user(is_superuser=True))
@@ -352,6 +462,15 @@ class TestPrometheus:
         assert any(name.startswith("process_resident_memory_bytes") for name in found)
         assert not any(row.pk in name for name in found)
 
+    def test_a_grant_of_what_is_deleted_is_not_overdue(self) -> None:
+        now = timezone.now()
+        rows = [make_connection(), make_connection()]
+        for row in rows:
+            Grant.objects.update_or_create(connection=row, defaults={"due_at": now - timedelta(minutes=5)})
+        assert self.samples()["eam_refreshes_overdue"] == 2
+        ExternalApiConnection.objects.filter(pk=rows[0].pk).update(deleted_at=now)
+        assert self.samples()["eam_refreshes_overdue"] == 1
+
     def test_by_connection_where_asked_and_with_the_same_few_queries(self, settings: Any) -> None:
         settings.METRICS_BY_CONNECTION = True
         row = make_connection(make_provider(slug="acme"))
@@ -370,16 +489,3 @@ class TestPrometheus:
         found = self.samples()
         assert "eam_queue_tasks" not in found
         assert "eam_refreshes_overdue" in found
-
-
-def test_samples_that_wait_in_valkey_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody rolls up, for want of a worker: single calls do not fill Valkey."""
-    row, recorder = make_connection(), usage._Recorder()
-    for number in range(30):
-        recorder._sums.samples.append(Sample(row.pk, number, "GET", "/", 500, "CALL_TIMEOUT", 1, 1, "req_of_the_tests"))
-    monkeypatch.setattr(usage, "_ADD", usage._ADD.replace(f"<= {usage._MOST_SAMPLES_WAITING}", "<= 5"))
-    usage._script.cache_clear()
-    assert recorder.flush()
-    usage._script.cache_clear()
-    usage_rollup.roll_up()
-    assert ObservedCall.objects.filter(connection=row).count() == 5

@@ -296,3 +296,25 @@ def test_another_process_sees_a_change_and_a_revocation_within_a_second(
     while other("stripe/default") != ("second-token", 0):  # connection and credential are two pieces of news
         time.sleep(0.01)
     change(ConnectionRevoked.code, status="revoked")
+
+
+def test_an_outage_of_the_database_is_told_once(
+    stored: ExternalApiConnection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> Any:
+        raise OperationalError
+
+    warm.open_client(stored.pk, None, None, None, None)
+    kept = dict(warm._shelf._kept)
+    shelf = warm._Shelf()
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(versions, "current", refuse)
+            for _ in range(3):
+                shelf._kept = dict(kept)
+                shelf._compare()
+                assert not shelf._kept
+        shelf._kept = dict(kept)
+        shelf._compare()
+        assert shelf._kept == kept
+    assert caplog.text.count("cannot be compared") == 2

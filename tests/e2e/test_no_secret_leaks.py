@@ -163,17 +163,24 @@ def pass_canaries_on(product: Product, sandbox: str) -> set[str]:
     refused = listed[0]["id"]
     sent: dict[str, Any] = {
         "params": {"secret": f"{CANARY}-query", CANARY: "1"},
-        "json": {"secret": f"{CANARY}-body"},
+        "json": {"secret": f"{CANARY}-body", "query": f'{{ {CANARY.replace("-", "_")}: nothing(id: "{CANARY}") }}'},
     }
     statuses = []
     for connection in (machine, refused, "conn_none"):
         for number, headers in enumerate((as_key, as_token, {"X-Api-Key": key}, {"Authorization": f"Bearer {CANARY}"})):
             more = {**headers, "X-Secret": f"{CANARY}-header", "Cookie": f"a={CANARY}", "Idempotency-Key": CANARY}
-            for path in ("balance", "status/503", f"status/404/{CANARY}-path", f"..%2f{CANARY}"):
+            for path in (
+                *("balance", "status/503", f"status/404/{CANARY}-path", f"..%2f{CANARY}"),
+                *(f"status/404/a%20{CANARY}", f"status/404/it's-{CANARY}", f"status/404/a%22{CANARY}%3F{CANARY}"),
+                *(f"redirect?to=http://127.0.0.1:1/{CANARY}", "echo", "graphql"),
+            ):
                 url = f"/api/external/proxy/{connection}/{path}"
-                more["Idempotency-Key"] = f"{CANARY}-{number}-{path[:8].replace('/', '-')}"
+                more["Idempotency-Key"] = f"{CANARY}-{number}-{abs(hash(path))}"
                 method = "POST" if number else "GET"
                 statuses.append(product.pass_on(method, url, headers=more, **sent).status_code)
+    shown = product.ask("POST", f"/api/external/proxy/{machine}/balance?dry_run=curl", headers=as_key, json={"a": 1})
+    assert shown.status_code == 200, shown.text
+    assert "curl" in shown.text
     assert 200 in statuses, statuses
     assert {401, 404} <= set(statuses), statuses
     opened = product.pass_on("GET", f"/api/external/connections/{machine}/credentials", headers=as_key)
@@ -183,6 +190,21 @@ def pass_canaries_on(product: Product, sandbox: str) -> set[str]:
         shown = product.ask("GET", f"/api/external/connections/{machine}/{page}", headers=as_token)
         assert shown.status_code == 200, shown.text
     return {key, token, token.rpartition(".")[2], issued}
+
+
+def try_the_door(product: Product) -> None:
+    """The admin's log-in with a wrong password."""
+    with requests.Session() as browser:
+        browser.trust_env = False
+        page = browser.get(f"{product.origin}/admin/login/", timeout=30)
+        form = {
+            "username": "nobody",
+            "password": f"{CANARY}-password",
+            "csrfmiddlewaretoken": browser.cookies["external_apis_csrf"],
+        }
+        answer = browser.post(page.url, data=form, headers={"Referer": page.url}, timeout=30)
+        assert "Please enter the correct" in answer.text
+        product.answers.append(answer.text)
 
 
 def make_machine(product: Product, sandbox: str) -> str:
@@ -236,6 +258,7 @@ def test_no_secret_stands_in_clear_anywhere(product: Product, collector: Receive
     store_canaries(product, sandbox)
     printed = call_with_canaries(product)
     made = pass_canaries_on(product, sandbox)
+    try_the_door(product)
     # The counters reach the database by the worker.
     wait_for(lambda: '"errors_count":0' not in counted(product), 30, lambda: counted(product))
     marks = {CANARY, base64.b64encode(f"{CANARY}-user:{CANARY}-password".encode()).decode()[:20], CANARY.encode().hex()}

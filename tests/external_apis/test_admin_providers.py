@@ -531,3 +531,46 @@ def test_rules_variables_and_weights_are_written_as_json_and_come_back(operator:
 )
 def test_what_they_may_not_hold_is_said_at_their_field(operator: Client, name: str, text: str) -> None:
     assert name in problems(operator.post(ADD, posted(**{name: text})))
+
+
+@pytest.mark.parametrize(
+    ("methods", "paths"),
+    [
+        ("GET\r\nPOST", "/charges\r\n/reports/**"),
+        ("GET, POST", "/charges, /reports/**"),
+        ("GET,POST,", " /charges ,  /reports/** "),
+        ('["GET", "POST"]', '["/charges",\n "/reports/**"]'),
+    ],
+)
+def test_what_other_programs_may_call_is_written_as_anybody_would(operator: Client, methods: str, paths: str) -> None:
+    values = posted(**{"config.proxy.methods": methods, "config.proxy.paths": paths})
+    response = operator.post(ADD, values)
+    assert response.status_code == 302, problems(response)
+    rules = ExternalApi.objects.get().api_config["proxy"]
+    assert rules == {"methods": ["GET", "POST"], "paths": ["/charges", "/reports/**"]}
+
+
+def test_a_wrong_line_is_named_in_words(operator: Client) -> None:
+    values = {"config.proxy.methods": "GET\nSEND", "config.proxy.paths": "/charges\nreports/**\n/a b"}
+    found = problems(operator.post(ADD, posted(**values)))
+    assert found["config.proxy.methods"] == [
+        "\"SEND\": Input should be 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST' or 'PUT'"
+    ]
+    told = "is no path below the base URL: it begins with a slash, and holds no space, backslash, ? or #"
+    assert found["config.proxy.paths"] == [f'"reports/**": {told}', f'"/a b": {told}']
+
+
+def test_what_could_be_one_value_is_not_taken_apart(operator: Client) -> None:
+    assert operator.post(ADD, posted(**{"config.proxy.paths": "/a,b\n/[c]"})).status_code == 302
+    assert ExternalApi.objects.get().api_config["proxy"]["paths"] == ["/a,b", "/[c]"]
+
+
+def test_the_form_explains_what_other_programs_may_call(operator: Client) -> None:
+    page = operator.get(ADD).content.decode()
+    for told in (
+        "Gateway: what other programs may call",
+        "Left empty, everything may be called",
+        "/reports/**",
+        "One a",
+    ):
+        assert told in page

@@ -7,7 +7,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -88,3 +88,19 @@ def test_the_thread_ends_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> No
     assert not thread.is_alive()
     assert kept_keys._shelf._thread is None
     assert not kept_keys._shelf._kept
+
+
+def test_an_outage_of_the_database_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> Any:
+        raise OperationalError
+
+    shelf = kept_keys._Shelf()
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(key_lookup, "find_many", refuse)
+            for _ in range(3):
+                shelf._confirm({})
+        shelf._confirm({})
+    assert caplog.text.count("cannot be compared") == 2

@@ -301,8 +301,8 @@ def test_a_raw_stream_is_not_unpacked_and_can_be_looked_into() -> None:
     with serve(answering(answer)) as port:
         sent = fetch(port, is_raw=True)
         assert sent.stream is not None
-        assert sent.stream.preview(12) in (b"", b"hello hello ")
-        assert sent.stream.preview(64_000).startswith(b"hello hello ")
+        assert sent.stream.preview(12, time.monotonic() + 5) in (b"", b"hello hello ")
+        assert sent.stream.preview(64_000, time.monotonic() + 5).startswith(b"hello hello ")
         assert sent.stream.read(-1) == packed
 
 
@@ -326,3 +326,117 @@ def test_a_stream_can_be_waited_for() -> None:
         assert sent.stream.read(100) == b"def"
         assert sent.stream.wait(0)
         assert sent.stream.read(100) == b""
+
+
+def test_a_piece_of_a_chunked_body_is_waited_for_and_not_its_framing() -> None:
+    """A reader that has a chunk would wait for the next one's size behind the line end that closed the first."""
+    steps = [threading.Event() for _ in range(4)]
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        for step, framing in zip(steps, (b"0", b"3;x=1\r", b"\n", b"def\r\n0\r\n\r\n"), strict=True):
+            step.wait(5)
+            client.sendall(framing)
+
+    with serve(play) as port:
+        stream = fetch(port, is_raw=True).stream
+        assert stream is not None
+        assert stream.wait(5)
+        assert stream.read(100) == b"abc"
+        for step in steps[:3]:
+            assert not stream.wait(0.05)
+            step.set()
+            assert not stream.wait(0.1)
+        steps[3].set()
+        assert stream.wait(5)
+        assert stream.read(100) == b"def"
+        assert stream.wait(5)
+        assert stream.read(100) == b""
+        assert stream.is_over
+
+
+def test_nobody_waits_past_the_deadline() -> None:
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        may_end.wait(5)
+
+    with serve(play) as port:
+        stream = fetch(port, seconds=0.2, is_raw=True).stream
+        assert stream is not None
+        assert stream.read(100) == b"abc"
+        assert stream.wait(5)
+        with pytest.raises(CallTimeout):
+            stream.read(100)
+        may_end.set()
+
+
+def test_a_look_into_a_body_has_a_deadline_of_its_own() -> None:
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        may_end.wait(5)
+
+    with serve(play) as port:
+        stream = fetch(port, is_raw=True).stream
+        assert stream is not None
+        with pytest.raises(CallTimeout):
+            stream.preview(1000, time.monotonic() + 0.1)
+        may_end.set()
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: identity\r\n\r\nabc",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3_0\r\nabc\r\n0\r\n\r\n",
+    ],
+)
+def test_framing_that_others_might_read_otherwise_is_refused(framing: bytes) -> None:
+    with serve(answering(b"HTTP/1.1 200 OK\r\n" + framing)) as port, pytest.raises(BadAnswer):
+        whole(fetch(port, is_raw=True))
+
+
+def test_an_upload_that_nobody_reads_ends_with_the_answer() -> None:
+    """Such as 413: the other side has answered, and takes no more."""
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+        may_end.wait(10)
+
+    with serve(play) as port:
+        began = time.monotonic()
+        answer = fetch(port, body=Upload(bytes(MEGABYTE) for _ in range(100)), is_raw=True)
+        assert (answer.status, whole(answer)) == (413, b"no")
+        assert time.monotonic() - began < 4
+        may_end.set()
+
+
+def test_an_upload_that_stalls_has_the_time_of_a_piece() -> None:
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        may_end.wait(10)
+
+    with serve(play) as port:
+        now = time.monotonic()
+        with pytest.raises(CallTimeout):
+            Transport(LOOPBACK).send(
+                Origin("http", "127.0.0.1", port), "POST", "/", {}, Upload(bytes(MEGABYTE) for _ in range(100)),
+                deadline=now + 0.3, stream_deadline=now + 60, is_raw=True,
+            )  # fmt: skip
+        assert time.monotonic() - now < 3
+        may_end.set()

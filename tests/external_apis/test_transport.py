@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import ipaddress
+import re
 import socket
 import ssl
 import subprocess
@@ -193,23 +194,31 @@ def test_a_kept_connection_keeps_the_new_deadline() -> None:
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+NOT_COMPLETE = "its answer is not complete"
+
+
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "told"),
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Ty", id="half a head"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", id="shorter than it says"),
-        pytest.param(CHUNKED + b"5\r\nab", id="half a chunk"),
-        pytest.param(CHUNKED + b"5\r\nabcde\r\n", id="no last chunk"),
-        pytest.param(CHUNKED + b"zz\r\n", id="a chunk of no size"),
-        pytest.param(b"EHLO\r\n\r\n\x00\xff", id="no HTTP"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", id="a line without end"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", id="headers without end"),
+        pytest.param(b"", "closed the connection without an answer", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Ty", NOT_COMPLETE, id="half a head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", NOT_COMPLETE, id="shorter than it says"),
+        pytest.param(CHUNKED + b"5\r\nab", NOT_COMPLETE, id="half a chunk"),
+        pytest.param(CHUNKED + b"5\r\nabcde\r\n", "", id="no last chunk"),
+        pytest.param(CHUNKED + b"zz\r\n", NOT_COMPLETE, id="a chunk of no size"),
+        pytest.param(b"EHLO\r\n\r\n\x00\xff", "no HTTP answer", id="no HTTP"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", "header is too long", id="a line without end"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "header is not usable", id="headers without end"
+        ),
     ],
 )
-def test_a_broken_answer_is_an_error_that_may_be_tried_again(answer: bytes) -> None:
-    with serve(answering(answer)) as port, pytest.raises(BadAnswer, match="broke off") as caught:
+def test_a_broken_answer_is_an_error_that_may_be_tried_again(answer: bytes, told: str) -> None:
+    with serve(answering(answer)) as port, pytest.raises(BadAnswer, match=f"broke off: .*{told}") as caught:
         send(port)
+    assert not re.search(r"[a-z][A-Z]", caught.value.message), "the name of a class"
     assert caught.value.may_have_happened
     assert caught.value.is_transient
 
@@ -343,6 +352,20 @@ def test_nobody_listening_is_an_error_and_nothing_was_sent() -> None:
     with pytest.raises(ConnectFailed, match="Connection refused") as caught:
         send(port)
     assert not caught.value.may_have_happened
+
+
+@pytest.mark.parametrize(("code", "is_transient"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+def test_a_name_that_there_is_not_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, code: int, is_transient: bool
+) -> None:
+    def resolve(*args: Any, **options: Any) -> Any:
+        raise socket.gaierror(code, "of the resolver")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    origin = Origin("http", "nowhere.example", 80)
+    with pytest.raises(ConnectFailed, match="does not resolve") as caught:
+        Transport(LOOPBACK).send(origin, "GET", "/", {}, None, deadline=time.monotonic() + 5)
+    assert caught.value.is_transient is is_transient
 
 
 def test_an_unresolvable_name_is_an_error() -> None:

@@ -1,12 +1,14 @@
 """schemathesis goes through the whole OpenAPI document: good and bad requests to every operation, seeded and bounded.
 
-Everybody asks with the installation's key and with ids that exist. All of its checks hold but one: that what fits the
-document is accepted. The document does not tell every rule: which hosts a URL may have, what belongs to an auth type,
-that only a connection with OAuth is refreshed.
+The gateway's provider answers everything with 200, so that all else is the gateway's own. Everybody asks with the
+installation's key and with ids that exist. All of its checks hold but one: that what fits the document is accepted.
+The document does not tell every rule: which hosts a URL may have, what belongs to an auth type, that only a connection
+with OAuth is refreshed.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -25,9 +27,11 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from connections.connect_links.invitations import create_link
-from tests.factories import make_connection, make_key, make_partner, make_tenant
+from connections.gateway.schema import PATH
+from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
 from tests.operations import document
+from tests.sockets import read_head, serve
 from tests.webhook_receiver import make_delivery, make_endpoint
 from tests.workflow_runs import make_run
 
@@ -47,6 +51,23 @@ _QUIETLY = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.fixture
+def proxied(settings: Any) -> Iterator[str]:
+    """The id of a connection to a provider that is content with everything."""
+    settings.EGRESS_ALLOW = ["127.0.0.1"]
+    with serve(_accept) as port:
+        config = {"base_url": f"http://127.0.0.1:{port}", "auth_type": "bearer"}
+        yield make_connection(make_provider(environment="development", api_config=config)).pk
+
+
+def _accept(client: socket.socket) -> None:
+    read_head(client)
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    client.shutdown(socket.SHUT_WR)
+    while client.recv(65536):
+        pass
 
 
 @pytest.fixture
@@ -83,12 +104,14 @@ def _one_connection() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_one_connection")
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_every_answer_is_as_documented(ids: dict[str, str], mode: GenerationMode) -> None:
+def test_every_answer_is_as_documented(ids: dict[str, str], proxied: str, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_wsgi("/api/schema?format=json", WSGIHandler())
     problems: dict[str, str] = {}
     found = [operation.ok() for operation in schema.get_all_operations() if isinstance(operation, Ok)]
     for operation in found:
         named = {name: ids[name] for name in ids if f"{{{name}}}" in operation.path}
+        if operation.path == PATH:
+            named["connection_id"] = proxied
         cases = operation.as_strategy(generation_mode=mode, path_parameters=named or None)
         try:
             _QUIETLY(given(case=cases)(_ask))()

@@ -108,7 +108,9 @@ def _prepare_database() -> None:
 
 def _programs() -> list[supervisor.Program]:
     web = f"granian --interface wsgi --host {_HOST} --port {settings.PORT} --workers {settings.WEB_WORKERS}"
-    web += f" --blocking-threads {settings.WEB_THREADS} --no-ws --log-level error config.wsgi:application"
+    # One worker that is killed (the kernel takes the largest when memory ends) costs its own calls and no others.
+    web += f" --blocking-threads {settings.WEB_THREADS} --respawn-failed-workers --no-ws --log-level error"
+    web += " config.wsgi:application"
     worker = f"celery --quiet -A config worker --concurrency {settings.WORKER_CONCURRENCY} --loglevel INFO"
     worker += " --without-gossip --without-mingle"
     beat = ["celery", "--quiet", "-A", "config", "beat", "--pidfile=", "--schedule", str(settings.VAR_DIR / "beat")]

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import REMAINDER, ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from connections.handover import hand_over
-from connections.remote.environment import Departure, collect, read_wanted
+from connections.remote.environment import Departure, collect, is_departure_awaited, read_wanted
 from external_apis import request_context
 from external_apis.errors import ApiManagerError, NotFound
 from external_apis.models import Environment, Tenant
 from external_apis.tenancy import Scope
 
-# The command is given values of connections, and not what opens all the others.
-_OWN_SECRETS = (
-    "ADMIN_API_KEY",
-    "ADMIN_PASSWORD",
-    "BACKUP_KEYS_FILE",
+# What other code of this process reads: the tracing SDK, libpq, the backups, and the remote client.
+_READ_ELSEWHERE = (
     "BACKUP_PASSPHRASE",
-    "DATABASE_URL",
     "EAM_KEY",
-    "EMAIL_URL",
-    "ENCRYPTION_KEYS",
-    "JWT_SECRET",
-    "METRICS_TOKEN",
-    "MIGRATE_DATABASE_URL",
-    "OIDC_CLIENT_SECRET",
-    "REDIS_URL",
-    "SECRET_KEY",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "PGPASSWORD",
 )
-_WITHHELD = (*_OWN_SECRETS, *(f"{name}_FILE" for name in _OWN_SECRETS), "DJANGO_SETTINGS_MODULE")
+
+
+def withheld_names() -> frozenset[str]:
+    """Return the variables that the command does not get: it is given values, and not what opens all the others."""
+    names = {*_READ_ELSEWHERE, *getattr(settings, "SECRET_VARIABLES", ())}
+    return frozenset((*names, *(f"{name}_FILE" for name in names), "BACKUP_KEYS_FILE", "DJANGO_SETTINGS_MODULE"))
 
 
 class Command(BaseCommand):
@@ -57,6 +55,20 @@ class Command(BaseCommand):
         parser.add_argument("--tenant", help="whose connections, by id or slug; those of the whole installation")
         parser.add_argument("command", nargs=REMAINDER, metavar="-- CMD", help="the command and its arguments")
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """From the command line: refuse as the remote twin does, and depart where nobody else has to clear up."""
+        if not self._called_from_command_line:  # type: ignore[attr-defined]
+            return super().execute(*args, **options)
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            self.stderr.write(str(error))
+            sys.exit(2)
+        except Departure as departure:
+            if is_departure_awaited():
+                raise
+            departure.become()
+
     def handle(self, *args: Any, **options: Any) -> None:
         command = [*options["command"]]
         if command[:1] == ["--"]:
@@ -71,10 +83,10 @@ class Command(BaseCommand):
                     given = hand_over(reference, scope, min_valid_seconds=60, environment=options["environment"])
                     return given.name, given.values
 
-                variables = collect(read_wanted(options["env"], options["connection"]), read)
+                variables = collect(read_wanted(options["env"], options["connection"]), read, withheld_names())
             except ApiManagerError as error:
                 raise CommandError(error.message) from None
-        raise Departure(command, variables, _WITHHELD)
+        raise Departure(command, variables, withheld_names())
 
 
 def _find_tenant(reference: str | None) -> str | None:

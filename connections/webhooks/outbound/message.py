@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import structlog
 from django.utils import timezone
 
-from connections.client.retry import parse_retry_after
 from connections.webhooks.outbound.signing import Signer
+from connections.wire.retry_after import parse_retry_after
 from external_apis.errors import ApiManagerError
 from external_apis.json_output import timestamp
 from external_apis.models import OutboxEvent

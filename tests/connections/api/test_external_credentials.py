@@ -200,6 +200,19 @@ def test_while_the_renewal_fails_a_token_that_lives_is_given_and_an_ended_one_is
     assert failure_of(reader().get(url_of(row.pk)))[0] in (502, 503)
 
 
+@renewing
+def test_a_token_whose_grant_was_refused_just_now_is_not_handed_over(server: TokenServer) -> None:
+    row = make_granted(server, expires_in=7200)
+    left(row, 100)
+    server.answers = [http(400, {"error": "invalid_grant"})]
+    for _ in range(2):
+        answer = reader().get(url_of(row.pk))
+        assert failure_of(answer) == (409, "CONNECTION_EXPIRED")
+        assert answer.json()["error"]["details"]["connectionId"] == row.pk
+        assert "at-old" not in answer.content.decode()
+    assert not AuditEvent.objects.filter(action="credentials.read").exists()
+
+
 @pytest.mark.parametrize("query", ["min_valid=-1", "min_valid=86401", "min_valid=x", "minValid=60", "environment=x"])
 def test_a_query_that_is_none(query: str) -> None:
     answer = reader().get(f"{url_of(make_connection().pk)}?{query}")
@@ -235,12 +248,13 @@ def test_two_queries_by_id_and_three_by_reference() -> None:
 def test_what_a_client_is_told() -> None:
     config = {
         "base_url": "https://{shop}.example.com/admin",
-        "url_variables": {"shop": {}},
+        "url_variables": {"shop": {}, "area": {}, "account": {}},
         "request_encoding": "form",
         "graphql_path": "/gql",
         "pagination": {"style": "cursor", "cursor_path": "next"},
     }
-    row = make_connection(make_provider(slug="shop", api_config=config), slug="default", provider_data={"shop": "acme"})
+    api, data = make_provider(slug="shop", api_config=config), {"shop": "acme", "area": "eu"}
+    row = make_connection(api, slug="default", provider_data=data)
     client = reader(scopes=["proxy"])
     told = data_of(client.get(url_of("shop/default", "client")))
     pagination = told.pop("pagination")
@@ -249,6 +263,7 @@ def test_what_a_client_is_told() -> None:
         "id": row.pk,
         "name": "shop/default",
         "baseUrl": "https://acme.example.com/admin",
+        "urlVariables": {"shop": "acme", "area": "eu", "account": None},
         "requestEncoding": "form",
         "graphqlPath": "/gql",
     }

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from connections.client import ApiClient, Clock, Event, RetryPolicy, slots
-from connections.client.retry import parse_retry_after
+from connections.wire.retry_after import parse_retry_after
 from external_apis.errors import (
     BadAnswer,
     CallTimeout,

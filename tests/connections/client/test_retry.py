@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from connections.client import ApiClient
-from connections.client.retry import parse_retry_after
+from connections.wire.retry_after import parse_retry_after
 from external_apis.errors import BadAnswer, CallTimeout, UpstreamClientError, UpstreamServerError
 from tests.connections.client.conftest import FakeTime, MakeClient, make_target
 from tests.sandbox import Sandbox

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,8 @@ from uuid import uuid4
 import pytest
 import redis
 
-from connections.client import ApiClient, usage
+from connections.client import ApiClient, usage, usage_store
+from connections.client.samples import Sample
 from external_apis import valkey
 from external_apis.errors import ServiceUnavailable, UpstreamClientError
 from tests.connections.client.conftest import FakeTime, MakeClient, make_target
@@ -89,13 +91,13 @@ def test_an_answer_that_was_lost_is_not_counted_twice(monkeypatch: pytest.Monkey
     recorder = usage._Recorder()
     recorder._sums.periods["conn_a", 0] = {"calls": 2, "errors": 1}
     recorder._sums.last_use["conn_a"] = 5.0
-    real = usage._script(valkey.client())
+    real = usage_store.add
 
-    def lose(**arguments: Any) -> None:
-        real(**arguments)
+    def lose(*arguments: Any) -> None:
+        real(*arguments)
         raise redis.TimeoutError
 
-    monkeypatch.setattr(usage, "_script", lambda client: lose)
+    monkeypatch.setattr(usage_store, "add", lose)
     assert not recorder.flush()
     monkeypatch.undo()
     assert recorder.flush()
@@ -131,3 +133,102 @@ def test_a_process_that_ends_hands_over_and_a_fork_does_not_do_it_twice() -> Non
     connection_id = f"conn_{uuid4().hex}"
     subprocess.run([sys.executable, "-W", "ignore", "-c", RECORD, connection_id], check=True, timeout=30)
     assert drained(connection_id) == (2, 0)
+
+
+def test_the_latest_use_stays_whoever_hands_over_last() -> None:
+    for at in (100.0, 90.0):
+        usage.record("conn_a", {"calls": 1}, at=at)
+        assert usage.flush()
+    with usage.drain() as batch:
+        assert batch.counts["conn_a"].last_used_at == datetime.fromtimestamp(100, UTC)
+
+
+def test_a_batch_is_remembered_longer_than_anybody_tries_to_hand_it_over() -> None:
+    usage.record("conn_a", {"calls": 1}, at=1.0)
+    assert usage.flush()
+    client = valkey.client()
+    (mark,) = client.scan_iter(f"{usage_store._SEEN}*")
+    assert 300 < client.ttl(mark) <= 600
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_whoever_lost_the_lease_ends_nobody_elses(fails: bool) -> None:
+    usage.record("conn_a", {"calls": 1}, at=1.0)
+    client = valkey.client()
+    with suppress(ZeroDivisionError), usage.drain() as batch:
+        assert "conn_a" in batch.counts
+        client.set(usage_store._LEASE, "lease_of_another")  # our own has run out meanwhile
+        if fails:
+            raise ZeroDivisionError
+    assert client.get(usage_store._LEASE) == b"lease_of_another"
+    assert client.exists(usage_store._TAKEN)
+
+
+def test_counting_is_done_under_the_lock() -> None:
+    """Threads that count at the same time lose nothing: nobody looks at the sums without the lock."""
+    recorder = usage._Recorder()
+    looks: list[bool] = []
+
+    class Watched(dict[Any, Any]):
+        def get(self, *arguments: Any) -> Any:
+            looks.append(recorder._lock.locked())
+            return super().get(*arguments)
+
+        def __setitem__(self, *arguments: Any) -> None:
+            looks.append(recorder._lock.locked())
+            super().__setitem__(*arguments)
+
+    recorder._sums.periods = Watched()
+    recorder._sums.periods["conn_a", 0] = Watched()
+    looks.clear()
+    recorder._wake = lambda: None  # type: ignore[method-assign]
+    recorder.record("conn_a", {"calls": 1}, 1.0)
+    recorder.record("conn_a", {"calls": 1}, 1.0)
+    assert len(looks) >= 4
+    assert all(looks)
+
+
+class TestBounds:
+    """Nobody drains, for want of a worker: Valkey is not filled up, and what is newest is there when somebody does."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        script = usage_store._ADD
+        for name, number in (("_MOST_FINE_SUMS", 20), ("_MOST_SUMS", 30), ("_MOST_WAITING", 40)):
+            script = script.replace(str(getattr(usage_store, name)), str(number))
+        script = script.replace(f"total < {usage_store._MOST_WAITING // 2}", "total < 20")
+        script = script.replace(f"and {usage_store._MOST_WAITING_OF_ONE} or", "and 15 or")
+        monkeypatch.setattr(usage_store, "_ADD", script)
+
+    def test_further_minutes_go_to_the_hours_first_one_and_then_nowhere(self) -> None:
+        for minute in range(60):
+            usage.record("conn_a", {"calls": 1}, at=7200.0 + 60 * minute)
+            assert usage.flush()
+        with usage.drain() as batch:
+            minutes = {minute: bag["calls"] for (_, minute), bag in batch.periods.items()}
+            assert batch.counts["conn_a"].calls == 60
+        assert sum(minutes.values()) == 60
+        assert len(minutes) <= 21
+        assert minutes[120] > 30
+        for number in range(50):
+            usage.record(f"conn_{number}", {"calls": 1, "errors": 1}, at=7200.0)
+        assert usage.flush()
+        assert valkey.client().hlen(usage_store._PENDING) <= 30
+
+    def test_one_noisy_connection_leaves_room_for_the_others_newest(self) -> None:
+        def keep(name: str, at: float, error: str) -> None:
+            made = Sample(name, at, "GET", "/", 200, error, 1, 1, "")
+            usage.keep(lambda: made, is_error=True, one_in=1)
+
+        for number in range(200):
+            keep("conn_noisy", float(number), "X")
+            keep("conn_noisy", float(number), "")
+            if number % 10 == 0:
+                assert usage.flush()
+        for number in range(20):
+            keep("conn_quiet", float(number), "X")
+        with usage.drain() as batch:
+            kept = [(sample.connection_id, bool(sample.error), sample.at) for sample in batch.samples]
+        assert len(kept) <= 40
+        assert {("conn_noisy", True, 199.0), ("conn_noisy", False, 199.0), ("conn_quiet", True, 19.0)} <= set(kept)
+        assert sum(name == "conn_quiet" for name, *_ in kept) == 5

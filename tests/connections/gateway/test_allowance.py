@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from connections.gateway.allowance import check_allowed
+from connections.gateway.allowance import _matches, check_allowed
 from external_apis.api_config import parse
 from external_apis.call_config import Proxy
 from external_apis.errors import Forbidden, InvalidConfiguration
@@ -56,3 +60,24 @@ def test_without_rules_everything_passes() -> None:
 def test_a_malformed_block_is_refused(block: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfiguration, match="proxy"):
         parse({"base_url": "https://api.example.com", "auth_type": "none", "proxy": block})
+
+
+@given(st.text("a/*", max_size=7), st.text("a/b", max_size=9))
+def test_patterns_match_as_a_regular_expression_would(pattern: str, path: str) -> None:
+    expected = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    assert _matches(pattern, path) == bool(re.fullmatch(expected, path, re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("/" + "**a" * 50 + "z", "/" + "a" * 12_000),
+        ("/" + "*a" * 50 + "z", "/" + "a" * 12_000),
+        ("/reports/**/items/**/lines/**/end", "/reports" + "/items/lines" * 1_000),
+        ("/**/*/**/*/**/x", "/y" * 6_000),
+    ],
+)
+def test_no_pattern_holds_up_the_process(pattern: str, path: str) -> None:
+    began = time.process_time()
+    assert not _matches(pattern, path)
+    assert time.process_time() - began < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
@@ -60,3 +61,12 @@ def test_processes_together_keep_to_the_limit(trips: list[int]) -> None:
     allowed = sum(purses[number % 2].charge(asker).is_allowed for number in range(2_400))
     # What a purse has left when the limit is reached is lost; what the hour gives back meanwhile is not.
     assert 1_930 <= allowed <= 2_005
+
+
+@pytest.mark.parametrize("limit", [1_000, 3_000])
+def test_threads_together_get_the_whole_limit(limit: int) -> None:
+    asker, purse = holder(limit), credit._Purse()
+    with ThreadPoolExecutor(8) as threads:
+        allowed = sum(threads.map(lambda _: purse.charge(asker).is_allowed, range(limit + 200)))
+    # What the hour gives back meanwhile is little.
+    assert limit * 0.97 <= allowed <= limit + 5

@@ -16,7 +16,9 @@ def variable(name: str) -> str:
     "name",
     [
         "Authorization",
+        "Baggage",
         "CF-Connecting-IP",
+        "Client-Ip",
         "Connection",
         "Cookie",
         "Expect",
@@ -26,6 +28,8 @@ def variable(name: str) -> str:
         "Proxy-Authorization",
         "Proxy-Anything",
         "TE",
+        "Traceparent",
+        "Tracestate",
         "Trailer",
         "Transfer-Encoding",
         "Upgrade",
@@ -33,6 +37,8 @@ def variable(name: str) -> str:
         "X-Forwarded-For",
         "X-Forwarded-Host",
         "X-Forwarded-Anything",
+        "X-Host",
+        "X-Original-Host",
         "X-Original-Url",
         "X-Real-Ip",
         "X-Request-Id",
@@ -98,3 +104,19 @@ def test_a_providers_own_policies_stand_beside_ours() -> None:
     headers = passed_answer(HTTPHeaderDict({"Content-Security-Policy": "default-src 'self'", "Vary": "Accept"}))
     assert headers["Content-Security-Policy"] == "default-src 'self', sandbox"
     assert headers["Vary"] == "Accept, Authorization, X-Api-Key"
+
+
+def test_a_field_with_underscores_takes_no_others_place() -> None:
+    environ = {"CONTENT_TYPE": "text/plain", "HTTP_CONTENT_TYPE": "evil/x", "HTTP_CONTENT_LENGTH": "9"}
+    assert passed_request(environ) == {"Content-Type": "text/plain"}
+
+
+def test_equal_lengths_are_one() -> None:
+    headers = HTTPHeaderDict([("Content-Length", "2"), ("Content-Length", "2")])
+    assert passed_answer(headers)["Content-Length"] == "2"
+
+
+@pytest.mark.parametrize(("sent", "text"), [(b"\xc3\xa9\xc5\x82", "\u00e9\u0142"), (b"\xe9", "\u00e9"), (b"e", "e")])
+def test_bytes_beyond_ascii_are_told_to_the_server_as_text(sent: bytes, text: str) -> None:
+    """It writes UTF-8, whatever they were."""
+    assert passed_answer(HTTPHeaderDict({"X-Name": sent.decode("latin-1")}))["X-Name"] == text

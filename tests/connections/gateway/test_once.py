@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from datetime import timedelta
@@ -20,7 +21,7 @@ from tests.connections.gateway.test_proxy import error_code
 from tests.factories import make_key
 from tests.rest import RestClient
 from tests.sandbox import Sandbox
-from tests.sockets import read_head, serve
+from tests.sockets import answering, read_head, serve
 
 pytestmark = pytest.mark.django_db
 
@@ -265,3 +266,54 @@ def test_a_long_body_needs_no_key(connect: Connect, caller: RestClient, settings
     path = proxied(connect(), "/echo")
     assert error_code(post(caller, path, name, b"x" * 1001)) == (413, "PAYLOAD_TOO_LARGE")
     assert caller.generic("POST", path, b"x" * 1001, content_type="text/plain").status_code == 200
+
+
+def test_another_key_for_the_provider_makes_another_request(connect: Connect, caller: RestClient, name: str) -> None:
+    """The provider would take it for a second payment."""
+    row = connect(retry_config={"max_retries": 0, "idempotency_header": "PayPal-Request-Id"})
+
+    def send(own: str) -> Any:
+        headers = {"Idempotency-Key": name, "PayPal-Request-Id": own}
+        return caller.generic("POST", proxied(row, "/echo"), b"{}", content_type="application/json", headers=headers)
+
+    assert send("pp-1").status_code == 200
+    assert error_code(send("pp-2")) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert send("pp-1").headers["Idempotent-Replayed"] == "true"
+
+
+def test_a_status_that_is_none_leaves_the_call_in_doubt(connect: Connect, caller: RestClient, name: str) -> None:
+    with serve(answering(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n")) as port:
+        path = proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x")
+        assert error_code(post(caller, path, name)) == (502, "BAD_ANSWER")
+        assert error_code(post(caller, path, name)) == (409, "IDEMPOTENCY_CALL_IN_DOUBT")
+
+
+def test_an_empty_answer_keeps_the_short_lease(connect: Connect, caller: RestClient, name: str) -> None:
+    with serve(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
+        path = proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x")
+        assert post(caller, path, name).status_code == 204
+    assert IdempotentCall.objects.get().leased_until < timezone.now() + timedelta(seconds=200)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_answer_is_passed_on_while_it_is_collected(connect: Connect, caller: RestClient, name: str) -> None:
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        may_end.wait(5)
+        client.sendall(b"3\r\ndef\r\n0\r\n\r\n")
+
+    with serve(play) as port:
+        path = proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x")
+        answer = post(caller, path, name)
+        pieces = iter(answer.streaming_content)
+        assert next(pieces) == b"abc"
+        # A killed process is noticed soon: the lease goes on in short steps.
+        assert IdempotentCall.objects.get().leased_until < timezone.now() + timedelta(seconds=200)
+        assert error_code(post(caller, path, name)) == (409, "IDEMPOTENCY_CALL_IN_PROGRESS")
+        may_end.set()
+        assert b"".join(pieces) == b"def"
+        answer.close()
+        assert post(caller, path, name).content == b"abcdef"

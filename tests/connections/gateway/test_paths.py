@@ -87,9 +87,18 @@ def test_whatever_passes_stays_below_the_base_url(tail: str) -> None:
         ("a=b%20c&a=d", "a=b%20c&a=d", False),
         ("dry_run=curl", "", True),
         ("a=1&dry_run=curl&b=2", "a=1&b=2", True),
-        ("dry_run=all", "dry_run=all", False),
+        ("dry%5Frun=all", "dry%5Frun=all", False),
+        ("dry_runs=all", "dry_runs=all", False),
     ],
 )
 def test_the_query_stays_as_it_is_but_for_our_own_parameter(query: str, left: str, is_dry_run: bool) -> None:
     route = read_route("/a", query, "")
     assert (route.query, route.is_dry_run) == (left, is_dry_run)
+
+
+@pytest.mark.parametrize(
+    "query", ["dry_run=python", "dry_run=", "dry_run", "a=1&dry_run=true", "dry_run=curl&dry_run=x"]
+)
+def test_whoever_asks_for_another_dry_run_does_not_get_a_real_one(query: str) -> None:
+    with pytest.raises(InvalidInput, match="dry_run is none but 'curl'"):
+        read_route("/a", query, "")

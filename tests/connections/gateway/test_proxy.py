@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from connections import warm
 from connections.gateway.bulkhead import bulkhead
+from connections.models import ExternalApiConnection
 from connections.sandbox import credentials
 from external_apis import tokens
 from external_apis.authentication import authenticate_token
@@ -20,7 +23,7 @@ from tests.connections.gateway.conftest import Connect, proxied
 from tests.factories import MANAGER, make_key, make_tenant, make_user
 from tests.rest import RestClient, signed_in
 from tests.sandbox import Sandbox
-from tests.sockets import answering, serve
+from tests.sockets import answering, read_head, serve
 
 pytestmark = pytest.mark.django_db
 
@@ -146,9 +149,33 @@ def test_a_key_has_its_rate(connect: Connect) -> None:
     path = proxied(connect(), "/me")
     answers = [client.get(path) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert answers[0].headers["X-RateLimit-Remaining"] == "2"
+    assert answers[0].headers["X-Gateway-RateLimit-Remaining"] == "2"
     assert error_code(answers[3]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert answers[3].json()["error"]["details"]["limitOf"] == "key"
+    assert answers[3].headers["X-Gateway-RateLimit-Remaining"] == "0"
     assert int(answers[3].headers["Retry-After"]) > 0
+
+
+def test_a_connection_without_a_slot_is_told_from_a_key_without_one(connect: Connect, caller: RestClient) -> None:
+    path = proxied(connect(rate_limit={"requests_per_hour": 1}, timeout_ms=1000), "/me")
+    answers = [caller.get(path) for _ in range(2)]
+    assert error_code(answers[1]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert answers[1].json()["error"]["details"]["limitOf"] == "connection"
+    assert int(answers[1].headers["Retry-After"]) > 60
+    assert "X-RateLimit-Remaining" not in answers[1].headers
+
+
+def test_a_request_without_a_key_hears_of_the_three_places_for_one(connect: Connect) -> None:
+    path = proxied(connect(), "/me")
+    places = "Send the key as a Bearer token, as the password of Basic, or in X-Api-Key."
+    for header, told in {
+        None: f"No Authorization header provided. {places}",
+        " ": f"The Authorization header is empty, or holds characters beyond ASCII. {places}",
+        "Digest x": f"Invalid authorization scheme (use Bearer). {places}",
+    }.items():
+        answer = RestClient(headers={} if header is None else {"Authorization": header}).get(path)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["message"] == told
 
 
 @pytest.mark.django_db(transaction=True)
@@ -260,7 +287,8 @@ def test_the_answer_comes_back_as_it_was(connect: Connect, caller: RestClient) -
     packed = gzip.compress(b"[1, 2, 3]")
     head = (
         b"HTTP/1.1 203 Own Words\r\nContent-Type: application/own\r\nContent-Encoding: gzip\r\nX-Own: kept\r\n"
-        b"Set-Cookie: a=1\r\nX-RateLimit-Remaining: 7\r\nContent-Length: %d\r\n\r\n" % len(packed)
+        b"Set-Cookie: a=1\r\nX-RateLimit-Remaining: 7\r\nX-Gateway-RateLimit-Limit: 8\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(packed)
     )
     with serve(answering(head + packed)) as port:
         row = connect("none", base_url=f"http://127.0.0.1:{port}")
@@ -268,7 +296,13 @@ def test_the_answer_comes_back_as_it_was(connect: Connect, caller: RestClient) -
     assert (answer.status_code, answer.content) == (203, packed)
     assert answer.headers["Content-Type"] == "application/own"
     assert answer.headers["Content-Encoding"] == "gzip"
-    assert answer.headers["X-RateLimit-Remaining"] == "7"
+    told = {name: value for name, value in answer.headers.items() if "RateLimit" in name}
+    assert told.pop("X-Gateway-RateLimit-Reset").isdigit()
+    assert told == {
+        "X-RateLimit-Remaining": "7",
+        "X-Gateway-RateLimit-Limit": "1000",
+        "X-Gateway-RateLimit-Remaining": "999",
+    }
     assert "Set-Cookie" not in answer.headers
     assert answer.headers["Content-Security-Policy"] == "sandbox"
     assert answer.headers["X-Retries"] == "0"
@@ -402,3 +436,53 @@ def test_no_answer_of_ours_holds_a_secret(connect: Connect, caller: RestClient, 
     for secret in (token, credentials.BEARER_TOKEN):
         assert secret not in "".join(texts)
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "location", ["/outside/secret", "/auth/bearer/secret", "/auth/bearer/%2e%2e/x", "/auth/bearer/a//b"]
+)
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_leads_nowhere_that_the_caller_may_not_go(
+    connect: Connect, caller: RestClient, location: str, status: int
+) -> None:
+    heads: list[bytes] = []
+
+    def play(client: socket.socket) -> None:
+        heads.append(read_head(client))
+        client.sendall(f"HTTP/1.1 {status} Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with serve(play) as port:
+        rules = {"paths": ["/ok/**", "/**/b"]}
+        row = connect(base_url=f"http://127.0.0.1:{port}/auth/bearer", proxy=rules)
+        answer = caller.get(proxied(row, "/ok/x"))
+    assert (answer.status_code, answer.headers["Location"]) == (status, location)
+    assert len(heads) == 1
+
+
+def test_a_stranger_renews_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[str] = []
+
+    def touch(row: ExternalApiConnection) -> ExternalApiConnection:
+        touched.append(row.pk)
+        return row
+
+    monkeypatch.setattr(warm, "ensure_fresh", touch)
+    mine, other = make_tenant(), make_tenant()
+    row = connect(tenant=mine)
+    key = make_key(scopes=["proxy"], tenant=other)
+    stranger = RestClient(headers={"Authorization": f"Bearer {key.token}"})
+    assert error_code(stranger.get(proxied(row, "/me"))) == (404, "NOT_FOUND")
+    assert touched == []
+
+
+def test_what_is_cut_short_keeps_its_place_until_the_caller_is_gone(connect: Connect, caller: RestClient) -> None:
+    """Whoever waits for the end of it has one of the threads."""
+    cut = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (80_000, bytes(80_000))
+    with serve(answering(cut)) as port:
+        answer: Any = caller.get(proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x"))
+        pieces = iter(answer.streaming_content)
+        while next(pieces):
+            pass
+        assert bulkhead()._sum == 1
+        answer.close()
+        assert bulkhead()._sum == 0

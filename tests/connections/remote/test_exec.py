@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from connections.remote.environment import Departure, collect, read_wanted
+from connections.management.commands import exec as exec_command
+from connections.remote import __main__ as remote_main
+from connections.remote.environment import Departure, collect, departing, read_wanted
 from external_apis.errors import InvalidInput, MissingCredential
 from external_apis.models import AuditEvent
 from tests.factories import make_connection, make_key, make_provider, make_tenant
-from tests.web import ROOT, Web, _environment
+from tests.web import ROOT, Web, environment
 
 SECRET = "sk-of-the-tests-0001"
 _SHOW = "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:], open('/proc/self/cmdline').read()]))"
@@ -67,7 +74,7 @@ def test_of_one_tenant() -> None:
 def test_the_command_takes_the_place_of_the_process(is_remote: bool, web: Web, tmp_path: Path) -> None:
     make_connection(make_provider(slug="stripe"), slug="default", credentials={"access_token": SECRET})
     key = make_key(scopes=["credentials:read"]).token
-    environ = {**os.environ, **_environment(), "MINE": "kept"}
+    environ = {**os.environ, **environment(), "MINE": "kept", "EGRESS_PROXY": "http://u:p@127.0.0.1:1"}
     command = [sys.executable, "manage.py"]
     if is_remote:
         environ = {"PATH": os.environ["PATH"], "EAM_URL": web.url, "EAM_KEY": key, "MINE": "kept"}
@@ -95,7 +102,17 @@ def test_the_command_takes_the_place_of_the_process(is_remote: bool, web: Web, t
     assert variables["MINE"] == "kept"
     assert arguments == ["a b", "--help"]
     assert SECRET not in cmdline
-    hidden = ("EAM_KEY", "EAM_URL", "ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ADMIN_API_KEY")
+    hidden = (
+        "EAM_KEY",
+        "EAM_URL",
+        "EGRESS_PROXY",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "ENCRYPTION_KEYS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "SECRET_KEY",
+        "ADMIN_API_KEY",
+    )
     assert not [name for name in hidden if name in variables]
     assert [name for name, value in variables.items() if SECRET in value] == ["STRIPE_SECRET_KEY"]
     if is_remote:
@@ -151,3 +168,116 @@ def test_values_under_their_usual_names() -> None:
 def test_variables_that_are_none(variables: list[str]) -> None:
     with pytest.raises(InvalidInput):
         read_wanted(variables, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "credential"),
+    [
+        ("ld/default", "preload"), ("dyld/insert", "libraries"), ("node/default", "options"),
+        ("database/default", "url"), ("redis/default", "url"), ("secret/default", "key"), ("git/ssh", "command"),
+        ("eam/default", "key"), ("python/default", "path"), ("http/default", "proxy"), ("java/tool", "options"),
+        ("django/settings", "module"), ("metrics/default", "token"),
+    ],
+)  # fmt: skip
+def test_whoever_names_a_connection_does_not_steer_the_command(name: str, credential: str) -> None:
+    with pytest.raises(InvalidInput, match="which means something else"):
+        collect(read_wanted([], [name]), lambda _: (name, {credential: "x"}), ["METRICS_TOKEN"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["GIT_SSH_COMMAND", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_GIL", "DYLD_INSERT_LIBRARIES", "LD_AUDIT",
+     "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "PERL5LIB", "RUBYLIB", "NODE_PATH", "BASH_FUNC_x", "https_proxy",
+     "SSL_CERT_FILE", "GCONV_PATH", "PROMPT_COMMAND", "DJANGO_SETTINGS_MODULE"],
+)  # fmt: skip
+def test_variables_that_steer_are_not_set(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        read_wanted([f"{name}=stripe/default"], [])
+
+
+def test_variables_that_look_like_those_and_are_none() -> None:
+    names = ["GITHUB_TOKEN", "PYTHONANYWHERE_API_KEY", "DATABASE_URL", "HOME_ASSISTANT_TOKEN", "LDAP_PASSWORD"]
+    assert [item.variable for item in read_wanted([f"{name}=x/y" for name in names], [])] == names
+
+
+@pytest.mark.django_db(transaction=True)
+def test_both_twins_name_and_refuse_alike(
+    web: Web, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = make_connection(make_provider(slug="stripe"), slug="eu", credentials={"access_token": SECRET})
+    became: list[dict[str, str]] = []
+    monkeypatch.setattr(remote_main, "become", lambda _command, variables, _withheld: became.append(dict(variables)))
+    monkeypatch.setattr(Departure, "become", lambda self: became.append(dict(self._arguments[1])))
+    monkeypatch.setenv("EAM_URL", web.url)
+    monkeypatch.setenv("EAM_KEY", make_key(scopes=["credentials:read"]).token)
+    for reference in (row.pk, "stripe"):
+        remote_main.main(["exec", "--connection", reference, "--", "cmd"])
+        exec_command.Command().run_from_argv(["manage.py", "exec", "--connection", reference, "--", "cmd"])
+    assert became == [{"STRIPE_EU_ACCESS_TOKEN": SECRET}] * 4
+    for wrong in (["--env", "PATH=stripe"], ["--env", "A=nobody/x"], ["--env", "A=stripe:password"]):
+        told = []
+        for run in (remote_main.main, lambda given: exec_command.Command().run_from_argv(["manage.py", *given])):
+            with pytest.raises(SystemExit) as ended:
+                run(["exec", *wrong, "--", "cmd"])
+            told.append((ended.value.code, capsys.readouterr().err.strip()))
+        assert told[0] == told[1]
+        assert told[0][0] == 2
+        assert "CommandError" not in told[0][1]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_stripe")
+def test_without_anybody_to_clear_up_the_command_departs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr(Departure, "become", lambda self: became.append(self))  # noqa: PLW0108 (a method)
+    arguments = ["django-admin", "exec", "--env", "KEY=stripe/default", "--", "cmd"]
+    exec_command.Command().run_from_argv(arguments)
+    assert len(became) == 1
+    order: list[str] = []
+
+    @contextmanager
+    def servers() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            order.append("stopped")
+
+    monkeypatch.setattr(Departure, "become", lambda self: order.append("became"))
+    with departing(), servers():
+        exec_command.Command().run_from_argv(arguments)
+    assert order == ["stopped", "became"]
+    with pytest.raises(SystemExit) as ended:  # called by code that does not know of it
+        call_command("exec", *arguments[2:])
+    assert "was not run" in str(ended.value.code)
+
+
+def test_every_secret_that_the_settings_read_is_withheld() -> None:
+    tree = ast.parse((ROOT / "config/settings.py").read_text())
+    read = {
+        (call.func.attr, str(call.args[0].value))
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "env"
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    }
+    typed = {
+        "secret",
+        "required_secret",
+        "encryption_keys",
+        "jwt_secrets",
+        "database",
+        "redis_url",
+        "email",
+        "proxy_url",
+    }
+    secret = {name for reader, name in read if reader in typed}
+    telling = re.compile("KEY|SECRET|PASSWORD|PASSPHRASE|TOKEN|CREDENTIAL|_URL$|PROXY$")
+    open_to_all = {"BACKUP_KEYS_FILE", "PUBLIC_BASE_URL", "SANDBOX_URL", "PASSWORD_LOGIN"}
+    assert {name for _, name in read if telling.search(name)} - open_to_all <= secret
+    hidden = exec_command.withheld_names()
+    assert secret == set(settings.SECRET_VARIABLES)
+    assert secret | {f"{name}_FILE" for name in secret} <= hidden
+    assert {"EGRESS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "EAM_KEY"} <= hidden

@@ -30,7 +30,7 @@ def _operations() -> list[tuple[str, str, dict[str, Any]]]:
     return [
         (path, method, operation)
         for path, methods in _document()["paths"].items()
-        if path.startswith(EXTERNAL)
+        if path.startswith(EXTERNAL) and "/proxy/" not in path
         for method, operation in methods.items()
     ]
 

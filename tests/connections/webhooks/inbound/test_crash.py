@@ -83,8 +83,8 @@ def write(event: ReceivedEvent) -> None:
     ("point", "stored"),
     [
         ("_store", 0),  # proven, not stored
-        ("_insert", 0),
-        ("after_insert", 1),  # stored, nobody woken, no answer
+        ("_sealed", 0),
+        ("wake", 1),  # stored, nobody woken, no answer
         ("webhook_received", 1),
     ],
 )
@@ -93,9 +93,7 @@ def test_the_web_process_dies(monkeypatch: pytest.MonkeyPatch, point: str, store
     webhook_provider()
 
     def deliver_and_die() -> None:
-        if point == "after_insert":
-            monkeypatch.setattr(receipt, "_insert", dying_after(receipt._insert))
-        elif point == "webhook_received":
+        if point == "webhook_received":
             webhook_received.connect(die, weak=False)
         else:
             monkeypatch.setattr(receipt, point, die)
