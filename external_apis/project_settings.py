@@ -23,14 +23,23 @@ _DEFAULTS: dict[str, Any] = {
     "ADMIN_API_KEY": "",  # none: sessions and stored keys alone
     "ADMIN_API_RATE_LIMIT": 1000,
     "BACKUP_KEYS_FILE": "",  # no file of its own for each folder that a command is started in
+    "CALLS_KEPT": 200,
+    "CALL_SAMPLE_ONE_IN": 100,
+    "CONNECT_ALLOWED_ORIGINS": (),
     "EGRESS_ALLOW": (),
     "EGRESS_CA_FILE": "",
     "EGRESS_PROXY": "",
     "ENCRYPTION_KEYS": "",
     "ENCRYPTION_KEYS_FILE": "",
     "FAULT_FILE": "",
+    "GATEWAY_CALLS_PER_CONNECTION": 64,
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
+    "METRICS_BY_CONNECTION": False,
+    "METRICS_DAYS_KEPT_DAYS": 400,
+    "METRICS_HOURS_KEPT_DAYS": 14,
+    "METRICS_MINUTES_KEPT_HOURS": 3,
+    "METRICS_TOKEN": "",  # none: /metrics is off
     "NOTICES_EMAIL": (),  # none: superusers are told what nobody else is
     "PASSWORD_LOGIN": True,
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
@@ -40,6 +49,7 @@ _DEFAULTS: dict[str, Any] = {
     "SERVICE_API_RATE_LIMIT": 100,
     "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer
     "TRUST_PROXY_HEADERS": False,
+    "WEB_THREADS": 16,  # of each process that serves: an eighth of them never waits for providers
 }
 APPS = ("external_apis", "connections")
 _REQUIRED = {

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
 _SHORT_BYTES = 64 * 1024
@@ -23,13 +24,13 @@ _MAX_READERS = 8
 class UnreadBodyMiddleware:
     """A body that nobody began to read is read and thrown away, for 3 s at most; a long one only if it was refused.
 
-    Of one beyond 32 MiB nothing is read, nor while eight senders who never finish are being waited for: those find the
-    connection closed.
+    Of one beyond 32 MiB nothing is read, nor while senders who never finish keep eight threads waiting, or a twelfth of
+    all: those find the connection closed.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self.readers = threading.BoundedSemaphore(_MAX_READERS)
+        self.readers = threading.BoundedSemaphore(max(1, min(_MAX_READERS, settings.WEB_THREADS // 12)))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
