@@ -42,6 +42,7 @@ _DEFAULTS: dict[str, Any] = {
     "METRICS_TOKEN": "",  # none: /metrics is off
     "NOTICES_EMAIL": (),  # none: superusers are told what nobody else is
     "PASSWORD_LOGIN": True,
+    "PORT": 8000,
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
     "REDIS_URL": "",
     "REFRESH_EVERY_SECONDS": 60,
@@ -49,7 +50,10 @@ _DEFAULTS: dict[str, Any] = {
     "SERVICE_API_RATE_LIMIT": 100,
     "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer
     "TRUST_PROXY_HEADERS": False,
+    "WEBHOOK_DELIVERIES_KEPT_DAYS": 30,
+    "WEBHOOK_EVENTS_KEPT_DAYS": 30,
     "WEB_THREADS": 16,  # of each process that serves: an eighth of them never waits for providers
+    "WORKFLOW_RUNS_KEPT_DAYS": 30,
 }
 APPS = ("external_apis", "connections")
 _REQUIRED = {
