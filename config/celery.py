@@ -18,7 +18,7 @@ from celery.signals import (
 )
 
 from config import lifeline, postgres, sealed_under
-from connections.oauth import stopping
+from connections import stopping
 from external_apis import heartbeats, request_context
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")

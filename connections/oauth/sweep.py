@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from connections.oauth import stopping
+from connections import stopping
 from connections.oauth.dispatch import THREADS, run_many
 from connections.oauth.endpoints import Endpoints
 from connections.oauth.leases import claim_due

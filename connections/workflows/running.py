@@ -11,9 +11,9 @@ from queue import Empty, SimpleQueue
 
 from django.db import DatabaseError
 
+from connections import stopping
 from connections.due_work import claim
 from connections.models import WorkflowRun
-from connections.oauth import stopping
 from connections.workflows.engine import Unstored, carry_on
 from connections.workflows.journal import Overtaken, extend
 from external_apis import request_context

@@ -16,9 +16,9 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
+from connections import stopping
 from connections.due_work import claim, settle
 from connections.models import EventStatus, WebhookEvent
-from connections.oauth import stopping
 from connections.webhooks.inbound.events import read_event, types_of
 from connections.webhooks.inbound.handlers import Handler, ReceivedEvent, handlers_of
 from external_apis import audit, request_context

@@ -17,8 +17,8 @@ import structlog
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
+from connections import stopping
 from connections.models import DeliveryAttempt, DeliveryStatus
-from connections.oauth import stopping
 from connections.webhooks.outbound import claims, endpoints
 from connections.webhooks.outbound.claims import Ending
 from connections.webhooks.outbound.fan_out import fan_out

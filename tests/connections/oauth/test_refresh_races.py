@@ -18,9 +18,9 @@ from django.db import connection as database
 from django.db.models import F
 from django.utils import timezone
 
-from connections import services
+from connections import services, stopping
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant, GrantState
-from connections.oauth import commits, dispatch, grants, leases, refresh, spool, stopping, turns
+from connections.oauth import commits, dispatch, grants, leases, refresh, spool, turns
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep

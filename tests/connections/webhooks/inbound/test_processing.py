@@ -11,8 +11,8 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from connections import stopping
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
-from connections.oauth import stopping
 from connections.tasks import process_webhook_events, prune_webhook_events
 from connections.webhooks import ReceivedEvent, on_webhook
 from connections.webhooks.inbound import replay
