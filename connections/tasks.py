@@ -10,7 +10,8 @@ from connections import first_grants, idempotent_calls, usage_pruning, usage_rol
 from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
-from connections.webhooks.inbound import processing, replay
+from connections.webhooks.inbound import processing
+from connections.webhooks.inbound import pruning as event_pruning
 from connections.webhooks.outbound import delivery, pruning
 from connections.workflows import pruning as run_pruning
 from connections.workflows import running, schedules
@@ -54,7 +55,7 @@ def process_webhook_events() -> None:
 
 @shared_task(name="connections.prune_webhook_events")
 def prune_webhook_events() -> None:
-    replay.prune()
+    event_pruning.prune()
 
 
 @shared_task(name="connections.deliver_webhooks")

@@ -19,8 +19,8 @@ from connections.admin.calls import shown_figures
 from connections.admin.grants import connect_url
 from connections.call_figures import periods_of_provider
 from connections.connecting import redirect_uri
+from connections.models import WebhookRefusal
 from connections.webhooks.inbound.addresses import receiving_url
-from connections.webhooks.inbound.replay import refusals_of
 from external_apis.admin.pages import Button
 from external_apis.admin.providers import ProviderAdmin
 from external_apis.models import ExternalApi
@@ -82,7 +82,8 @@ class ConnectedProviderAdmin(ProviderAdmin):
 
     @admin.display(description="refused of late")
     def refused_webhooks(self, obj: ExternalApi) -> str:
-        rows = ((row.count, row.explanation, f"{row.last_at:%Y-%m-%d %H:%M}") for row in refusals_of(obj))
+        refusals = WebhookRefusal.objects.filter(external_api=obj)
+        rows = ((row.count, row.explanation, f"{row.last_at:%Y-%m-%d %H:%M}") for row in refusals)
         return format_html_join("", "<div>{} times: {} (last {} UTC)</div>", rows) or "none"
 
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -16,6 +15,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
+from connections.webhooks.inbound import layouts
 from connections.webhooks.inbound.events import delivery_of
 from connections.webhooks.inbound.replay import replay
 from external_apis.admin.pages import Button, QuickModelAdmin
@@ -80,10 +80,12 @@ class WebhookEventAdmin(_ReadOnly):
             delivery = delivery_of(obj)
         except ApiManagerError as error:
             return error.message
-        if delivery.payload is None:
+        text = None
+        if delivery.payload is not None and layouts.is_shallow(delivery.payload):
+            text = layouts.write(delivery.payload, _LONGEST_SHOWN, indent=2, separators=(",", ": "))
+        # One that is too long or too deeply nested to be laid out is shown as it came.
+        if text is None:
             text = delivery.body.decode("utf-8", "replace")
-        else:
-            text = json.dumps(delivery.payload, indent=2, ensure_ascii=False)
         shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} …"
         return format_html("<pre>{}</pre>", shown.encode("utf-8", "replace").decode())
 

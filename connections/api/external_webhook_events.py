@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
-from connections.webhooks.inbound import replay
-from connections.webhooks.inbound.events import delivery_of
+from connections.webhooks.inbound import lookup
+from connections.webhooks.inbound.events import delivery_of, shown
+from connections.webhooks.inbound.replay import replay
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, PageQuery, lists, reads, writes
 from external_apis.json_output import Timestamp
@@ -59,7 +60,8 @@ class WebhookEventFacts(WebhookEventItem):
     results: list[HandlerOutcome]
     content_type: str
     payload: Any
-    """The parsed body; of one that is neither JSON nor a form its text, null where it is no text."""
+    """The parsed body; its text where it is neither strict JSON nor a form, or nested too deeply; null where it is no
+    text."""
 
 
 class WebhookRefusalItem(CamelAnswer):
@@ -105,20 +107,20 @@ class WebhookEventList(ResourceView):
     @lists("list_webhook_events", "webhooks:read", WebhookEventItem, WebhookEventQuery, "List webhooks that came in")
     def get(self, request: Request) -> Response:
         given = self.query.filters()
-        rows = replay.visible(self.scope).filter(**{_NAMES.get(name, name): given[name] for name in given})
+        rows = lookup.visible(self.scope).filter(**{_NAMES.get(name, name): given[name] for name in given})
         return self.page(rows.defer("content"), _item)
 
 
 class WebhookEventPage(ResourceView):
     @reads("get_webhook_event", "webhooks:read", WebhookEventFacts, "Show a webhook that came in, with its payload")
     def get(self, request: Request, webhook_event_id: str) -> Response:
-        return self.answer(_facts(replay.find(webhook_event_id, self.scope)))
+        return self.answer(_facts(lookup.find(webhook_event_id, self.scope)))
 
 
 class WebhookEventReplay(ResourceView):
     @writes("replay_webhook_event", "webhooks:write", None, WebhookEventItem, "Process a webhook once more", status=202)
     def post(self, request: Request, webhook_event_id: str) -> Response:
-        return self.answer(_item(replay.replay(replay.find(webhook_event_id, self.scope))))
+        return self.answer(_item(replay(lookup.find(webhook_event_id, self.scope))))
 
 
 class WebhookRefusalList(ResourceView):
@@ -158,14 +160,11 @@ def _item(row: WebhookEvent) -> dict[str, Any]:
 
 def _facts(row: WebhookEvent) -> dict[str, Any]:
     delivery = delivery_of(row)
-    payload = delivery.payload
-    if payload is None and "body" in row.content:
-        payload = row.content["body"]
     facts = WebhookEventFacts(
         **_columns(row),
         results=[HandlerOutcome(handler=name, **result) for name, result in row.results.items()],
         content_type=delivery.header("content-type"),
-        payload=payload,
+        payload=shown(delivery),
     )
     return facts.model_dump(mode="json", by_alias=True)
 

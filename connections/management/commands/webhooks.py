@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from connections.models import EventStatus, WebhookRefusal
-from connections.webhooks.inbound import replay
+from connections.webhooks.inbound import lookup
 from connections.webhooks.inbound.addresses import receiving_url
-from connections.webhooks.inbound.events import delivery_of
+from connections.webhooks.inbound.events import delivery_of, shown
+from connections.webhooks.inbound.replay import replay
 from connections.webhooks.inbound.trying import prepare
 from external_apis import providers, request_context
 from external_apis.errors import ApiManagerError
@@ -54,7 +55,7 @@ class Command(BaseCommand):
                 raise CommandError(error.message) from None
 
     def list(self, options: dict[str, Any]) -> None:
-        rows = replay.visible().defer("content")
+        rows = lookup.visible().defer("content")
         if options["provider"]:
             rows = rows.filter(external_api__slug=options["provider"])
         if options["status"]:
@@ -76,8 +77,7 @@ class Command(BaseCommand):
         )
 
     def show(self, options: dict[str, Any]) -> None:
-        row = replay.find(options["id"])
-        delivery = delivery_of(row)
+        row = lookup.find(options["id"])
         facts = {
             "id": row.pk,
             "provider": row.external_api.slug,
@@ -88,12 +88,12 @@ class Command(BaseCommand):
             "received_at": row.received_at.isoformat(),
             "next_attempt_at": row.due_at and row.due_at.isoformat(),
             "results": row.results,
-            "payload": delivery.payload,
+            "payload": shown(delivery_of(row)),
         }
         self.stdout.write(json.dumps(facts, indent=2))
 
     def replay(self, options: dict[str, Any]) -> None:
-        row = replay.replay(replay.find(options["id"]))
+        row = replay(lookup.find(options["id"]))
         self.stdout.write(f"{row.pk} is processed once more.")
 
     def refused(self, options: dict[str, Any]) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import json
+from typing import Any
 
 from django.db.models import Q
 
 from connections.lookup import of_provider
 from connections.models import ExternalApiConnection, WebhookEvent
+from connections.webhooks.inbound import layouts
 from connections.webhooks.inbound.deliveries import Delivery, read_first
 from connections.webhooks.inbound.handlers import ReceivedEvent
 from connections.webhooks.inbound.schemes import Scheme, scheme_of
 from external_apis.call_config import Webhook
 
-__all__ = ["delivery_of", "find_connection", "read_event", "types_of"]
+__all__ = ["delivery_of", "find_connection", "read_event", "shown", "types_of"]
+
+_MOST_DIGITS = 18
+"""Longer numbers are no account's, and Python refuses to read endless ones."""
 
 
 def read_event(row: WebhookEvent) -> ReceivedEvent:
@@ -45,11 +51,34 @@ def delivery_of(row: WebhookEvent) -> Delivery:
     return Delivery(body, {"content-type": content.get("content_type", "")})
 
 
+def shown(delivery: Delivery) -> Any:
+    """Return what people are shown of a delivery: its payload, or its text where that is none that JSON can show.
+
+    So it is with one that is nested too deeply or holds half characters; None for a body that is no text either.
+    """
+    payload = delivery.payload
+    if payload is not None and layouts.is_shallow(payload) and _is_strict(payload):
+        return payload
+    try:
+        return delivery.body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_strict(payload: Any) -> bool:
+    """Whether a value that Python has read is JSON for everybody: without NaN and lone surrogates."""
+    try:
+        json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
 def find_connection(row: WebhookEvent, delivery: Delivery) -> ExternalApiConnection | None:
     """Return the live connection that an event is about, where that is beyond doubt.
 
-    It is the one whose ``provider_data`` names the account that the body names, or else the only one that the
-    provider has. A tenant's own provider is only ever about the tenant's connections.
+    It is the one whose ``provider_data`` names the account that the body names; where the body names none, the only
+    one that the provider has. A tenant's own provider is only ever about the tenant's connections.
     """
     rows = of_provider(row.external_api).select_related("external_api", "tenant")
     if row.tenant_id is not None:
@@ -57,17 +86,20 @@ def find_connection(row: WebhookEvent, delivery: Delivery) -> ExternalApiConnect
     scheme = _scheme(row)
     account = read_first(scheme.account, delivery) if scheme else ""
     if scheme and account:
-        named = Q()
-        for name in scheme.account_names:
-            path = f"provider_data__{name.replace('.', '__')}"
-            named |= Q(**{path: account})
-            if account.isascii() and account.isdigit():
-                named |= Q(**{path: int(account)})
-        found = list(rows.filter(named)[:2])
-        if found:
-            return found[0] if len(found) == 1 else None
+        rows = rows.filter(_names(scheme, account))
     found = list(rows[:2])
     return found[0] if len(found) == 1 else None
+
+
+def _names(scheme: Scheme, account: str) -> Q:
+    is_number = account.isascii() and account.isdigit() and len(account) <= _MOST_DIGITS
+    named = Q()
+    for name in scheme.account_names:
+        path = f"provider_data__{name.replace('.', '__')}"
+        named |= Q(**{path: account})
+        if is_number:
+            named |= Q(**{path: int(account)})
+    return named
 
 
 def _scheme(row: WebhookEvent) -> Scheme | None:

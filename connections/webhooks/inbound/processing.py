@@ -25,6 +25,7 @@ from external_apis import audit, request_context
 from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError
 from external_apis.json_output import timestamp
+from external_apis.models import ExternalApi
 
 __all__ = ["BACKOFF_SECONDS", "process_due"]
 
@@ -36,29 +37,20 @@ After the last one an event is dead."""
 
 _SWEEP_SECONDS = 20.0
 _LEASE = timedelta(minutes=2)
-_BATCH, _KEPT_SECONDS = 10, 20.0
 _DONE, _FAILED = "done", "failed"
 
 
 def process_due(seconds: float = _SWEEP_SECONDS) -> int:
     """Process events until none is due, the time is up, or the worker is to stop; returns how many had their turn.
 
-    Any number of sweeps take different events. Raises Django's database errors; what was claimed is due again later.
+    Any number of sweeps take different events. Raises Django's database errors; the event under way is due again later.
     """
     count, until = 0, time.monotonic() + seconds
     with stopping.watched() as is_told:
-        while not is_told() and time.monotonic() < until:
-            rows = claim(WebhookEvent, _BATCH, _LEASE)
-            claimed_at = time.monotonic()
-            for row in rows:
-                # Others take what this sweep does not come to.
-                if is_told() or time.monotonic() - claimed_at > _KEPT_SECONDS:
-                    settle(row, due_at=timezone.now(), attempts=row.attempts - 1)
-                    continue
-                _process(row)
-                count += 1
-            if len(rows) < _BATCH:
-                break
+        # One by one: whatever becomes of a sweep, it is an attempt of the event alone that it had begun with.
+        while not is_told() and time.monotonic() < until and (rows := claim(WebhookEvent, 1, _LEASE)):
+            _process(rows[0])
+            count += 1
     return count
 
 
@@ -68,24 +60,37 @@ def _process(row: WebhookEvent) -> None:
         # The worker died with it each time, and nobody was left to count a failure.
         _bury(row, "began again and again, and never came to an end")
         return
+    try:
+        problems = _attempt(row)
+    except ExternalApi.DoesNotExist:
+        # It was deleted while its last events came in, which no constraint keeps out.
+        _bury(row, "its provider is no longer there")
+    except Exception as error:  # whatever it is: the others are to have their turn
+        problem = _describe(error)
+        log.warning("webhook.not_processed", webhook_event=row.pk, error=problem, attempt=row.attempts)
+        _end_attempt(row, [problem])
+    else:
+        if problems is not None:
+            _end_attempt(row, problems)
+
+
+def _attempt(row: WebhookEvent) -> list[str] | None:
+    """Run the handlers that are not done; return what went wrong, None when the row is another worker's by now."""
     # Only those due to run are told of; an event without any is done.
     handlers = handlers_of(row.external_api.slug, types_of(row))
     waiting = [handler for handler in handlers if row.results.get(handler.name, {}).get("status") != _DONE]
-    try:
-        event = read_event(row) if waiting else None
-    except ApiManagerError as error:
-        _end_attempt(row, [f"{error.code}: {error.message}"])
-        return
+    if not waiting:
+        return []
+    event = read_event(row)
     problems: list[str] = []
     for handler in waiting:
-        assert event is not None  # noqa: S101 (tells the type checker)
         if not _run(row, handler, event):
-            return
+            return None
         result = row.results[handler.name]
         problems += [f"{handler.name}: {result['error']}"] if result["status"] == _FAILED else []
-    if event is not None and event.connection is not None:
+    if event.connection is not None:
         row.connection_id = event.connection.pk
-    _end_attempt(row, problems)
+    return problems
 
 
 def _run(row: WebhookEvent, handler: Handler, event: ReceivedEvent) -> bool:
@@ -149,7 +154,7 @@ def _bury(row: WebhookEvent, problem: str) -> None:
             return
         facts = {"event_id": row.event_id, "event_type": row.event_type, "problem": problem[:1_000]}
         audit.record("webhook.dead", row, facts)
-    log.error("webhook.dead", webhook_event=row.pk, provider=row.external_api.slug, problem=problem[:1_000])
+    log.error("webhook.dead", webhook_event=row.pk, external_api_id=row.external_api_id, problem=problem[:1_000])
 
 
 def _describe(error: Exception) -> str:

@@ -1,37 +1,17 @@
-"""Finding events again, processing them once more, and forgetting old ones."""
+"""Has events processed once more."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db import transaction
 from django.utils import timezone
 
-from connections.models import EventStatus, WebhookEvent, WebhookRefusal
+from connections.models import EventStatus, WebhookEvent
 from connections.wakeups import wake
 from connections.webhooks.inbound.receipt import PROCESS
 from external_apis import audit
-from external_apis.errors import Conflict, NotFound
-from external_apis.ids import can_name
-from external_apis.models import ExternalApi
-from external_apis.tenancy import EVERYTHING, Scope
+from external_apis.errors import Conflict
 
-__all__ = ["find", "prune", "refusals_of", "replay", "visible"]
-
-
-def visible(scope: Scope = EVERYTHING) -> QuerySet[WebhookEvent]:
-    """The scope's own events, the latest first, with their providers; what came in them stays sealed."""
-    return scope.own(WebhookEvent.objects.select_related("external_api"))
-
-
-def find(row_id: str, scope: Scope = EVERYTHING) -> WebhookEvent:
-    """Return an event by our id. Raises `NotFound`."""
-    row = visible(scope).filter(pk=row_id).first() if can_name(row_id) else None
-    if row is None:
-        raise NotFound(f"Webhook event {row_id if can_name(row_id) else ascii(row_id)} not found")
-    return row
+__all__ = ["replay"]
 
 
 def replay(row: WebhookEvent) -> WebhookEvent:
@@ -51,27 +31,3 @@ def replay(row: WebhookEvent) -> WebhookEvent:
         row.save(update_fields=["status", "results", "due_at", "attempts", "finished_at"])
         wake(PROCESS)
     return row
-
-
-def refusals_of(api: ExternalApi) -> QuerySet[WebhookRefusal]:
-    """Return why webhooks of a provider were refused, the latest first."""
-    return WebhookRefusal.objects.filter(external_api=api)
-
-
-def prune(batch_size: int = 5_000) -> int:
-    """Delete events that ended more than ``WEBHOOK_EVENTS_KEPT_DAYS`` ago, and refusals that old; returns how many.
-
-    What was sent again later than that would count as new.
-    """
-    before = timezone.now() - timedelta(days=settings.WEBHOOK_EVENTS_KEPT_DAYS)
-    events = WebhookEvent._meta.db_table
-    statement = (
-        f"DELETE FROM {events} WHERE id IN (SELECT id FROM {events} "  # noqa: S608 (our own table's name)
-        "WHERE received_at < %s AND due_at IS NULL ORDER BY id LIMIT %s)"
-    )
-    counts: list[int] = []
-    while not counts or counts[-1] == batch_size:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, [before, batch_size])
-            counts.append(cursor.rowcount)
-    return sum(counts) + WebhookRefusal.objects.filter(last_at__lt=before).delete()[0]

@@ -141,6 +141,23 @@ def test_the_worker_dies(monkeypatch: pytest.MonkeyPatch, point: str, after: boo
     assert WebhookEvent.objects.get().status == EventStatus.PROCESSED
 
 
+def test_a_worker_that_dies_has_begun_with_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kills workers is buried in the end, and nothing that only stood behind it."""
+    on_webhook("stripe")(write)
+    webhook_provider()
+    for number in range(3):
+        send(Client(), stripe_body(f"evt_{number}", "invoice.paid"))
+
+    def process_and_die() -> None:
+        monkeypatch.setattr(processing, "_run", die)
+        process_due()
+
+    assert run(process_and_die) == -signal.SIGKILL
+    assert sorted(WebhookEvent.objects.values_list("attempts", flat=True)) == [0, 0, 1]
+    assert run(process_due) == 0
+    assert Partner.objects.count() == 2
+
+
 def test_two_workers_at_once_have_one_effect() -> None:
     on_webhook("stripe")(write)
     webhook_provider()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from io import StringIO
 from typing import Any
 
@@ -75,6 +76,21 @@ def test_a_page_shows_payload_and_outcomes(operator: Client) -> None:
     assert "app.mark_paid: failed (attempt 2, now) ValueError at app:7" in page
     assert "&lt;b&gt;Zoë&lt;/b&gt;" in page
     assert "Replay" in page
+
+
+@pytest.mark.django_db
+def test_what_is_too_deep_or_too_long_to_lay_out_is_shown_as_it_came(operator: Client) -> None:
+    deep, wide = "[" * 400 + "1," * 50_000 + "1" + "]" * 400, "[" * 19 + "1," * 50_000 + "1" + "]" * 19
+    for number, text in enumerate((deep, wide)):
+        row = make_webhook_event(api=webhook_provider(slug=f"of-{number}"), content={"body": text})
+        tracemalloc.start()
+        try:
+            page = operator.get(f"{EVENTS}{row.pk}/change/").content.decode()
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+        assert text[:1_000] in page
+    assert json.loads(run("show", WebhookEvent.objects.earliest("id").pk))["payload"] == deep
 
 
 @pytest.mark.django_db

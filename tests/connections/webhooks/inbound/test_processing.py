@@ -15,15 +15,17 @@ from connections import stopping
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.tasks import process_webhook_events, prune_webhook_events
 from connections.webhooks import ReceivedEvent, on_webhook
-from connections.webhooks.inbound import replay
+from connections.webhooks.inbound import lookup, pruning
 from connections.webhooks.inbound.processing import BACKOFF_SECONDS, process_due
+from connections.webhooks.inbound.replay import replay
 from external_apis import audit
 from external_apis.errors import Conflict, MissingCredential, NotFound
+from external_apis.ids import first_id
 from external_apis.models import AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.shredding import shred
 from external_apis.tenancy import Scope
 from tests.factories import make_connection, make_partner, make_tenant
-from tests.inbound import send, stripe_body, webhook_provider
+from tests.inbound import make_webhook_event, send, stripe_body, webhook_provider
 
 pytestmark = pytest.mark.django_db
 
@@ -235,15 +237,54 @@ def test_whoever_was_overtaken_leaves_nothing_behind(client: Client, api: Extern
     assert Partner.objects.exists() is not is_atomic
 
 
-def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(
+def test_a_worker_that_is_to_stop_begins_no_other(
     client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [receive(client, f"evt_{number}") for number in range(3)]
-    told = iter([False, False, True, True, True])
+    for number in range(3):
+        receive(client, f"evt_{number}")
+    told = iter([False, True])
     monkeypatch.setattr(stopping, "watched", lambda: _Watched(lambda: next(told)))
     assert process_due() == 1
     left = WebhookEvent.objects.filter(status="received", due_at__lte=timezone.now(), attempts=0)
-    assert left.count() == len(rows) - 1
+    assert left.count() == 2
+
+
+def test_an_event_that_nobody_can_process_is_its_own_problem_alone(client: Client, api: ExternalApi) -> None:
+    """A deleted provider, a block that today's model refuses, an endless number: the others have their turn."""
+    calls = failing(0)
+    refused = webhook_provider(slug="acme", scheme="stripe")
+
+    @on_webhook("acme")
+    def run(event: ReceivedEvent) -> None:
+        calls.append(99)
+
+    gone = webhook_provider(slug="gone", scheme="stripe")
+    make_connection(api)
+    for slug in ("acme", "gone"):
+        send(client, stripe_body(f"evt_{slug}"), path=slug)
+    receive(client, "evt_endless", account="9" * 5_000)
+    receive(client, "evt_of_another")
+    refused.api_config["webhook"]["scheme"] = "of tomorrow"
+    ExternalApi.objects.filter(pk=refused.pk).update(api_config=refused.api_config)
+    ExternalApi.objects.filter(pk=gone.pk)._raw_delete("default")
+    assert process_due() == 4
+    rows = {row.event_id: row for row in WebhookEvent.objects.all()}
+    assert {name: row.status for name, row in rows.items()} == {
+        "evt_acme": "received",
+        "evt_gone": "dead",
+        "evt_endless": "processed",
+        "evt_of_another": "processed",
+    }
+    assert calls == [1, 1]
+    assert rows["evt_acme"].due_at is not None
+    assert rows["evt_acme"].due_at < timezone.now() + timedelta(seconds=BACKOFF_SECONDS[0] * 1.2 + 2)
+    assert "no longer there" in AuditEvent.objects.get(action="webhook.dead").changes["problem"]
+    # It is tried as often as any other, and then told of.
+    WebhookEvent.objects.filter(event_id="evt_acme").update(due_at=timezone.now(), attempts=6)
+    assert process_due() == 1
+    event = AuditEvent.objects.filter(action="webhook.dead").latest("id")
+    assert event.object_id == rows["evt_acme"].pk
+    assert event.changes["problem"].startswith("ValidationError at ")
 
 
 class _Watched:
@@ -271,6 +312,22 @@ def test_the_connection_is_the_one_whose_account_is_named(client: Client, api: E
     receive(client, "evt_3")
     process_due()
     assert found == [mine, None, None]
+
+
+def test_an_event_that_names_another_account_is_not_about_the_only_one(client: Client, api: ExternalApi) -> None:
+    found: list[Any] = []
+
+    @on_webhook("stripe")
+    def note(event: ReceivedEvent) -> None:
+        found.append(event.connection)
+
+    mine = make_connection(api, provider_data={"stripe_user_id": "acct_1"})
+    receive(client, "evt_1", account="acct_1")
+    receive(client, "evt_2", account="acct_2")
+    receive(client, "evt_3", account="9" * 30)
+    receive(client, "evt_4")
+    process_due()
+    assert found == [mine, None, None, mine]
 
 
 def test_a_tenants_event_is_about_the_tenants_connections(client: Client) -> None:
@@ -316,7 +373,7 @@ def test_a_dead_one_is_replayed_from_where_it_failed(client: Client, api: Extern
     process_due()
     row.refresh_from_db()
     assert row.status == EventStatus.DEAD
-    replay.replay(row)
+    replay(row)
     process_due()
     row.refresh_from_db()
     assert (row.status, len(done), len(calls)) == (EventStatus.PROCESSED, 1, 2)
@@ -332,7 +389,7 @@ def test_a_processed_one_is_replayed_whole_with_the_same_key(client: Client, api
 
     row = receive(client)
     process_due()
-    replay.replay(row)
+    replay(row)
     process_due()
     assert len(keys) == 2
     assert len(set(keys)) == 1
@@ -343,7 +400,7 @@ def test_an_ignored_one_can_be_replayed(client: Client) -> None:
     calls = failing(0)
     row = receive(client)
     assert row.status == EventStatus.IGNORED
-    replay.replay(row)
+    replay(row)
     process_due()
     assert calls == [1]
 
@@ -351,7 +408,7 @@ def test_an_ignored_one_can_be_replayed(client: Client) -> None:
 def test_one_that_is_being_tried_is_not_replayed(client: Client, api: ExternalApi) -> None:
     row = receive(client)
     with pytest.raises(Conflict):
-        replay.replay(row)
+        replay(row)
 
 
 def test_a_replay_without_its_audit_event_is_none(
@@ -365,7 +422,7 @@ def test_a_replay_without_its_audit_event_is_none(
 
     monkeypatch.setattr(audit, "record", fail)
     with pytest.raises(RuntimeError), transaction.atomic():
-        replay.replay(row)
+        replay(row)
     row.refresh_from_db()
     assert row.status == EventStatus.PROCESSED
 
@@ -373,25 +430,41 @@ def test_a_replay_without_its_audit_event_is_none(
 def test_others_find_nothing(client: Client, api: ExternalApi) -> None:
     row = receive(client)
     with pytest.raises(NotFound):
-        replay.find(row.pk, Scope(make_tenant().pk))
+        lookup.find(row.pk, Scope(make_tenant().pk))
     with pytest.raises(NotFound):
-        replay.find(row.pk, Scope(is_sandbox=True))
+        lookup.find(row.pk, Scope(is_sandbox=True))
     with pytest.raises(NotFound):
-        replay.find("wev_\0")
-    assert replay.find(row.pk, Scope(is_sandbox=False)) == row
+        lookup.find("wev_\0")
+    assert lookup.find(row.pk, Scope(is_sandbox=False)) == row
 
 
-def test_old_ones_are_forgotten_once_they_are_done(client: Client, api: ExternalApi, settings: Any) -> None:
+def test_old_ones_are_forgotten_once_they_are_done(
+    client: Client, api: ExternalApi, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.WEBHOOK_EVENTS_KEPT_DAYS = 2
+    now = timezone.now()
+    old, recent = now - timedelta(days=2, minutes=1), now - timedelta(days=2, minutes=-1)
     for number in range(5):
-        receive(client, f"evt_{number}")
-    process_due()
-    waiting = receive(client, "evt_waiting")
-    old = timezone.now() - timedelta(days=2, minutes=1)
-    WebhookEvent.objects.exclude(event_id="evt_0").update(received_at=old)
-    for reason, at in (("clock", old), ("secret", timezone.now())):
+        make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}{number}", event_id=f"evt_{number}")
+    make_webhook_event(api, id=first_id("wev", recent), event_id="evt_recent")
+    still = {"status": EventStatus.RECEIVED, "due_at": now}
+    make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}9", event_id="evt_still_tried", **still)
+    for reason, at in (("clock", old), ("secret", now)):
         WebhookRefusal.objects.create(external_api=api, reason=reason, explanation="", first_at=at, last_at=at)
-    assert replay.prune(batch_size=2) == 5
-    assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {"evt_0", waiting.event_id}
+    monkeypatch.setattr(pruning, "_BATCH", 2)
+    assert pruning.prune() == 6
+    assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {"evt_recent", "evt_still_tried"}
     prune_webhook_events()
     assert WebhookRefusal.objects.get().reason == "secret"
+
+
+def test_old_ones_are_found_without_reading_the_others(api: ExternalApi) -> None:
+    rows = [WebhookEvent(external_api=api, event_id=str(number)) for number in range(3_000)]
+    WebhookEvent.objects.bulk_create(rows)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE connections_webhookevent")
+        before = first_id("wev", timezone.now() - timedelta(days=30))
+        cursor.execute(f"EXPLAIN {pruning._PRUNE}", {"before": before, "limit": 5_000})
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Seq Scan" not in plan, plan
+    assert "connections_webhookevent_pkey" in plan

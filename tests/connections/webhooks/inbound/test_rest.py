@@ -72,7 +72,13 @@ def fail_name(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-@pytest.mark.parametrize(("body", "payload"), [(b"no json", "no json"), (b"\xff\xfe", None)])
+DEEP = "[" * 300 + "]" * 300
+
+
+@pytest.mark.parametrize(
+    ("body", "payload"),
+    [(b"\xff\xfe", None), *((text.encode(), text) for text in ("no json", DEEP, '["\\ud800"]', "[NaN]"))],
+)
 def test_payloads_that_are_no_json(client: Client, body: bytes, payload: str | None) -> None:
     webhook_provider()
     assert send(client, body).status_code == 200

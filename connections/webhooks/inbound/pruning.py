@@ -1,0 +1,42 @@
+"""Forgets events that came in too long ago, and refusals that nobody has repeated since."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection as database
+from django.utils import timezone
+
+from connections.models import WebhookEvent, WebhookRefusal
+from external_apis.ids import first_id
+
+__all__ = ["prune"]
+
+_BATCH = 5_000
+_MOST_BATCHES = 200  # in one run: the rest is for the next
+_EVENTS = WebhookEvent._meta.db_table
+
+# Ids are in the order of time, so the oldest stand together at one end of their index.
+_PRUNE = f"""
+DELETE FROM {_EVENTS} WHERE id IN (
+    SELECT id FROM {_EVENTS} WHERE id < %(before)s AND due_at IS NULL ORDER BY id LIMIT %(limit)s
+)
+"""  # noqa: S608 (our own table's name)
+
+
+def prune() -> int:
+    """Delete events that came in more than ``WEBHOOK_EVENTS_KEPT_DAYS`` ago, and refusals that old; returns how many.
+
+    Events that are still being tried are kept. What a provider sends again later than that counts as new.
+    """
+    before = timezone.now() - timedelta(days=settings.WEBHOOK_EVENTS_KEPT_DAYS)
+    total = 0
+    for _ in range(_MOST_BATCHES):
+        with database.cursor() as cursor:
+            cursor.execute(_PRUNE, {"before": first_id("wev", before), "limit": _BATCH})
+            count = cursor.rowcount
+        total += count
+        if count < _BATCH:
+            break
+    return total + WebhookRefusal.objects.filter(last_at__lt=before).delete()[0]
