@@ -65,7 +65,9 @@ def _end_sweeps(**_: object) -> None:
 
 @heartbeat_sent.connect
 def _worker_is_alive(**_: object) -> None:
-    heartbeats.note("worker")
+    for queue, kind in (("celery", "worker"), ("slow", "slowWorker")):
+        if queue in app.amqp.queues.consume_from:
+            heartbeats.note(kind)
 
 
 @beat_init.connect

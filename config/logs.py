@@ -94,6 +94,8 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
             # Two lines for each run of a task that runs every few seconds.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
+            # One for each run that came too late, which the next run makes good.
+            "celery.worker.request": {"level": "WARNING"},
             "django.server": {"handlers": ["stderr"], "propagate": False},
         },
     }

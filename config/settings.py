@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Exchange, Queue
 
 from config import logs, postgres, runtime
 from config.environment import Environment
@@ -84,7 +85,16 @@ METRICS_TOKEN = env.secret("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     raise ImproperlyConfigured("METRICS_TOKEN has fewer than 16 characters.")
 METRICS_BY_CONNECTION = env.flag("METRICS_BY_CONNECTION", default=False)
-WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 4, low=1, high=256)
+# How many processes of all workers together handle webhooks that came in, deliver others, and carry workflows on.
+INBOUND_SWEEPS = env.number("INBOUND_SWEEPS", 1, low=1, high=64)
+DELIVERY_SWEEPS = env.number("DELIVERY_SWEEPS", 2, low=1, high=64)
+WORKFLOW_SWEEPS = env.number("WORKFLOW_SWEEPS", 1, low=1, high=64)
+# Of the worker that renews tokens and adds up figures, and of the one for those three, which wait for others' code,
+# receivers and providers.
+WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
+SLOW_WORKER_CONCURRENCY = env.number(
+    "SLOW_WORKER_CONCURRENCY", INBOUND_SWEEPS + DELIVERY_SWEEPS + WORKFLOW_SWEEPS, low=1, high=256
+)
 
 MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
@@ -261,6 +271,14 @@ CELERY_TASK_TIME_LIMIT = 300
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+# A worker without `--queues` serves both.
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "slow")]
+# These wait for somebody else, so they have a worker of their own.
+CELERY_TASK_ROUTES = {
+    "connections.process_webhook_events": {"queue": "slow"},
+    "connections.deliver_webhooks": {"queue": "slow"},
+    "connections.run_workflows": {"queue": "slow"},
+}
 REFRESH_EVERY_SECONDS = env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600)
 CELERY_BEAT_SCHEDULE = {
     "roll-up-key-uses": {"task": "external_apis.roll_up_key_uses", "schedule": 10.0, "options": {"expires": 10}},
@@ -271,24 +289,44 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
     "send-notices": {"task": "connections.send_notices", "schedule": 30.0, "options": {"expires": 30}},
-    "prune-grant-events": {"task": "connections.prune_grant_events", "schedule": 86_400.0},
-    "purge-idempotent-calls": {"task": "connections.purge_idempotent_calls", "schedule": 3600.0},
+    "prune-grant-events": {
+        "task": "connections.prune_grant_events",
+        "schedule": 86_400.0,
+        "options": {"expires": 86_400},
+    },
+    "purge-idempotent-calls": {
+        "task": "connections.purge_idempotent_calls",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "prune-usage": {"task": "connections.prune_usage", "schedule": 600.0, "options": {"expires": 600}},
     "process-webhook-events": {
         "task": "connections.process_webhook_events",
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "prune-webhook-events": {"task": "connections.prune_webhook_events", "schedule": 3600.0},
+    "prune-webhook-events": {
+        "task": "connections.prune_webhook_events",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "deliver-webhooks": {"task": "connections.deliver_webhooks", "schedule": 5.0, "options": {"expires": 5}},
-    "prune-webhook-deliveries": {"task": "connections.prune_webhook_deliveries", "schedule": 3600.0},
+    "prune-webhook-deliveries": {
+        "task": "connections.prune_webhook_deliveries",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "run-workflows": {"task": "connections.run_workflows", "schedule": 5.0, "options": {"expires": 5}},
     "start-scheduled-workflows": {
         "task": "connections.start_scheduled_workflows",
         "schedule": 20.0,
         "options": {"expires": 20},
     },
-    "prune-workflow-runs": {"task": "connections.prune_workflow_runs", "schedule": 3600.0},
+    "prune-workflow-runs": {
+        "task": "connections.prune_workflow_runs",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

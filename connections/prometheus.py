@@ -31,7 +31,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]
 Series = Iterable[tuple[Labels, float]]
 
-_QUEUE = "celery"
+_QUEUES = ("celery", "slow")
 _KINDS = tuple(heartbeats.LIVES_SECONDS)
 _OVERDUE_SECONDS = 60
 _SHOWN_BOUNDS = range(4, 85, 4)  # 0.2 ms, and its doubles up to some 200 s
@@ -109,7 +109,7 @@ def _by_connection() -> Iterator[str]:
 
 def _processes() -> Iterator[str]:
     with suppress(redis.RedisError):
-        waiting = float(valkey.quick_client().llen(_QUEUE))
+        waiting = float(sum(valkey.quick_client().llen(queue) for queue in _QUEUES))
         yield _family("eam_queue_tasks", "gauge", "Tasks that no worker has taken yet.", [({}, waiting)])
     with suppress(ServiceUnavailable):
         alive = [({"process": kind}, float(heartbeats.seconds_since(kind) is not None)) for kind in _KINDS]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from celery import shared_task
 from celery.signals import worker_ready
+from django.conf import settings
 from django.db import connection
 
 from connections import first_grants, idempotent_calls, usage_pruning, usage_rollup
 from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
+from connections.sweep_slots import in_slot
 from connections.webhooks.inbound import processing
 from connections.webhooks.inbound import pruning as event_pruning
 from connections.webhooks.outbound import delivery, pruning
@@ -50,7 +52,7 @@ def prune_grant_events() -> None:
 
 @shared_task(name="connections.process_webhook_events")
 def process_webhook_events() -> None:
-    processing.process_due()
+    in_slot("connections.process_webhook_events", settings.INBOUND_SWEEPS, processing.process_due)
 
 
 @shared_task(name="connections.prune_webhook_events")
@@ -60,7 +62,7 @@ def prune_webhook_events() -> None:
 
 @shared_task(name="connections.deliver_webhooks")
 def deliver_webhooks() -> None:
-    delivery.deliver_due()
+    in_slot("connections.deliver_webhooks", settings.DELIVERY_SWEEPS, delivery.deliver_due)
 
 
 @shared_task(name="connections.prune_webhook_deliveries")
@@ -70,7 +72,7 @@ def prune_webhook_deliveries() -> None:
 
 @shared_task(name="connections.run_workflows")
 def run_workflows() -> None:
-    running.sweep()
+    in_slot("connections.run_workflows", settings.WORKFLOW_SWEEPS, running.sweep)
 
 
 @shared_task(name="connections.start_scheduled_workflows")

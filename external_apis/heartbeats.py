@@ -1,4 +1,4 @@
-"""Signs of life of the worker and the scheduler: a key in Valkey that each renews and that expires without them."""
+"""Signs of life of the workers and the scheduler: a key in Valkey that each renews and that expires without them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from external_apis import valkey
 
 __all__ = ["LIVES_SECONDS", "note", "seconds_since"]
 
-LIVES_SECONDS: dict[str, float] = {"worker": 20, "beat": 45}
+LIVES_SECONDS: dict[str, float] = {"worker": 20, "slowWorker": 20, "beat": 45}
 """How long a sign counts: a worker gives one every 2 s, the scheduler with each task that it sends, every 10 s."""
 
 

@@ -116,6 +116,8 @@ def _issue_and_decode_token() -> None:
 def _hear_worker() -> None:
     if heartbeats.seconds_since("worker") is None:
         raise _Failed("No worker has given a sign of life.")
+    if heartbeats.seconds_since("slowWorker") is None:
+        raise _Failed("No worker for the queue 'slow' has given a sign of life.")
 
 
 def _hear_beat() -> None:

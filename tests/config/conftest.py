@@ -34,6 +34,9 @@ with embedded.serve(folder, durable=False) as servers:
 """
 
 
+_FEW = {"WORKER_CONCURRENCY": "1", "SLOW_WORKER_CONCURRENCY": "1"}
+
+
 class Installation:
     """A VAR_DIR and two neighbouring ports, used by processes that the test starts."""
 
@@ -45,7 +48,7 @@ class Installation:
     def environ(self, **more: str) -> dict[str, str]:
         """What a newcomer's shell holds: nothing of ours but the folder and the port."""
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-        return {**inherited, "VAR_DIR": str(self.folder), "PORT": str(self.port), "WORKER_CONCURRENCY": "1", **more}
+        return {**inherited, "VAR_DIR": str(self.folder), "PORT": str(self.port), **_FEW, **more}
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         """Start Python with these arguments in the checkout, its output in a pipe."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MARKS = {
     "supervisor": "manage.py up",
     "web": "-m granian",
-    "worker": "config worker",
+    "worker": "--queues celery",
+    "slow worker": "--queues slow",
     "beat": "config beat",
     "sandbox": "-m connections.sandbox",
     "postgres": "bin/postgres -D",

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from celery import current_app
-from django.conf import settings
 from django.db import transaction
 
 from connections import wakeups
+from tests.queues import routed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 _QUEUE = "test-wakeups"
@@ -20,14 +19,8 @@ _QUEUE = "test-wakeups"
 @pytest.fixture
 def queue() -> Iterator[redis.Redis]:
     """The broker's own list, of a queue that no worker serves."""
-    current_app.conf.task_routes = {"connections.nothing": {"queue": _QUEUE}}
-    current_app.amqp.flush_routes()
-    client = redis.Redis.from_url(settings.REDIS_URL)
-    client.delete(_QUEUE)
-    yield client
-    current_app.conf.task_routes = None
-    current_app.amqp.flush_routes()
-    client.delete(_QUEUE)
+    with routed("connections.nothing", _QUEUE) as client:
+        yield client
 
 
 def _length(queue: redis.Redis) -> int:

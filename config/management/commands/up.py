@@ -111,11 +111,17 @@ def _programs() -> list[supervisor.Program]:
     # One worker that is killed (the kernel takes the largest when memory ends) costs its own calls and no others.
     web += f" --blocking-threads {settings.WEB_THREADS} --respawn-failed-workers --no-ws --log-level error"
     web += " config.wsgi:application"
-    worker = f"celery --quiet -A config worker --concurrency {settings.WORKER_CONCURRENCY} --loglevel INFO"
-    worker += " --without-gossip --without-mingle"
+    worker = "celery --quiet -A config worker --loglevel INFO --without-gossip --without-mingle"
+    quick = f"{worker} --queues celery --concurrency {settings.WORKER_CONCURRENCY}"
+    slow = f"{worker} --queues slow --concurrency {settings.SLOW_WORKER_CONCURRENCY} --hostname slow@%h"
     beat = ["celery", "--quiet", "-A", "config", "beat", "--pidfile=", "--schedule", str(settings.VAR_DIR / "beat")]
     settings.VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    programs = [_program("web", web.split()), _program("worker", worker.split()), _program("beat", beat)]
+    programs = [
+        _program("web", web.split()),
+        _program("worker", quick.split()),
+        _program("slow worker", slow.split()),
+        _program("beat", beat),
+    ]
     if settings.SANDBOX:
         sandbox = f"connections.sandbox --port {settings.PORT + 1}"
         # A browser may know us by any of these, and the sandbox sends nobody to an address that it was not told.

@@ -179,7 +179,7 @@ def test_killed_at_each_point_every_run_ends_and_no_effect_is_doubled(elsewhere:
 def worker(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A real Celery worker with a beat that sweeps every second."""
     command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-B", "-c", "1", "-l", "ERROR"]
-    command += ["-s", str(Path(django_settings.VAR_DIR) / "beat-of-workflows"), "-Q", "celery"]
+    command += ["-s", str(Path(django_settings.VAR_DIR) / "beat-of-workflows"), "-Q", "celery,slow"]
     process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ, stderr=subprocess.DEVNULL)
     yield process
     process.kill()  # its children end with it

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import redis
 from celery import current_app
-from django.conf import settings
 from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
@@ -26,6 +25,7 @@ from connections.webhooks.outbound.fan_out import TASK
 from external_apis import audit
 from external_apis.models import OutboxEvent
 from tests.factories import make_connection
+from tests.queues import routed
 from tests.webhook_receiver import Receiver, make_endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,14 +116,8 @@ def test_a_writer_killed_before_its_commit_tells_nothing_and_after_it_everything
 @pytest.fixture
 def queue() -> Iterator[redis.Redis]:
     """The broker's own list of messages that wake a worker for this."""
-    current_app.conf.update(task_routes={TASK: {"queue": _QUEUE}})
-    current_app.amqp.flush_routes()
-    client = redis.Redis.from_url(settings.REDIS_URL)
-    client.delete(_QUEUE)
-    yield client
-    current_app.conf.update(task_routes=None)
-    current_app.amqp.flush_routes()
-    client.delete(_QUEUE)
+    with routed(TASK, _QUEUE) as client:
+        yield client
 
 
 def test_valkey_that_forgets_the_message_costs_nothing_but_time(receiver: Receiver, queue: redis.Redis) -> None:
