@@ -26,6 +26,7 @@ _DEFAULTS: dict[str, Any] = {
     "CALLS_KEPT": 200,
     "CALL_SAMPLE_ONE_IN": 100,
     "CONNECT_ALLOWED_ORIGINS": (),
+    "DELIVERY_SWEEPS": 2,
     "EGRESS_ALLOW": (),
     "EGRESS_CA_FILE": "",
     "EGRESS_PROXY": "",
@@ -33,6 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "ENCRYPTION_KEYS_FILE": "",
     "FAULT_FILE": "",
     "GATEWAY_CALLS_PER_CONNECTION": 64,
+    "INBOUND_SWEEPS": 1,
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
     "METRICS_BY_CONNECTION": False,
@@ -54,6 +56,7 @@ _DEFAULTS: dict[str, Any] = {
     "WEBHOOK_EVENTS_KEPT_DAYS": 30,
     "WEB_THREADS": 16,  # of each process that serves: an eighth of them never waits for providers
     "WORKFLOW_RUNS_KEPT_DAYS": 30,
+    "WORKFLOW_SWEEPS": 1,
 }
 APPS = ("external_apis", "connections")
 _REQUIRED = {
