@@ -17,6 +17,7 @@ from connections.webhooks.inbound.patterns import matches_any
 
 if TYPE_CHECKING:
     from connections.models import ExternalApiConnection
+    from external_apis.models import ExternalApi
 
 __all__ = ["Handler", "ReceivedEvent", "handlers_of", "on_webhook"]
 
@@ -60,19 +61,25 @@ class Handler:
     pattern: str
     function: Callable[[ReceivedEvent], object]
     is_atomic: bool
+    is_for_tenants: bool
 
 
 _Function = TypeVar("_Function", bound=Callable[[ReceivedEvent], object])
 _handlers: list[Handler] = []
 
 
-def on_webhook(slug: str, pattern: str = "*", *, atomic: bool = True) -> Callable[[_Function], _Function]:
+def on_webhook(
+    slug: str, pattern: str = "*", *, atomic: bool = True, tenants: bool = False
+) -> Callable[[_Function], _Function]:
     """Register a function for a provider's events, of which ``pattern`` names the types: ``invoice.*``.
 
     It runs in the transaction that stores its outcome, so what it writes to the database happens exactly once. One that
     calls somebody else says ``atomic=False``: it holds no transaction and no connection while it waits, runs at least
-    once, and passes ``event.idempotency_key`` on. Either has two minutes; longer work belongs into a workflow. One that
-    raises is tried again.
+    once, and passes ``event.idempotency_key`` on. Either is ended after 110 s; longer work belongs into a workflow. One
+    that raises is tried again.
+
+    A tenant's own provider may have any slug, and its secret is the tenant's: who knows that can make up events. So
+    only one that says ``tenants=True`` gets those too, and has to heed ``event.tenant_id``.
 
     Raises `ValueError` for a second function of the same name, whose outcomes could not be told apart.
     """
@@ -81,13 +88,18 @@ def on_webhook(slug: str, pattern: str = "*", *, atomic: bool = True) -> Callabl
         name = f"{function.__module__}.{function.__qualname__}"
         if any(handler.name == name and handler.function is not function for handler in _handlers):
             raise ValueError(f"There is another webhook handler called {name}.")
-        _handlers.append(Handler(name, slug, pattern, function, atomic))
+        _handlers.append(Handler(name, slug, pattern, function, atomic, tenants))
         return function
 
     return register
 
 
-def handlers_of(slug: str, types: Sequence[str]) -> list[Handler]:
-    """Return the handlers of an event in the order of their registration, each function once."""
-    found = (handler for handler in _handlers if handler.slug == slug and matches_any([handler.pattern], types))
+def handlers_of(api: ExternalApi, types: Sequence[str]) -> list[Handler]:
+    """Return the handlers of a provider's event in the order of their registration, each function once."""
+    is_shared = api.tenant_id is None and api.partner_id is None
+    found = (
+        handler
+        for handler in _handlers
+        if handler.slug == api.slug and (is_shared or handler.is_for_tenants) and matches_any([handler.pattern], types)
+    )
     return list({handler.name: handler for handler in found}.values())

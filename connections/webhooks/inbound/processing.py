@@ -21,6 +21,7 @@ from connections.due_work import claim, settle
 from connections.models import EventStatus, WebhookEvent
 from connections.webhooks.inbound.events import read_event, types_of
 from connections.webhooks.inbound.handlers import Handler, ReceivedEvent, handlers_of
+from connections.webhooks.inbound.time_limit import TookTooLong, limited
 from external_apis import audit, request_context
 from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError
@@ -37,6 +38,8 @@ After the last one an event is dead."""
 
 _SWEEP_SECONDS = 20.0
 _LEASE = timedelta(minutes=2)
+_HANDLER_SECONDS = 110.0
+"""Less than the lease, which begins anew with each handler."""
 _DONE, _FAILED = "done", "failed"
 
 
@@ -77,7 +80,7 @@ def _process(row: WebhookEvent) -> None:
 def _attempt(row: WebhookEvent) -> list[str] | None:
     """Run the handlers that are not done; return what went wrong, None when the row is another worker's by now."""
     # Only those due to run are told of; an event without any is done.
-    handlers = handlers_of(row.external_api.slug, types_of(row))
+    handlers = handlers_of(row.external_api, types_of(row))
     waiting = [handler for handler in handlers if row.results.get(handler.name, {}).get("status") != _DONE]
     if not waiting:
         return []
@@ -98,20 +101,32 @@ def _run(row: WebhookEvent, handler: Handler, event: ReceivedEvent) -> bool:
     given = replace(event, idempotency_key=f"{row.pk}:{handler.name}")
     tried = row.results.get(handler.name, {}).get("attempts", 0) + 1
     done = {"status": _DONE, "attempts": tried, "at": timestamp(timezone.now())}
+    committed: list[bool] = []
     try:
-        if handler.is_atomic:
-            return _run_atomically(row, handler, given, done)
-        give_back_database_connections()
-        handler.function(given)
-    except Exception as error:  # a handler may raise anything, and is tried again whatever it was
+        with limited(_HANDLER_SECONDS):
+            if handler.is_atomic:
+                return _run_atomically(row, handler, given, done, committed)
+            give_back_database_connections()
+            handler.function(given)
+    # It may raise anything, and is tried again whatever it was.
+    except (Exception, SystemExit, TookTooLong) as error:
         problem = _describe(error)
-        log.warning("webhook.handler_failed", handler=handler.name, webhook_event=row.pk, error=problem, attempt=tried)
+        facts = {"handler": handler.name, "webhook_event": row.pk, "error": problem, "attempt": tried}
+        if committed:
+            # What it wrote is there for good: only what was to happen after that has not.
+            log.warning("webhook.hook_failed", **facts)
+            return _note(row, handler, {**done, "error": f"after its commit: {problem}"})
+        log.warning("webhook.handler_failed", **facts)
         return _note(row, handler, {**done, "status": _FAILED, "error": problem})
     return _note(row, handler, done)
 
 
-def _run_atomically(row: WebhookEvent, handler: Handler, event: ReceivedEvent, done: dict[str, Any]) -> bool:
+def _run_atomically(
+    row: WebhookEvent, handler: Handler, event: ReceivedEvent, done: dict[str, Any], committed: list[bool]
+) -> bool:
     with transaction.atomic():
+        # The first hook: it tells that the others run, of which any may fail.
+        transaction.on_commit(lambda: committed.append(True))
         handler.function(event)
         is_mine = _note(row, handler, done)
         # What was done for nothing, because another worker has the row by now, is undone.
@@ -157,10 +172,12 @@ def _bury(row: WebhookEvent, problem: str) -> None:
     log.error("webhook.dead", webhook_event=row.pk, external_api_id=row.external_api_id, problem=problem[:1_000])
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """What may be stored of an error: an own one's message; of others, which may quote anything, where it arose."""
     if isinstance(error, ApiManagerError):
         return f"{error.code}: {error.message}"[:500]
+    if isinstance(error, TookTooLong):
+        return f"it took longer than {_HANDLER_SECONDS:g} s"
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from connections import stopping
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.tasks import process_webhook_events, prune_webhook_events
 from connections.webhooks import ReceivedEvent, on_webhook
-from connections.webhooks.inbound import lookup, pruning
+from connections.webhooks.inbound import lookup, processing, pruning
 from connections.webhooks.inbound.processing import BACKOFF_SECONDS, process_due
 from connections.webhooks.inbound.replay import replay
 from external_apis import audit
@@ -25,7 +29,7 @@ from external_apis.models import AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.shredding import shred
 from external_apis.tenancy import Scope
 from tests.factories import make_connection, make_partner, make_tenant
-from tests.inbound import make_webhook_event, send, stripe_body, webhook_provider
+from tests.inbound import make_webhook_event, send, stripe_body, stripe_headers, webhook_provider
 
 pytestmark = pytest.mark.django_db
 
@@ -44,11 +48,13 @@ def let_be_due(row: WebhookEvent) -> None:
     WebhookEvent.objects.filter(pk=row.pk).update(due_at=timezone.now())
 
 
-def failing(times: int, error: Callable[[], Exception] = lambda: ValueError("Canary of the payload")) -> list[int]:
+def failing(
+    times: int, error: Callable[[], BaseException] = lambda: ValueError("Canary of the payload"), **options: bool
+) -> list[int]:
     """Register a handler that fails so many times; returns the list of its attempts."""
     calls: list[int] = []
 
-    @on_webhook("stripe", "invoice.*")
+    @on_webhook("stripe", "invoice.*", **options)
     def fail(event: ReceivedEvent) -> None:
         calls.append(event.attempt)
         if len(calls) <= times:
@@ -237,6 +243,82 @@ def test_whoever_was_overtaken_leaves_nothing_behind(client: Client, api: Extern
     assert Partner.objects.exists() is not is_atomic
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_fails_after_the_commit_undoes_and_repeats_nothing(client: Client, api: ExternalApi) -> None:
+    """As a task that cannot be sent because the broker is away."""
+
+    @on_webhook("stripe")
+    def write(event: ReceivedEvent) -> None:
+        make_partner(slug=f"attempt-{event.attempt}")
+        transaction.on_commit(lambda: 1 / 0)
+
+    row = receive(client)
+    process_due()
+    row.refresh_from_db()
+    assert row.status == EventStatus.PROCESSED
+    (result,) = row.results.values()
+    assert result["status"] == "done"
+    assert result["error"].startswith("after its commit: ZeroDivisionError at ")
+    assert Partner.objects.count() == 1
+    assert process_due() == 0
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_handler_that_hangs_is_ended(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch, atomic: bool
+) -> None:
+    monkeypatch.setattr(processing, "_HANDLER_SECONDS", 0.2)
+
+    @on_webhook("stripe", atomic=atomic)
+    def hang(event: ReceivedEvent) -> None:
+        make_partner()
+        with suppress(Exception):
+            Event().wait(30)
+
+    row = receive(client)
+    began = time.monotonic()
+    assert process_due() == 1
+    assert time.monotonic() - began < 10
+    row.refresh_from_db()
+    (result,) = row.results.values()
+    assert (row.status, result["status"], result["error"]) == ("received", "failed", "it took longer than 0.2 s")
+    assert Partner.objects.exists() is not atomic
+    # Its alarm is off.
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_a_handler_is_ended_before_its_lease_is_over() -> None:
+    assert processing._LEASE.total_seconds() > processing._HANDLER_SECONDS
+
+
+def test_a_handler_that_wants_to_exit_has_failed(client: Client, api: ExternalApi) -> None:
+    failing(1, SystemExit)
+    row = receive(client)
+    assert process_due() == 1
+    row.refresh_from_db()
+    assert row.status == EventStatus.RECEIVED
+
+
+def test_events_that_a_tenant_can_sign_reach_only_those_who_ask_for_them(client: Client, api: ExternalApi) -> None:
+    """The slug is the shared provider's, and the secret the tenant's own."""
+    shared, everybodys = failing(0), []
+
+    @on_webhook("stripe", tenants=True)
+    def note(event: ReceivedEvent) -> None:
+        everybodys.append(event.tenant_id)
+
+    tenant = make_tenant()
+    own = webhook_provider(tenant=tenant, secret="whsec_of_the_tenant_0123456789")
+    body = stripe_body("evt_forged", "invoice.paid")
+    headers = stripe_headers(body, "whsec_of_the_tenant_0123456789")
+    assert send(client, body, path=f"stripe/{own.pk}", headers=headers).status_code == 200
+    process_due()
+    assert (shared, everybodys) == ([], [tenant.pk])
+    receive(client)
+    process_due()
+    assert (shared, everybodys) == ([1], [tenant.pk, None])
+
+
 def test_a_worker_that_is_to_stop_begins_no_other(
     client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +415,7 @@ def test_an_event_that_names_another_account_is_not_about_the_only_one(client: C
 def test_a_tenants_event_is_about_the_tenants_connections(client: Client) -> None:
     found: list[Any] = []
 
-    @on_webhook("stripe")
+    @on_webhook("stripe", tenants=True)
     def note(event: ReceivedEvent) -> None:
         found.append(event.connection)
 
@@ -348,7 +430,7 @@ def test_a_tenants_event_is_about_the_tenants_connections(client: Client) -> Non
 def test_what_cannot_be_opened_any_more_fails_and_says_so(client: Client) -> None:
     tenant = make_tenant()
     api = webhook_provider(tenant=tenant)
-    failing(0)
+    failing(0, tenants=True)
     send(client, stripe_body(kind="invoice.paid"), path=f"stripe/{api.pk}")
     WebhookEvent.objects.update(attempts=6)
     shred(tenant)
