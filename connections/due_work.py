@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TypeVar
 
-from django.utils import timezone
-
 from connections.models.due_work import DueWork
 
 __all__ = ["claim", "settle"]
@@ -18,27 +16,26 @@ __all__ = ["claim", "settle"]
 Work = TypeVar("Work", bound=DueWork)
 
 
-def claim(model: type[Work], limit: int, lease: timedelta, *, passed: list[str] | None = None) -> list[Work]:
-    """Take up to ``limit`` due rows, the longest overdue first, leaving out the ids that are ``passed``.
+def claim(model: type[Work], limit: int, lease: timedelta) -> list[Work]:
+    """Take up to ``limit`` due rows, the longest overdue first.
 
-    One statement; two callers never take the same row. The rows come as they are stored from now on.
+    One statement, by the database's clock; two callers never take the same row. The rows come as they are stored from
+    now on.
     """
-    now = timezone.now()
     table = model._meta.db_table
     statement = f"""
 UPDATE {table} AS row
-SET due_at = %(until)s, fence = row.fence + 1, attempts = row.attempts + 1
+SET due_at = statement_timestamp() + %(lease)s, fence = row.fence + 1, attempts = row.attempts + 1
 FROM (
     SELECT id FROM {table}
-    WHERE due_at <= %(now)s AND NOT id = ANY(%(passed)s)
+    WHERE due_at <= statement_timestamp()
     ORDER BY due_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE row.id = free.id
 RETURNING row.*
 """  # noqa: S608 (our own table's name)
-    values = {"now": now, "until": now + lease, "passed": passed or [], "limit": limit}
-    return list(model._default_manager.raw(statement, values))
+    return list(model._default_manager.raw(statement, {"lease": lease, "limit": limit}))
 
 
 def settle(row: DueWork, **columns: object) -> bool:

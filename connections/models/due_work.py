@@ -9,7 +9,8 @@ class DueWork(models.Model):
     """A row of work: whoever claims it moves ``due_at`` on by a lease, so it is due again when its worker dies.
 
     ``due_at`` is null when there is nothing to be done. ``fence`` is the number of the last claim, and a claim's
-    outcome is stored only while that is still the row's (see `connections.due_work`). ``attempts`` counts the claims of
+    outcome is stored only while that is still the row's (see `connections.due_work`, and for deliveries, which are
+    claimed by their endpoints, `connections.webhooks.outbound.claims`). ``attempts`` counts the claims of
     one piece of work, the one under way among them. A subclass indexes ``due_at`` where it is not null.
     """
 
