@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection as database
+from django.db import transaction
 from django.test.utils import CaptureQueriesContext
 
 from connections.failing_calls import judge
@@ -66,3 +69,29 @@ def test_several_connections_in_few_queries() -> None:
         judge([row.pk for row in rows])
     assert len(captured) == 1, "where nothing turns"
     judge([])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_judge_at_once_tell_once() -> None:
+    row = make_connection()
+    began = threading.Barrier(2)
+
+    def work() -> None:
+        try:
+            with transaction.atomic():
+                CallPeriod.objects.count()
+                began.wait(5)
+                judge([row.pk])
+        finally:
+            database.close()
+
+    at = datetime.now(UTC).replace(second=0, microsecond=0)
+    for errors, told in ((10, ["calls.failing"]), (0, ["calls.failing", "calls.recovered"])):
+        CallPeriod.objects.update_or_create(
+            connection=row, step=Step.MINUTE, starts_at=at, defaults={"figures": {"calls": 10, "errors": errors}}
+        )
+        with ThreadPoolExecutor(2) as pool:
+            for running in [pool.submit(work) for _ in range(2)]:
+                running.result(10)
+        found = OutboxEvent.objects.filter(type__startswith="calls.").order_by("pk")
+        assert [event.type for event in found] == told
