@@ -38,7 +38,7 @@ def base_url_problem(url: str, *, https_only: bool, loopback_may_be_http: bool =
     if {".", ".."} & set(re.split(r"[/\\]", unquote(unquote(parts.path)))):
         return "may not hold a '.' or '..' segment"
     if parts.scheme == "http" and https_only and not (loopback_may_be_http and _is_loopback(parts.hostname)):
-        return "uses http; a production provider needs https"
+        return "uses http, and https is needed in production"
     return None
 
 

@@ -29,8 +29,8 @@ class WebhookEndpoint(SecretBearing, Authored, Timestamped):
     """A URL that is told of events: of its tenant's, or of all where it has no tenant.
 
     ``secrets`` holds ``secret``, and those before it that sign as well for a while (see
-    `connections.webhooks.signing`). ``events`` are filters of `external_apis.event_types`. ``failing_since`` is the
-    first failure after the last success.
+    `connections.webhooks.outbound.signing`). ``events`` are filters of `external_apis.event_types`. ``failing_since``
+    is the first failure after the last success, or after a day without an attempt that followed it.
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "whe"), editable=False)

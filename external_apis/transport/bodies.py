@@ -120,6 +120,12 @@ class StreamedBody(io.RawIOBase):
         if self.closed or self.is_over:
             self._tell(None)
 
+    def end_by(self, deadline: float) -> None:
+        """Bring the deadline of reading forward, to a moment of `time.monotonic`."""
+        # Once all was received, the socket may serve somebody else.
+        if not self._is_received and (self._sock.deadline is None or deadline < self._sock.deadline):
+            self._sock.deadline = deadline
+
     @property
     def announced_bytes(self) -> int | None:
         """How many more bytes are announced to come, None when that is not known."""

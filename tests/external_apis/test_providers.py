@@ -159,7 +159,7 @@ def test_a_refused_change_changes_nothing() -> None:
 def test_moving_a_plain_http_provider_to_production_is_refused() -> None:
     config = {"base_url": "http://plain.example", "auth_type": "none"}
     api = make(environment="development", api_config=config)
-    with pytest.raises(InvalidConfiguration, match="production provider needs https"):
+    with pytest.raises(InvalidConfiguration, match="https is needed in production"):
         providers.update_external_api(api, {"environment": "production"})
 
 

@@ -2,7 +2,7 @@
 
 An endpoint's deliveries are claimed by one sweep at a time: whoever has some of them under way locks the others out
 until the last has ended or its lease is over. So the number of requests that one receiver gets at a time is what one
-sweep allows it, over all processes.
+sweep allows it, over all processes. Leases go by the database's clock, which all workers share.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from django.db import transaction
 from django.utils import timezone
 
 from connections.models import DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from external_apis.models import Tenant
 
 __all__ = ["LEASE", "Ending", "claim", "note_health", "release", "settle"]
 
 LEASE = timedelta(seconds=60)
 
 _ENDPOINTS, _DELIVERIES = WebhookEndpoint._meta.db_table, WebhookDelivery._meta.db_table
+_TENANTS = Tenant._meta.db_table
 
 _HELD = f"""
 SELECT 1 FROM {_DELIVERIES} AS held
-WHERE held.endpoint_id = {{endpoint}} AND held.holder <> '' AND held.holder <> %(holder)s AND held.due_at > %(now)s
+WHERE held.endpoint_id = {{endpoint}} AND held.holder <> '' AND held.holder <> %(holder)s
+    AND held.due_at > statement_timestamp()
 """  # noqa: S608 (our own table's name)
 
 # The recursion jumps from endpoint to endpoint in the index of what waits, however much that is.
@@ -43,10 +46,13 @@ WITH RECURSIVE waiting (id) AS (
 SELECT endpoint.id FROM {_ENDPOINTS} AS endpoint
 CROSS JOIN LATERAL (
     SELECT due_at FROM {_DELIVERIES}
-    WHERE endpoint_id = endpoint.id AND due_at <= %(now)s ORDER BY due_at LIMIT 1
+    WHERE endpoint_id = endpoint.id AND due_at <= statement_timestamp() ORDER BY due_at LIMIT 1
 ) AS first
 WHERE endpoint.id IN (SELECT id FROM waiting)
-    AND endpoint.is_enabled AND (endpoint.failing_since IS NOT NULL) = %(failing)s
+    AND endpoint.is_enabled AND NOT EXISTS (
+        SELECT 1 FROM {_TENANTS} AS tenant WHERE tenant.id = endpoint.tenant_id AND NOT tenant.is_active
+    )
+    AND (endpoint.failing_since IS NOT NULL) = %(failing)s
     AND NOT endpoint.id = ANY(%(passed)s) AND NOT EXISTS ({_HELD.format(endpoint="endpoint.id")})
 ORDER BY first.due_at LIMIT %(limit)s
 FOR NO KEY UPDATE OF endpoint SKIP LOCKED
@@ -55,12 +61,12 @@ FOR NO KEY UPDATE OF endpoint SKIP LOCKED
 # Another statement, which sees what was claimed before the endpoints were locked.
 _CLAIM = f"""
 UPDATE {_DELIVERIES} AS row
-SET due_at = %(until)s, holder = %(holder)s, fence = row.fence + 1, attempts = row.attempts + 1
+SET due_at = statement_timestamp() + %(lease)s, holder = %(holder)s, fence = row.fence + 1, attempts = row.attempts + 1
 FROM (
     SELECT free.id FROM unnest(%(endpoints)s::text[], %(lots)s::int[]) AS chosen (endpoint_id, lot)
     CROSS JOIN LATERAL (
         SELECT id FROM {_DELIVERIES}
-        WHERE endpoint_id = chosen.endpoint_id AND due_at <= %(now)s ORDER BY due_at LIMIT chosen.lot
+        WHERE endpoint_id = chosen.endpoint_id AND due_at <= statement_timestamp() ORDER BY due_at LIMIT chosen.lot
     ) AS free
     WHERE NOT EXISTS ({_HELD.format(endpoint="chosen.endpoint_id")})
 ) AS free
@@ -79,8 +85,10 @@ WHERE row.id = new.id AND row.fence = new.fence
 RETURNING row.id
 """  # noqa: S608
 
+_KEEP = f"SELECT id FROM {_ENDPOINTS} WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"  # noqa: S608
+
 _RELEASE = f"""
-UPDATE {_DELIVERIES} AS row SET due_at = %s, holder = '', attempts = row.attempts - 1
+UPDATE {_DELIVERIES} AS row SET due_at = statement_timestamp(), holder = '', attempts = row.attempts - 1
 FROM unnest(%s::text[], %s::bigint[]) AS new (id, fence) WHERE row.id = new.id AND row.fence = new.fence
 """  # noqa: S608
 
@@ -107,15 +115,14 @@ def claim(
     ``lots`` tells how many of an endpoint's, ``lot`` how many of one that it does not name. Those in ``passed`` are
     left out, and so are endpoints that fail at present, or else all others.
     """
-    now = timezone.now()
     with transaction.atomic(), database.cursor() as cursor:
-        values: dict[str, Any] = {"now": now, "failing": failing, "holder": holder}
+        values: dict[str, Any] = {"failing": failing, "holder": holder, "lease": LEASE}
         cursor.execute(_CHOOSE, {**values, "passed": list(passed), "limit": endpoints})
         chosen = [endpoint_id for (endpoint_id,) in cursor.fetchall()]
         if not chosen:
             return []
         sizes = [lots.get(endpoint_id, lot) for endpoint_id in chosen]
-        cursor.execute(_CLAIM, {**values, "until": now + LEASE, "endpoints": chosen, "lots": sizes})
+        cursor.execute(_CLAIM, {**values, "endpoints": chosen, "lots": sizes})
         taken = [delivery_id for (delivery_id,) in cursor.fetchall()]
     rows = WebhookDelivery.objects.filter(pk__in=taken, holder=holder)
     return list(rows.select_related("event", "endpoint").order_by("pk")) if taken else []
@@ -140,6 +147,8 @@ def settle(endings: Sequence[Ending]) -> set[str]:
     )
     with transaction.atomic():
         with database.cursor() as cursor:
+            # Whoever deletes an endpoint does it before or after, as no attempt may be stored in between.
+            cursor.execute(_KEEP, [[ending.delivery.endpoint_id for ending in endings]])
             cursor.execute(_SETTLE, [list(column) for column in columns])
             stored = {delivery_id for (delivery_id,) in cursor.fetchall()}
         DeliveryAttempt.objects.bulk_create(ending.attempt for ending in endings if ending.delivery.pk in stored)
@@ -151,7 +160,7 @@ def release(deliveries: Sequence[WebhookDelivery]) -> None:
     if deliveries:
         ids, fences = [row.pk for row in deliveries], [row.fence for row in deliveries]
         with database.cursor() as cursor:
-            cursor.execute(_RELEASE, [timezone.now(), ids, fences])
+            cursor.execute(_RELEASE, [ids, fences])
 
 
 def note_health(endpoint_id: str, failing_since: datetime | None) -> None:

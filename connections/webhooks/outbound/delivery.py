@@ -96,6 +96,7 @@ class _Run:
                 is_dry = not self._claim(lanes)
             self.settle(landed, lanes)
             lanes.start()
+            claims.release(lanes.stranded())
             if not lanes.is_idle and not lanes.wait(_STORED_EVERY_SECONDS):
                 _wait_without_database(lanes)
 
@@ -103,7 +104,9 @@ class _Run:
         """Look for more to send; False when there is nothing."""
         self._looked_at = time.monotonic()
         found = fan_out() > 0
-        for is_failing, free in zip((False, True), lanes.free(), strict=True):
+        for is_failing in (False, True):
+            # What the first ones take the second do not have.
+            free = lanes.free()[is_failing]
             if not free:
                 continue
             # One at a time of those that fail.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.db.models.functions import TruncHour
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
@@ -20,10 +23,10 @@ from connections.webhooks.outbound import signing
 from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER
 from external_apis import audit
 from external_apis.egress import current_policy
-from external_apis.errors import EgressRefused, InvalidInput, NotFound
+from external_apis.errors import Conflict, EgressRefused, InvalidInput, NotFound
 from external_apis.event_types import EVERYTHING as ALL_EVENTS
 from external_apis.event_types import check_filters
-from external_apis.ids import can_name
+from external_apis.ids import can_name, first_id
 from external_apis.provider_input import RowId, read_body
 from external_apis.tenancy import EVERYTHING, Scope
 from external_apis.tenants import find_tenant
@@ -31,6 +34,7 @@ from external_apis.transport import Origin
 from external_apis.url_rules import base_url_problem
 
 __all__ = [
+    "ENDPOINTS_AT_MOST",
     "MAX_OVERLAP_SECONDS",
     "EndpointChanges",
     "EndpointInput",
@@ -50,14 +54,19 @@ log = structlog.get_logger(__name__)
 
 MAX_OVERLAP_SECONDS = 30 * 86_400
 
+ENDPOINTS_AT_MOST = 50
+"""How many a tenant may have, as each event may be sent to all of them."""
+
 
 def _receiving_url(value: str) -> str:
     """Plain http is for the loopback, and for trying things out."""
     if problem := base_url_problem(value, https_only=not settings.DEBUG, loopback_may_be_http=True):
         raise ValueError(problem)
     try:
-        origin = Origin.of(value)
-        current_policy().check_name(origin.host, origin.port)
+        origin, policy = Origin.of(value), current_policy()
+        policy.check_name(origin.host, origin.port)
+        with suppress(ValueError):  # what a name leads to is known when it is called
+            policy.check_address(origin.host, ip_address(origin.host.strip("[]")), origin.port)
     except EgressRefused as error:
         raise ValueError(error.message) from None
     return value
@@ -133,7 +142,10 @@ def find(endpoint_id: str, scope: Scope = EVERYTHING) -> WebhookEndpoint:
 
 
 def create(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> WithSecret:
-    """Store an endpoint with a secret of its own. Raises `InvalidInput`, and `NotFound` for a foreign tenant."""
+    """Store an endpoint with a secret of its own; a tenant's own caller makes the tenant's alone.
+
+    Raises `InvalidInput`, `NotFound` for a foreign tenant, and `Conflict` for one that has `ENDPOINTS_AT_MOST`.
+    """
     body = read_body(EndpointInput, data)
     events = check_filters(body.events)
     tenant_id = body.tenant_id or scope.tenant_id
@@ -141,6 +153,8 @@ def create(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> WithSecret:
     row = WebhookEndpoint(tenant=tenant, url=body.url, events=events, description=body.description)
     row.secrets = signing.begin()
     with transaction.atomic():
+        if tenant is not None and WebhookEndpoint.objects.filter(tenant=tenant).count() >= ENDPOINTS_AT_MOST:
+            raise Conflict(f"A tenant may have {ENDPOINTS_AT_MOST} webhook endpoints, and this one has as many.")
         row.save(force_insert=True)
         audit.record("webhook_endpoint.created", row, audit.changed_fields(row))
     return WithSecret(row, row.secrets[signing.CURRENT])
@@ -197,9 +211,27 @@ def note_gone(endpoint_id: str) -> None:
 
 
 def give_up_failing(endpoint_id: str) -> None:
-    """Switch an endpoint off if nothing has succeeded there for five days."""
-    limit = timezone.now() - GIVEN_UP_AFTER
-    _disable(WebhookEndpoint.objects.filter(pk=endpoint_id, failing_since__lte=limit), DisabledReason.FAILING)
+    """Switch an endpoint off where nothing has succeeded for five days, on each of which it was tried.
+
+    After a day without an attempt the days begin anew: nobody knows whether one would have failed.
+    """
+    now = timezone.now()
+    rows = WebhookEndpoint.objects.filter(pk=endpoint_id, failing_since__lte=now - GIVEN_UP_AFTER)
+    if _tried_on(endpoint_id, now).issuperset(range(GIVEN_UP_AFTER.days)):
+        _disable(rows, DisabledReason.FAILING)
+    else:
+        rows.update(failing_since=now)
+
+
+def _tried_on(endpoint_id: str, now: datetime) -> set[int]:
+    """Return on which of the last days, from 0 for the last 24 hours, something was sent to an endpoint."""
+    since = now - GIVEN_UP_AFTER
+    # A delivery is tried for no more than two days.
+    attempts = DeliveryAttempt.objects.filter(
+        delivery__endpoint=endpoint_id, delivery__gte=first_id("whd", since - timedelta(days=2)), sent_at__gt=since
+    )
+    hours = attempts.annotate(hour=TruncHour("sent_at")).values_list("hour", flat=True).distinct()
+    return {max(0, (now - hour) // timedelta(days=1)) for hour in hours}
 
 
 def _disable(rows: QuerySet[WebhookEndpoint], reason: DisabledReason) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import connection as database
-from django.utils import timezone
 
 from connections.models import WebhookDelivery, WebhookEndpoint
 from connections.wakeups import wake
 from external_apis.event_types import EVENT_TYPES, matching_filters
-from external_apis.models import OutboxEvent
+from external_apis.models import OutboxEvent, Tenant
 
 __all__ = ["TASK", "fan_out", "wake_worker"]
 
@@ -31,18 +30,22 @@ WITH taken AS (
         id, endpoint_id, tenant_id, event_id, type, status, holder, created_at, due_at, fence, attempts, last_error
     )
     SELECT 'whd_' || substr(taken.id, 5, 10) || left(replace(gen_random_uuid()::text, '-', ''), 16),
-        endpoint.id, endpoint.tenant_id, taken.id, taken.type, 'pending', '', %(now)s, %(now)s, 0, 0, ''
+        endpoint.id, endpoint.tenant_id, taken.id, taken.type, 'pending', '', statement_timestamp(),
+        statement_timestamp(), 0, 0, ''
     FROM taken
     JOIN unnest(%(types)s::text[], %(filters)s::text[]) AS wanted (type, filter) ON wanted.type = taken.type
     JOIN {WebhookEndpoint._meta.db_table} AS endpoint
         ON wanted.filter = ANY(endpoint.events)
         AND endpoint.is_enabled
         AND (endpoint.tenant_id IS NULL OR endpoint.tenant_id = taken.tenant_id)
+        AND NOT EXISTS (
+            SELECT 1 FROM {Tenant._meta.db_table} AS owner WHERE owner.id = endpoint.tenant_id AND NOT owner.is_active
+        )
     FOR KEY SHARE OF endpoint
     ON CONFLICT (event_id, endpoint_id) DO NOTHING
     RETURNING event_id
 ), told AS (
-    UPDATE {_OUTBOX} SET fanned_out_at = %(now)s WHERE id IN (SELECT event_id FROM made)
+    UPDATE {_OUTBOX} SET fanned_out_at = statement_timestamp() WHERE id IN (SELECT event_id FROM made)
 ), unwanted AS (
     DELETE FROM {_OUTBOX} WHERE id IN (SELECT id FROM taken EXCEPT SELECT event_id FROM made)
 )
@@ -55,11 +58,11 @@ _PASSED = [(name, passed) for name in EVENT_TYPES for passed in matching_filters
 def fan_out(batch_size: int = _BATCH) -> int:
     """Make the deliveries of up to ``batch_size`` events that have none yet; returns how many events these were.
 
-    What no endpoint wants is deleted. Several at the same time take different events; nothing is made twice.
+    What no endpoint wants is deleted; those of a tenant that is switched off want nothing. Several at the same time
+    take different events; nothing is made twice.
     """
     values: dict[str, Any] = {
         "limit": batch_size,
-        "now": timezone.now(),
         "types": [name for name, _ in _PASSED],
         "filters": [passed for _, passed in _PASSED],
     }

@@ -118,17 +118,27 @@ class Lanes:
         return unsendable
 
     def start(self) -> None:
-        """Put free threads to work. While there are few, an endpoint has one at most."""
+        """Put free threads to work: one for each endpoint, and while there are many more for those with more to do."""
         with self._lock:
             free = THREADS - sum(one.flying for one in self._endpoints.values())
-            for one in self._endpoints.values():
-                allowed = 1 if one.failing_since else _LANES_EACH
-                while one.queue and free > 0 and one.flying < min(allowed, len(one.queue) + one.flying):
-                    if one.flying and free <= THREADS // 2:
-                        break
-                    one.flying += 1
-                    free -= 1
-                    self._executor.submit(self._run, one)
+            for most in (1, _LANES_EACH):
+                for one in self._endpoints.values():
+                    allowed = 1 if one.failing_since else most
+                    while one.queue and one.flying < allowed and free > (THREADS // 2 if one.flying else 0):
+                        one.flying += 1
+                        free -= 1
+                        self._executor.submit(self._run, one)
+
+    def stranded(self) -> list[WebhookDelivery]:
+        """Return what no thread is free for, and is not going to be sent: another sweep may have one."""
+        unsent: list[WebhookDelivery] = []
+        with self._lock:
+            if sum(one.flying for one in self._endpoints.values()) >= THREADS:
+                for one in self._endpoints.values():
+                    if not one.flying:
+                        unsent += [delivery for delivery, _ in one.queue]
+                        one.queue.clear()
+        return unsent
 
     def stop(self) -> list[WebhookDelivery]:
         """Empty the queues; returns what is not going to be sent."""

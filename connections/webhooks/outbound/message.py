@@ -29,8 +29,9 @@ ANSWER_SECONDS = 15.0
 KEPT_BYTES = 2_048
 """How much of an answer is kept."""
 
-# Read and thrown away, so that the connection can be used again.
+# Read and thrown away, so that the connection can be used again; whoever takes his time with it is not waited for.
 _READ_BYTES = 16_384
+_BODY_SECONDS = 1.0
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "external-api-manager"}
 
@@ -99,6 +100,7 @@ def _exchange(outcome: Outcome, url: str, headers: dict[str, str], body: bytes) 
 def _beginning_of(stream: StreamedBody) -> bytes:
     """Return what is kept of an answer; the head has decided, so that what goes wrong from then on does not matter."""
     read = b""
+    stream.end_by(monotonic() + _BODY_SECONDS)
     with suppress(ApiManagerError):
         while len(read) < _READ_BYTES and not stream.is_over:
             piece = stream.read(_READ_BYTES - len(read))

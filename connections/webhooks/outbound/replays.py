@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from connections.models import DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint
@@ -13,9 +14,12 @@ from connections.webhooks.outbound.fan_out import wake_worker
 from external_apis import audit, outbox
 from external_apis.errors import Conflict, NotFound
 from external_apis.event_types import TEST
-from external_apis.ids import can_name
+from external_apis.ids import can_name, first_id
 
 __all__ = ["attempts_of", "deliveries_of", "find_delivery", "replay", "replay_since", "send_test"]
+
+_BATCH = 5_000
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def deliveries_of(row: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
@@ -68,26 +72,35 @@ def replay(row: WebhookEndpoint, delivery: WebhookDelivery) -> WebhookDelivery:
 def replay_since(row: WebhookEndpoint, since: datetime, *, only_failed: bool = False) -> int:
     """Have all deliveries of events since a time made again, or those alone that have not succeeded.
 
-    Those that are under way are left to it. Returns how many it is. Raises `Conflict` for an endpoint that is switched
-    off.
+    Those that are under way are left to it. Batch by batch, each with its audit event: what was begun anew before an
+    error stays so. Returns how many it is. Raises `Conflict` for an endpoint that is switched off.
     """
     rows = WebhookDelivery.objects.filter(endpoint=row, event__at__gte=since)
     if only_failed:
         rows = rows.exclude(status=DeliveryStatus.DELIVERED)
-    with transaction.atomic():
-        row = _locked(row)
-        count = _begin_anew(rows)
-        audit.record("webhook_endpoint.replayed", row, {"since": since.isoformat(), "deliveries": count})
-        wake_worker()
-    return count
+    # Ids are in the order of time; an event may have been written some time after it was made.
+    first, total = first_id("whd", max(since, _EARLIEST) - timedelta(days=1)), 0
+    while True:
+        ids = WebhookDelivery.objects.filter(endpoint=row, pk__gte=first).order_by("pk").values_list("pk", flat=True)
+        after = ids[_BATCH : _BATCH + 1].first()
+        batch = rows.filter(pk__gte=first) if after is None else rows.filter(pk__gte=first, pk__lt=after)
+        with transaction.atomic():
+            row = _locked(row)
+            count = _begin_anew(batch)
+            if count or not (total or after):
+                audit.record("webhook_endpoint.replayed", row, {"since": since.isoformat(), "deliveries": count})
+            wake_worker()
+        total += count
+        if after is None:
+            return total
+        first = after
 
 
 def _begin_anew(rows: QuerySet[WebhookDelivery]) -> int:
-    now = timezone.now()
     # One whose worker has died is held, and due; what that worker might yet store is refused.
-    free = rows.filter(Q(holder="") | Q(due_at__lte=now))
+    free = rows.filter(Q(holder="") | Q(due_at__lte=Now()))
     return free.update(
-        status=DeliveryStatus.PENDING, due_at=now, attempts=0, holder="", delivered_at=None, fence=F("fence") + 1
+        status=DeliveryStatus.PENDING, due_at=Now(), attempts=0, holder="", delivered_at=None, fence=F("fence") + 1
     )
 
 

@@ -14,7 +14,7 @@ ATTEMPTS = len(_WAITS_SECONDS) + 1
 """The first of them is made at once."""
 
 GIVEN_UP_AFTER = timedelta(days=5)
-"""An endpoint where nothing has succeeded for so long is switched off."""
+"""An endpoint where nothing has succeeded for so long, though it was tried each day, is switched off."""
 
 
 def wait_after(attempt: int, chance: float, asked_seconds: float | None = None) -> timedelta | None:
