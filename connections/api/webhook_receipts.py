@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
+from connections.api.webhook_bodies import read_body
 from connections.webhooks.inbound.addresses import public_url
 from connections.webhooks.inbound.deliveries import Delivery
 from connections.webhooks.inbound.receipt import Answer, answer_challenge, receive
@@ -29,6 +30,7 @@ __all__ = ["ReceiptMiddleware", "receipt"]
 
 _WITHOUT_PREFIX = ("CONTENT_LENGTH", "CONTENT_TYPE")
 _METHODS = ("GET", "POST")
+_MOST_DIGITS = 18
 
 
 @csrf_exempt
@@ -41,16 +43,21 @@ def receipt(request: HttpRequest, slug: str, api_id: str = "") -> HttpResponse:
     try:
         if request.method == "GET":
             return _respond(answer_challenge(slug, api_id, request.GET.dict()))
-        return _respond(receive(slug, api_id, _delivery(request, slug, api_id)))
+        body = read_body(request)
+        if body is None:
+            return HttpResponse(status=503, headers={"Retry-After": "5"})
+        return _respond(receive(slug, api_id, _delivery(request, slug, api_id, body)))
+    except UnreadablePostError:  # the sender has gone
+        return HttpResponse(status=400)
     except ApiManagerError as error:
         return error_answers.respond(request, error)
 
 
-def _delivery(request: HttpRequest, slug: str, api_id: str) -> Delivery:
+def _delivery(request: HttpRequest, slug: str, api_id: str, body: bytes) -> Delivery:
     query = request.META.get("QUERY_STRING", "")
     # As the provider was told, and not as the proxies on the way have it.
     url = f"{public_url(slug, api_id)}{'?' if query else ''}{query}"
-    return Delivery(request.body, _Headers(request.META), url, request.method or "POST")
+    return Delivery(body, _Headers(request.META), url, request.method or "POST")
 
 
 class _Headers(Mapping[str, str]):
@@ -76,7 +83,7 @@ def _length_problem(request: HttpRequest) -> int | None:
     announced = request.META.get("CONTENT_LENGTH") or ""
     if not announced:
         return 411 if request.META.get("HTTP_TRANSFER_ENCODING") else None
-    if not (announced.isascii() and announced.isdigit()):
+    if not (announced.isascii() and announced.isdigit() and len(announced) <= _MOST_DIGITS):
         return 400
     return 413 if int(announced) > settings.MAX_BODY_BYTES else None
 
@@ -108,4 +115,6 @@ class ReceiptMiddleware:
             return self.get_response(request)
         response = receipt(request, match["slug"], match["api_id"] or "")
         response.setdefault("Content-Length", str(len(response.content)))
+        # Django would write a line for each that is refused, which anybody can have it do; they are told of together.
+        response._has_been_logged = 400 <= response.status_code < 500  # type: ignore[attr-defined]  # noqa: SLF001
         return response

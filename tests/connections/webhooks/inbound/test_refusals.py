@@ -173,6 +173,13 @@ def test_many_are_one_row_and_few_lines(client: Client, monkeypatch: pytest.Monk
     assert not any("Canary" in line or SECRET in line or "nobody-" in line for line in lines)
 
 
+def test_a_refusal_is_no_line_of_its_own(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    webhook_provider()
+    for path in ("stripe", "nobody"):
+        assert send(client, b"{}", path=path, headers={}).status_code == 400
+    assert not [record for record in caplog.records if record.name == "django.request"]
+
+
 class _Log:
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines

@@ -20,7 +20,7 @@ from twilio.request_validator import RequestValidator
 
 from connections.webhooks.inbound.deliveries import Delivery, read_all, read_first
 from connections.webhooks.inbound.schemes import SCHEMES, Scheme, scheme_of
-from connections.webhooks.inbound.signatures import UnusableSecret
+from connections.webhooks.inbound.signatures import StandardSignature, UnusableSecret
 from external_apis.call_config import Webhook
 
 NOW = 1_700_000_000
@@ -314,3 +314,15 @@ def test_a_known_slug_needs_no_scheme_and_another_one_has_none() -> None:
     assert scheme_of(block, "facebook") is SCHEMES["meta"]
     assert scheme_of(block, "acme") is None
     assert scheme_of(block.model_copy(update={"scheme": "slack"}), "stripe") is SCHEMES["slack"]
+
+
+def test_the_bytes_are_signed_and_not_what_they_read_as() -> None:
+    """Two bodies that are no text are two, though both read as the same replacement character."""
+    raw = b"0123456789abcdef0123456789abcdef"
+    key = b64encode(raw).decode()
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(NOW)}
+    mac = hmac.digest(raw, b"msg_1.%d.\xff" % NOW, "sha256")
+    headers["webhook-signature"] = f"v1,{b64encode(mac).decode()}"
+    assert StandardSignature().fits(Delivery(b"\xff", headers), f"whsec_{key}")
+    assert not StandardSignature().fits(Delivery(b"\xfe", headers), f"whsec_{key}")
+    assert not StandardSignature().fits(Delivery("\N{REPLACEMENT CHARACTER}".encode(), headers), f"whsec_{key}")
