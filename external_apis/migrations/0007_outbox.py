@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('data', models.JSONField(default=dict)),
                 ('request_id', models.CharField(blank=True, help_text='What led to it.', max_length=64)),
                 ('fanned_out_at', models.DateTimeField(blank=True, null=True)),
-                ('tenant', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='external_apis.tenant')),
+                ('tenant', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='external_apis.tenant')),
             ],
             options={
                 'ordering': ('id',),

@@ -21,7 +21,13 @@ class OutboxEvent(models.Model):
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "msg"), editable=False)
     tenant = models.ForeignKey(
-        Tenant, on_delete=models.DO_NOTHING, db_constraint=False, null=True, blank=True, related_name="+"
+        Tenant,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
     )
     type = models.CharField(max_length=60)
     at = models.DateTimeField(default=timezone.now)
