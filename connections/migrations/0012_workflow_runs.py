@@ -159,11 +159,23 @@ class Migration(migrations.Migration):
             model_name="workflowrun",
             index=models.Index(fields=["tenant", "-id"], name="workflow_run_by_tenant"),
         ),
+        migrations.AddIndex(
+            model_name="workflowrun",
+            index=models.Index(
+                condition=models.Q(("finished_at__isnull", False)), fields=["finished_at"], name="workflow_run_by_end"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="workflowrun",
+            index=models.Index(
+                condition=models.Q(("hands_over", True)), fields=["finished_at"], name="workflow_run_untaken"
+            ),
+        ),
         migrations.AddConstraint(
             model_name="workflowrun",
             constraint=models.UniqueConstraint(
                 condition=models.Q(("idempotency_key", ""), _negated=True),
-                fields=("workflow", "tenant", "idempotency_key"),
+                fields=("workflow", "tenant", "mode", "idempotency_key"),
                 name="workflow_run_once",
                 nulls_distinct=False,
             ),

@@ -78,7 +78,7 @@ class WorkflowRun(DueWork):
         ordering = ("-id",)
         constraints = (
             models.UniqueConstraint(
-                fields=["workflow", "tenant", "idempotency_key"],
+                fields=["workflow", "tenant", "mode", "idempotency_key"],
                 condition=~Q(idempotency_key=""),
                 nulls_distinct=False,
                 name="workflow_run_once",
@@ -87,6 +87,9 @@ class WorkflowRun(DueWork):
         indexes = (
             models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="workflow_run_by_due_at"),
             models.Index(fields=["tenant", "-id"], name="workflow_run_by_tenant"),
+            # What is pruned, and what is wiped before.
+            models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="workflow_run_by_end"),
+            models.Index(fields=["finished_at"], condition=Q(hands_over=True), name="workflow_run_untaken"),
         )
 
     def __str__(self) -> str:

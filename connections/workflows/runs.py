@@ -70,9 +70,10 @@ def start(
 ) -> WorkflowRun:
     """Store a run of a workflow, in the present transaction where there is one; a worker begins after the commit.
 
-    The same ``idempotency_key`` of the same workflow and tenant gives the run that there is. ``tenant`` is an id, the
-    granter's own unless given. Raises `NotFound` for an unknown workflow or tenant, `InvalidInput` with field paths,
-    `Forbidden` for what the granter may not have done, `IdempotencyKeyReused` for a key that came with another input.
+    The same ``idempotency_key`` of the same workflow, tenant and mode gives the run that there is. ``tenant`` is an
+    id, the granter's own unless given. Raises `NotFound` for an unknown workflow or tenant, `InvalidInput` with field
+    paths, `Forbidden` for what the granter may not have done, `IdempotencyKeyReused` for a key that came with another
+    input.
     """
     definition = find_workflow(name)
     given = _admitted(definition, dict(input or {}), granter)
@@ -80,7 +81,8 @@ def start(
         raise _refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
     row = _new(name, given, _tenant(tenant, granter.scope), granter.scope)
     row.idempotency_key = idempotency_key
-    return _store(row, WorkflowRun.objects.filter(workflow=name, tenant=row.tenant_id, idempotency_key=idempotency_key))
+    same = WorkflowRun.objects.filter(workflow=name, tenant=row.tenant_id, mode=row.mode)
+    return _store(row, same.filter(idempotency_key=idempotency_key))
 
 
 def visible(scope: Scope = EVERYTHING) -> QuerySet[WorkflowRun]:
