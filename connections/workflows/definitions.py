@@ -11,7 +11,7 @@ from celery.schedules import crontab
 from pydantic import BaseModel, ConfigDict
 
 from connections.workflows.context import Context
-from external_apis.errors import NotFound
+from external_apis.errors import InvalidInput, NotFound
 from external_apis.key_granting import Granter
 from external_apis.provider_input import read_body
 
@@ -20,6 +20,7 @@ __all__ = ["NoInput", "Schedule", "Step", "Workflow", "find_step", "find_workflo
 Compensation = Callable[[Context, Mapping[str, Any], Any], object]
 Admission = Callable[[Any, Granter], BaseModel]
 Schedule = crontab | timedelta
+_SHORTEST_INTERVAL = timedelta(minutes=1)
 
 
 class NoInput(BaseModel):
@@ -129,12 +130,16 @@ def workflow(
     same order for the same input and results: what is random, of the clock or from elsewhere belongs into a step. It
     never sees a step fail.
 
-    ``schedule`` starts it with ``scheduled_input``, once for each of its times (UTC). ``admit(given, granter)`` raises
-    `Forbidden` for what whoever starts the run may not have done, and returns the input with their bounds.
+    ``schedule`` starts it with ``scheduled_input``, once for each of its times (UTC); an interval is a minute or more,
+    and its times are counted from 1970. Raises `ValueError` for what cannot be scheduled. ``admit(given, granter)``
+    raises `Forbidden` for what whoever starts the run may not have done, and returns the input with their bounds.
     """
 
     def make(body: _Body) -> Workflow:
-        return _enter(_workflows, name, Workflow(name, body, input, schedule, scheduled_input or {}, admit))
+        made = Workflow(name, body, input, schedule, scheduled_input or {}, admit)
+        if schedule is not None:
+            _check_schedule(made)
+        return _enter(_workflows, name, made)
 
     return make
 
@@ -155,6 +160,15 @@ def find_step(name: str) -> Step | None:
 def workflows() -> list[Workflow]:
     """Return all workflows in the order of their names."""
     return sorted(_workflows.values(), key=lambda one: one.name)
+
+
+def _check_schedule(made: Workflow) -> None:
+    if isinstance(made.schedule, timedelta) and made.schedule < _SHORTEST_INTERVAL:
+        raise ValueError(f"{made.name!r} is scheduled more often than once a minute")
+    try:
+        made.read(dict(made.scheduled_input))
+    except InvalidInput as error:
+        raise ValueError(f"{made.name!r} cannot be started with its scheduled_input: {error.message}") from None
 
 
 _Made = TypeVar("_Made", Step, Workflow)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from connections.workflows.definitions import Schedule, workflows
+from connections.workflows.definitions import Schedule, Workflow, workflows
+from connections.workflows.failures import describe
 from connections.workflows.runs import start
 from external_apis import request_context
 
 __all__ = ["latest_time", "start_scheduled"]
+
+logger = logging.getLogger(__name__)
 
 LATEST = timedelta(hours=1)
 """A time that was missed by no more is made up for."""
@@ -25,20 +29,30 @@ def start_scheduled(now: datetime | None = None) -> list[str]:
         for definition in workflows():
             due = latest_time(definition.schedule, now) if definition.schedule is not None else None
             if due is not None:
-                key = f"schedule {due.isoformat()}"
-                started.append(start(definition.name, definition.scheduled_input, idempotency_key=key).pk)
+                started += _start(definition, due)
     return started
 
 
+def _start(definition: Workflow, due: datetime) -> list[str]:
+    """Start one; what keeps it from starting is no reason for others not to."""
+    key = f"schedule {due.isoformat()}"
+    try:
+        return [start(definition.name, definition.scheduled_input, idempotency_key=key).pk]
+    except Exception as error:  # of whoever wrote it
+        logger.error("the scheduled workflow %s was not started: %s", definition.name, ": ".join(describe(error)))  # noqa: TRY400
+        return []
+
+
 def latest_time(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the last time of a schedule up to ``now`` (UTC); None for one of crontab's more than an hour ago.
+    """Return the last time of a schedule up to ``now`` (UTC); None for one of an hour ago or more.
 
     Those of an interval are counted from 1970, so that all processes name the same ones.
     """
     now = now.astimezone(UTC)
     if isinstance(schedule, timedelta):
         seconds = schedule.total_seconds()
-        return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+        due = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+        return due if now - due < LATEST else None
     minute = now.replace(second=0, microsecond=0)
     for _ in range(int(LATEST.total_seconds() // 60)):
         if _fits(schedule, minute):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery.schedules import crontab
 from django.db import connection
+from pydantic import BaseModel
 
 from connections.models import WorkflowRun
 from connections.workflows import workflow
@@ -30,10 +31,46 @@ NOON = datetime(2026, 1, 20, 12, 0, tzinfo=UTC)  # a Tuesday
         (crontab(minute="0", hour="12", month_of_year="2"), NOON, None),
         (timedelta(minutes=5), NOON + timedelta(minutes=7), NOON + timedelta(minutes=5)),
         (timedelta(seconds=90), NOON + timedelta(seconds=89), NOON),
+        # Midnight's, of Thursdays: 1970 began with one.
+        (timedelta(days=7), datetime(2026, 1, 22, 0, 59, tzinfo=UTC), datetime(2026, 1, 22, tzinfo=UTC)),
+        (timedelta(days=7), datetime(2026, 1, 22, 1, 0, tzinfo=UTC), None),
+        (timedelta(days=7), NOON, None),
     ],
 )
 def test_latest_time(schedule: Any, now: datetime, expected: datetime | None) -> None:
     assert latest_time(schedule, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"schedule": timedelta(0)}, "a minute"),
+        ({"schedule": timedelta(seconds=59)}, "a minute"),
+        ({"schedule": timedelta(minutes=-5)}, "a minute"),
+        ({"schedule": crontab(), "scheduled_input": {"number": "seven"}}, "number"),
+        ({"schedule": crontab(), "scheduled_input": {}}, "number"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_refused_where_it_is_written(options: dict[str, Any], problem: str) -> None:
+    class Numbers(BaseModel):
+        number: int
+
+    with pytest.raises(ValueError, match=problem):
+        workflow("odd", input=Numbers, **options)(lambda context, given: None)
+
+
+@pytest.mark.django_db
+def test_one_that_cannot_be_started_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(given: Any, granter: Any) -> Any:
+        raise RuntimeError("swordfish")
+
+    every = crontab(minute="0", hour="12")
+    workflow("a-bad-one", schedule=every, admit=refuse)(lambda context, given: None)
+    workflow("nightly", schedule=every)(lambda context, given: None)
+    assert len(start_scheduled(NOON)) == 1
+    assert [run.workflow for run in WorkflowRun.objects.all()] == ["nightly"]
+    assert "a-bad-one" in caplog.text
+    assert "swordfish" not in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
