@@ -13,21 +13,41 @@ from external_apis.errors import VaultError
 __all__ = ["REDACTED", "redact", "shown_input", "shown_result", "shown_steps"]
 
 REDACTED = "[redacted]"
-_SHOWN_NAMES = re.compile(r"(?i)(?:.*_)?(?:id|sid|status|state|type|mode|currency|redacted|ts)")
-_HIDDEN_NAMES = re.compile(r"(?i).*(?:secret|token|password|session|credential|client).*")
+_SHOWN_NAMES = re.compile(r"(?:.*_)?(?:id|sid|status|state|type|mode|currency|redacted|ts)")
 _SHOWN_VALUES = re.compile(r"[\w.:/+-]{1,80}")
+# Digits that may count people, cards or telephones; not those within what is random, or a time.
+_LONG_NUMBER = re.compile(r"\d(?:[ .-]?\d){6,}")
+_RANDOM_ID = re.compile(r"[a-z]{2,10}_(?=[0-9]*[A-Za-z])[0-9A-Za-z]{14,}|[A-Z]{2}[0-9a-f]{32}|\d{10}\.\d{6}")
+_HIDDEN_PARTS = ("secret", "token", "password", "session", "credential", "client", "mail", "phone", "passport")
+_HIDDEN_WORDS = frozenset(
+    {"account", "birth", "birthday", "born", "card", "csc", "cvc", "cvv", "dob", "iban", "identity", "mobile"}
+    | {"national", "otp", "pan", "pin", "social", "ssn", "tan", "tax", "vat"}
+)
+_COUNTING_WORDS = frozenset(["amount", "bytes", "count", "position", "quantity", "size", "total", "tries"])
+_MOST_DIGITS = 6
+_SHOWN_KEYS = re.compile(r"[\w-]{1,60}")
 _MOST_ITEMS = 50
 
 
-def redact(value: Any, name: str = "") -> Any:
-    """Return a JSON value of which text is masked, unless its name says that it is an id or a state."""
+def redact(value: Any, name: str = "", *, is_hidden: bool = False) -> Any:
+    """Return a JSON value in which text is masked unless its name says that it is an id or a state, numbers of more
+    than six digits unless their name counts something, names that are none, and all that hidden names have."""
+    words = _words(name)
+    is_hidden = is_hidden or _is_hidden(words)
     if isinstance(value, dict):
-        return {key: redact(item, key) for key, item in list(value.items())[:_MOST_ITEMS]}
+        items = list(value.items())[:_MOST_ITEMS]
+        shown = [redact(item, key, is_hidden=is_hidden) for key, item in items]
+        return dict(zip(_keys(items), shown, strict=True))
     if isinstance(value, list):
-        return [redact(item, name) for item in value[:_MOST_ITEMS]]
-    if isinstance(value, str) and not _may_be_shown(name, value):
+        return [redact(item, name, is_hidden=is_hidden) for item in value[:_MOST_ITEMS]]
+    if value is None or isinstance(value, bool):
+        return value
+    if is_hidden:
         return REDACTED
-    return value
+    if isinstance(value, str):
+        return value if _is_text_shown("_".join(words), value) else REDACTED
+    is_short = sum(letter.isdigit() for letter in str(value)) <= _MOST_DIGITS
+    return value if is_short or _COUNTING_WORDS & set(words) else REDACTED
 
 
 def shown_input(run: WorkflowRun) -> Any:
@@ -61,6 +81,28 @@ def _opened(row: Any, column: str, name: str) -> Any:
         return None
 
 
-def _may_be_shown(name: str, value: str) -> bool:
-    is_named = _SHOWN_NAMES.fullmatch(name) and not _HIDDEN_NAMES.fullmatch(name)
-    return bool(is_named and _SHOWN_VALUES.fullmatch(value))
+def _words(name: str) -> list[str]:
+    """A name's words in small letters: ``cardPin`` and ``card-pin`` have the same."""
+    return re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
+
+
+def _is_hidden(words: list[str]) -> bool:
+    return bool(_HIDDEN_WORDS & set(words)) or any(part in word for word in words for part in _HIDDEN_PARTS)
+
+
+def _is_text_shown(name: str, value: str) -> bool:
+    if not _SHOWN_NAMES.fullmatch(name) or not _SHOWN_VALUES.fullmatch(value):
+        return False
+    return not _LONG_NUMBER.search(value) or _RANDOM_ID.fullmatch(value) is not None
+
+
+def _keys(items: list[tuple[str, Any]]) -> list[str]:
+    """Names as they are shown; those that are masked are numbered."""
+    found, masked = [], 0
+    for key, _ in items:
+        if _SHOWN_KEYS.fullmatch(key) and not _LONG_NUMBER.search(key):
+            found.append(key)
+        else:
+            masked += 1
+            found.append(f"{REDACTED} {masked}")
+    return found
