@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from connections import lookup, services
 from connections.client import ApiClient
 from connections.models import WorkflowRun
+from connections.workflows.absences import Postponed, is_away
 from external_apis.errors import WorkflowBroken
 from external_apis.models import KeyMode
 from external_apis.tenancy import Scope
@@ -38,6 +39,7 @@ class Context:
     idempotency_key: str = ""
     perform: _Perform = field(default=_perform_nothing, repr=False)
     left: dict[str, str] = field(default_factory=dict, repr=False)
+    opened: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, run: WorkflowRun, place: str = "", perform: _Perform = _perform_nothing) -> Context:
@@ -48,9 +50,17 @@ class Context:
     def get_api_client(self, reference: str) -> ApiClient:
         """Return the client of the scope's own connection that a reference names; raises as `services` does.
 
-        Raises `NotFound` for another tenant's, as for one that never was.
+        Raises `NotFound` for another tenant's, as for one that never was. While our database or a key is away the run
+        waits: a step that has had no client before has done nothing.
         """
-        return services.get_api_client(lookup.find_in_scope(reference, self.scope).pk)
+        try:
+            client = services.get_api_client(lookup.find_in_scope(reference, self.scope).pk)
+        except Exception as error:
+            if is_away(error):
+                raise Postponed(error, may_have_happened=bool(self.opened)) from error
+            raise
+        self.opened.append(reference)
+        return client
 
     def hand_over(self, **secrets: str) -> None:
         """Leave what only whoever started the run may have, once; it is no part of any result."""

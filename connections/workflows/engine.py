@@ -16,7 +16,8 @@ from typing import Any
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from connections.models import RunState, WorkflowRun
+from connections.models import RunState, WorkflowRun, WorkflowStep
+from connections.workflows.absences import WAIT, Postponed, is_away, patiently
 from connections.workflows.context import Context
 from connections.workflows.definitions import Step, Workflow, find_workflow
 from connections.workflows.failures import describe, may_have_happened, may_pass, wait_seconds
@@ -90,7 +91,9 @@ def _advance(journal: Journal, is_over: Callable[[], bool]) -> None:
     try:
         result = _run_body(definition, steps)
     except _HandedBack:
-        journal.hand_back(timezone.now(), is_in_doubt=_is_in_doubt(run))
+        journal.hand_back(is_in_doubt=_is_in_doubt(run))
+    except Postponed as postponed:
+        _postpone(journal, postponed)
     except _Ended as end:
         _fail(journal, end)
     else:
@@ -105,15 +108,28 @@ def _run_body(definition: Workflow, steps: _Steps) -> str:
         steps.check_end()
         return dump(result)
     except Exception as error:  # whatever a body raises, its steps are undone
+        if is_away(error):
+            raise Postponed(error) from error
         raise _Ended(error) from error
 
 
 def _wait_for_code(journal: Journal, error: Exception) -> None:
     """A worker with other code may know the workflow, unless somebody has had enough."""
     if journal.run.cancel_requested_at is None:
-        journal.hand_back(timezone.now() + _UNKNOWN_WAIT, error=error, is_in_doubt=_is_in_doubt(journal.run))
+        journal.hand_back(_UNKNOWN_WAIT, error=error, is_in_doubt=_is_in_doubt(journal.run))
     else:
         journal.begin_reverting(_cancellation(), None, may_have_happened=False)
+
+
+def _postpone(journal: Journal, postponed: Postponed) -> None:
+    """What is away comes back; a run that has nothing under way and is to end does not wait for it."""
+    run, error = journal.run, postponed.error
+    logger.warning("workflow run %s waits: %s", run.pk, ": ".join(describe(error)))
+    is_in_doubt = _is_in_doubt(run) or postponed.may_have_happened
+    if run.cancel_requested_at is None or is_in_doubt:
+        patiently(lambda: journal.hand_back(WAIT, error=error, is_in_doubt=is_in_doubt, is_failure=False))
+    else:
+        patiently(lambda: journal.begin_reverting(_cancellation(), None, may_have_happened=False))
 
 
 def _fail(journal: Journal, end: _Ended) -> None:
@@ -123,7 +139,7 @@ def _fail(journal: Journal, end: _Ended) -> None:
         journal.begin_reverting(error, end.attempt, may_have_happened=end.may_have_happened)
     else:
         wait = timedelta(seconds=wait_seconds(end.attempt.step, error, run.tries + 1, run.pk))
-        journal.hand_back(timezone.now() + wait, error=error, is_in_doubt=end.may_have_happened)
+        journal.hand_back(wait, error=error, is_in_doubt=end.may_have_happened)
 
 
 def _is_in_doubt(run: WorkflowRun) -> bool:
@@ -149,7 +165,7 @@ class _Steps:
             raise WorkflowBroken(
                 f"Step {self._position} was {stored.name} and is {step.name} now: the code has changed."
             )
-        return json.loads(stored.contents["result"])
+        return json.loads(_contents(stored)["result"])
 
     def check_end(self) -> None:
         """Raise where the body has ended too soon, or somebody has asked for the end meanwhile."""
@@ -167,7 +183,10 @@ class _Steps:
             with transaction.atomic() if step.is_local else nullcontext():
                 context = Context.of(self.journal.run, f"{self._position}")
                 result = _call(step, context, given)
-                self._is_cancelled = self.journal.store_step(attempt, result, context.left)
+                if step.is_local:
+                    self._is_cancelled = self.journal.store_step(attempt, result, context.left)
+            if not step.is_local:
+                self._is_cancelled = patiently(lambda: self.journal.store_step(attempt, result, context.left))
         except _StepRaised as raised:
             raise self._judge(attempt, raised.error, is_in_doubt) from raised.error
         except (DatabaseError, VaultError) as error:
@@ -193,6 +212,16 @@ class _Steps:
         may = not step.is_local and (is_in_doubt or may_have_happened(error))
         is_again = may_pass(error) and self.journal.run.tries < step.retries and (step.is_repeatable or not may)
         return _Ended(error, attempt, may_have_happened=may, is_final=not is_again)
+
+
+def _contents(row: WorkflowStep) -> Mapping[str, str]:
+    try:
+        found: Mapping[str, str] = row.contents
+    except VaultError as error:
+        if is_away(error):
+            raise Postponed(error) from error
+        raise
+    return found
 
 
 def _call(step: Step, context: Context, given: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from connections.due_work import settle
 from connections.models import RunState, StepState, UndoState, WorkflowRun, WorkflowStep
+from connections.workflows.absences import patiently
 from connections.workflows.definitions import Step
 from connections.workflows.failures import describe
 from external_apis import audit
@@ -69,7 +71,7 @@ class Journal:
     def __init__(self, run: WorkflowRun) -> None:
         self.run = run
         # Nobody has stored anything before the first claim.
-        self.steps = self._read() if run.fence > 1 else {}
+        self.steps = patiently(self._read) if run.fence > 1 else {}
 
     def store_step(self, attempt: Attempt, result: str, left: Mapping[str, str]) -> bool:
         """Store a step that is done; its ``result`` is JSON. Tell whether the run is to be cancelled."""
@@ -90,24 +92,31 @@ class Journal:
         run.handed_back = run.fence - 1
         return bool(found[0])
 
-    def hand_back(self, due_at: datetime, *, is_in_doubt: bool = False, error: Exception | None = None) -> None:
-        """Leave the run to whoever takes it at that time; with an error the attempt counts as one that failed."""
+    def hand_back(
+        self,
+        wait: timedelta = timedelta(0),
+        *,
+        is_in_doubt: bool = False,
+        error: Exception | None = None,
+        is_failure: bool = True,
+    ) -> None:
+        """Leave the run to whoever takes it after that; with an error that is a failure the attempt counts as one."""
         run = self.run
         columns: dict[str, Any] = {
-            "due_at": due_at,
+            "due_at": Now() + wait,
             "handed_back": run.fence,
             "attempts": 0,
             "is_in_doubt": is_in_doubt,
         }
         if error is not None:
-            columns["tries"] = run.tries + 1
+            columns["tries"] = run.tries + is_failure
             if run.state == RunState.OPEN:  # of a reverting one it tells why
                 columns["error_code"], columns["error_message"] = describe(error)
         self._settle(**columns)
-        if run.state == RunState.OPEN:
+        if run.state == RunState.OPEN and run.cancel_requested_at is None:
             # Whoever asked for the end while it was under way is not to wait.
             rows = WorkflowRun.objects.filter(pk=run.pk, fence=run.fence, cancel_requested_at__isnull=False)
-            rows.filter(due_at__gt=timezone.now()).update(due_at=timezone.now())
+            rows.filter(due_at__gt=Now()).update(due_at=Now())
 
     def begin_reverting(self, error: Exception, attempt: Attempt | None, *, may_have_happened: bool) -> None:
         """Note why the run ends and, where one failed, at which step."""
@@ -176,8 +185,8 @@ class Journal:
 def extend(claims: Mapping[str, int], lease: timedelta) -> None:
     """Move the ends of leases on: of the runs under way, by their ids, with the fences of their claims."""
     statement = f"""
-UPDATE {_RUNS} AS run SET due_at = %s FROM unnest(%s::text[], %s::bigint[]) AS mine (id, fence)
+UPDATE {_RUNS} AS run SET due_at = clock_timestamp() + %s FROM unnest(%s::text[], %s::bigint[]) AS mine (id, fence)
 WHERE run.id = mine.id AND run.fence = mine.fence AND run.handed_back <> run.fence
 """  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(statement, [timezone.now() + lease, list(claims), list(claims.values())])
+        cursor.execute(statement, [lease, list(claims), list(claims.values())])

@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from datetime import timedelta
 
 from django.db import transaction
-from django.utils import timezone
 
 from connections.models import RunState, StepState, UndoState, WorkflowRun, WorkflowStep
+from connections.workflows.absences import WAIT, Postponed, is_away, patiently
 from connections.workflows.context import Context
 from connections.workflows.definitions import Step, find_step
 from connections.workflows.failures import describe, may_pass, wait_seconds
 from connections.workflows.journal import Journal
-from external_apis.errors import StepAbandoned, WorkflowBroken, WorkflowCancelled
+from external_apis.errors import StepAbandoned, VaultError, WorkflowBroken, WorkflowCancelled
 
 __all__ = ["revert"]
 
@@ -43,7 +43,7 @@ def revert(journal: Journal, is_over: Callable[[], bool], *, most_deaths: int) -
         if is_undone or (step is not None and step.compensate is None):
             continue
         if is_over():
-            journal.hand_back(timezone.now())
+            journal.hand_back()
             return
         if not _undo(journal, row, step, most_deaths):
             return
@@ -60,6 +60,11 @@ def _undo(journal: Journal, row: WorkflowStep, step: Step | None, most_deaths: i
         with transaction.atomic() if step is not None and step.is_local else nullcontext():
             _compensate(run, row, step, most_deaths)
             journal.note_undo(row, UndoState.DONE)
+    except Postponed as postponed:
+        logger.warning("workflow run %s waits: %s", run.pk, ": ".join(describe(postponed.error)))
+        away = postponed.error
+        patiently(lambda: journal.hand_back(WAIT, error=away, is_failure=False))
+        return False
     except _Uncompensated as raised:
         error = raised.error
     else:
@@ -69,7 +74,7 @@ def _undo(journal: Journal, row: WorkflowStep, step: Step | None, most_deaths: i
         journal.note_undo(row, UndoState.FAILED, ": ".join(describe(error)))
         return True
     wait = timedelta(seconds=wait_seconds(step, error, run.tries + 1, run.pk))
-    journal.hand_back(timezone.now() + wait, error=error)
+    journal.hand_back(wait, error=error)
     return False
 
 
@@ -83,4 +88,6 @@ def _compensate(run: WorkflowRun, row: WorkflowStep, step: Step | None, most_dea
         result = json.loads(contents["result"]) if "result" in contents else None
         step.compensate(Context.of(run, f"{row.position}-undo"), json.loads(contents["input"]), result)
     except Exception as error:
+        if isinstance(error, VaultError) and is_away(error):
+            raise Postponed(error) from error
         raise _Uncompensated(error) from error

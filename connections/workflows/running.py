@@ -76,10 +76,12 @@ class _Crew:
         for run in runs:
             with self._changed:
                 self.under_way[run.pk] = run.fence
-            if len(self._threads) < len(self.under_way):
-                self._threads.append(threading.Thread(target=self._work, name="workflows", daemon=True))
-                self._threads[-1].start()
             self._queue.put(run)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if len(self._threads) < len(self.under_way):
+                thread = threading.Thread(target=self._work, name="workflows", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def wait(self, seconds: float) -> None:
         """Wait until all are done, or so long; leases that are to be extended are."""
@@ -95,8 +97,8 @@ class _Crew:
                 logger.warning("leases of workflow runs were not extended (%s)", type(error).__name__)
 
     def end(self) -> None:
-        """Wait for the steps under way."""
-        while self.under_way:
+        """Wait for the steps under way; what nobody carries on is left to its lease."""
+        while self.under_way and any(thread.is_alive() for thread in self._threads):
             self.wait(1.0)
         for _ in self._threads:
             self._queue.put(None)
@@ -132,5 +134,6 @@ def _carry_on(run: WorkflowRun, is_over: Callable[[], bool]) -> None:
         logger.warning(
             "workflow run %s waits for its lease to end (%s)", run.pk, type(error.__cause__ or error).__name__
         )
-    except (Exception, SystemExit) as error:  # a thread that ends here would be missed
+        give_back_database_connections()  # it may be one that is lost
+    except BaseException as error:
         logger.error("workflow run %s waits for its lease to end (%s)", run.pk, type(error).__name__)  # noqa: TRY400
