@@ -8,6 +8,8 @@ import json
 import time
 from typing import Any
 
+from django.utils import timezone
+
 from connections.models import EventStatus, WebhookEvent
 from external_apis.models import ExternalApi
 from tests.factories import make_provider
@@ -49,4 +51,6 @@ def make_webhook_event(api: ExternalApi | None = None, **fields: Any) -> Webhook
         "status": EventStatus.PROCESSED,
         "content": {"body": '{"id": "evt_made"}', "content_type": "application/json"},
     }
+    defaults["types"] = [fields.get("event_type", defaults["event_type"])]
+    defaults["finished_at"] = timezone.now()
     return WebhookEvent.objects.create(external_api=api, tenant_id=api.tenant_id, **{**defaults, **fields})

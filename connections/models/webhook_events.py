@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -30,8 +31,9 @@ class WebhookEvent(DueWork):
     """An event that a provider sent and proved to have sent.
 
     ``content`` is sealed: what came may be about people. It holds ``body`` (or ``body_base64`` where that is no text)
-    and ``content_type``. ``event_id`` is the provider's, or a digest of the body; ``event_type`` may name several, with
-    commas. ``results`` has an object for each handler: ``status`` (done or failed), ``attempts``, ``at``, ``error``.
+    and ``content_type``. ``event_id`` is the provider's, or a digest of what it signed; ``event_type`` shows as many of
+    the ``types`` as fit, with commas. ``results`` has an object for each handler: ``status`` (done or failed),
+    ``attempts``, ``at``, ``error``.
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "wev"), editable=False)
@@ -58,6 +60,7 @@ class WebhookEvent(DueWork):
     )
     event_id = models.CharField(max_length=200)
     event_type = models.CharField(max_length=200, blank=True)
+    types = ArrayField(models.TextField(), default=list, blank=True, editable=False)
     status = models.CharField(max_length=9, choices=EventStatus.choices, default=EventStatus.RECEIVED)
     content = SecretsField(default=dict, editable=False)
     results = models.JSONField(default=dict, blank=True)

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
+from itertools import islice
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from external_apis.ids import can_name
 
-__all__ = ["Body", "Delivery", "Field", "Header", "Place", "read_all", "read_first"]
+__all__ = ["Body", "Delivery", "Field", "Header", "ItemIds", "Place", "read_all", "read_first"]
 
 _MAX_DEPTH = 100
 _MOST_VALUES = 1_000
@@ -89,6 +91,19 @@ class Body:
 
 
 @dataclass(frozen=True)
+class ItemIds:
+    """The ids of all items of a batch as one, in their order: two batches are the same only if all of them are."""
+
+    name: str
+
+    def read(self, delivery: Delivery) -> Iterator[str]:
+        items = delivery.payload if isinstance(delivery.payload, list) else []
+        ids = [next(_at(item, [self.name]), "") for item in items]
+        if ids and all(ids):
+            yield ids[0] if len(ids) == 1 else f"sha256:{sha256(json.dumps(ids).encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
 class Field:
     """A field of a form."""
 
@@ -101,9 +116,9 @@ class Field:
 def read_all(places: Sequence[Place], delivery: Delivery) -> tuple[str, ...]:
     """Return the different values of the first place that has any, in order, without what no column could hold."""
     for place in places:
-        found = dict.fromkeys(value for value, _ in zip(place.read(delivery), range(_MOST_VALUES), strict=False))
-        if values := tuple(value for value in found if can_name(value)):
-            return values
+        found = dict.fromkeys(value for value in place.read(delivery) if can_name(value))
+        if found:
+            return tuple(islice(found, _MOST_VALUES))
     return ()
 
 

@@ -41,7 +41,7 @@ def read_event(row: WebhookEvent) -> ReceivedEvent:
 
 
 def types_of(row: WebhookEvent) -> tuple[str, ...]:
-    return tuple(row.event_type.split(",")) if row.event_type else ()
+    return tuple(row.types)
 
 
 def delivery_of(row: WebhookEvent) -> Delivery:

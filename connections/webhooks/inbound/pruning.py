@@ -1,4 +1,4 @@
-"""Forgets events that came in too long ago, and refusals that nobody has repeated since."""
+"""Forgets events that ended too long ago, and refusals that nobody has repeated since."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ _EVENTS = WebhookEvent._meta.db_table
 # Ids are in the order of time, so the oldest stand together at one end of their index.
 _PRUNE = f"""
 DELETE FROM {_EVENTS} WHERE id IN (
-    SELECT id FROM {_EVENTS} WHERE id < %(before)s AND due_at IS NULL ORDER BY id LIMIT %(limit)s
+    SELECT id FROM {_EVENTS}
+    WHERE id < %(first)s AND due_at IS NULL AND finished_at < %(before)s ORDER BY id LIMIT %(limit)s
 )
 """  # noqa: S608 (our own table's name)
 
 
 def prune() -> int:
-    """Delete events that came in more than ``WEBHOOK_EVENTS_KEPT_DAYS`` ago, and refusals that old; returns how many.
+    """Delete events that ended more than ``WEBHOOK_EVENTS_KEPT_DAYS`` ago, and refusals that old; returns how many.
 
-    Events that are still being tried are kept. What a provider sends again later than that counts as new.
+    Events that are still being tried are kept, and dead ones as long after their end as others. What a
+    provider sends again later than that counts as new.
     """
     before = timezone.now() - timedelta(days=settings.WEBHOOK_EVENTS_KEPT_DAYS)
     total = 0
     for _ in range(_MOST_BATCHES):
         with database.cursor() as cursor:
-            cursor.execute(_PRUNE, {"before": first_id("wev", before), "limit": _BATCH})
+            cursor.execute(_PRUNE, {"first": first_id("wev", before), "before": before, "limit": _BATCH})
             count = cursor.rowcount
         total += count
         if count < _BATCH:

@@ -100,8 +100,9 @@ def _store(receiver: Receiver, scheme: Scheme, delivery: Delivery) -> None:
         "id": row_id,
         "external_api_id": receiver.api_id,
         "tenant_id": receiver.tenant_id,
-        "event_id": _identity(scheme, delivery),
+        "event_id": _identity(scheme, delivery, types),
         "event_type": event_type,
+        "types": list(types),
         "status": EventStatus.RECEIVED.value if is_wanted else EventStatus.IGNORED.value,
         "content": _sealed(row_id, receiver.tenant_id, delivery),
         "received_at": now,
@@ -139,25 +140,29 @@ def _sealed(row_id: str, tenant_id: str | None, delivery: Delivery) -> bytes:
 
 _INSERT = f"""
 INSERT INTO {WebhookEvent._meta.db_table}
-    (id, external_api_id, tenant_id, event_id, event_type, status, content, received_at, finished_at, request_id,
-     due_at, results, fence, attempts)
+    (id, external_api_id, tenant_id, event_id, event_type, types, status, content, received_at, finished_at,
+     request_id, due_at, results, fence, attempts)
 VALUES
-    (%(id)s, %(external_api_id)s, %(tenant_id)s, %(event_id)s, %(event_type)s, %(status)s, %(content)s,
-     %(received_at)s, %(finished_at)s, %(request_id)s, %(due_at)s, '{{}}', 0, 0)
+    (%(id)s, %(external_api_id)s, %(tenant_id)s, %(event_id)s, %(event_type)s, %(types)s, %(status)s,
+     %(content)s, %(received_at)s, %(finished_at)s, %(request_id)s, %(due_at)s, '{{}}', 0, 0)
 ON CONFLICT (external_api_id, event_id) DO NOTHING
 """  # noqa: S608 (our own table's name)
 
 
-def _identity(scheme: Scheme, delivery: Delivery) -> str:
-    """The provider's id of the event; where it has none (or an endless one) a digest, so that repetitions are one."""
+def _identity(scheme: Scheme, delivery: Delivery, types: tuple[str, ...]) -> str:
+    """The provider's id of the event; where it has none (or an endless one) a digest, so that repetitions are one.
+
+    Types are part of it: some providers send the same body about several, and name them in a header.
+    """
     given = read_first(scheme.event_id, delivery)
     if given and len(given) <= _LONGEST:
         return given
-    return f"sha256:{hashlib.sha256(given.encode() or delivery.body).hexdigest()}"
+    content = given.encode() or b"\0".join((scheme.signature.content(delivery), *(name.encode() for name in types)))
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _joined(types: tuple[str, ...]) -> str:
-    """Several types, as of a batch, stand in one column as long as they fit."""
+    """Several types, as of a batch, are shown in one column as long as they fit."""
     text = ""
     for name in types:
         longer = f"{text},{name}" if text else name[:_LONGEST]

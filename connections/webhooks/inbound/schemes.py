@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from connections.webhooks.inbound.deliveries import Body, Field, Header, Place
+from connections.webhooks.inbound.deliveries import Body, Field, Header, ItemIds, Place
 from connections.webhooks.inbound.signatures import (
     EcdsaSignature,
     HmacSignature,
@@ -21,7 +21,9 @@ __all__ = ["SCHEMES", "Scheme", "scheme_of"]
 
 @dataclass(frozen=True)
 class Scheme:
-    """``event_id`` and ``event_type`` are looked for in turn; without an id a digest of the body takes its place.
+    """``event_id`` and ``event_type`` are looked for in turn; without an id a digest of what is signed takes its place.
+
+    An id that is not signed itself is none: a delivery that was caught could be sent again under any number of them.
 
     ``account`` is where the provider says whose account the event is about, ``account_names`` what that is called in a
     connection's ``provider_data``. ``retries`` are headers that tell that, and why, a delivery is a repetition.
@@ -51,8 +53,7 @@ SCHEMES: Mapping[str, Scheme] = {
     ),
     # https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
     "github": Scheme(
-        HmacSignature("X-Hub-Signature-256", prefix="sha256="),
-        event_id=[Header("X-GitHub-Delivery")],
+        HmacSignature("X-Hub-Signature-256", prefix="sha256="),  # and X-GitHub-Delivery is not signed
         event_type=[Header("X-GitHub-Event")],
         account=[Body("installation.id")],
         account_names=["installation_id"],
@@ -83,19 +84,19 @@ SCHEMES: Mapping[str, Scheme] = {
         challenge="slack",
         slugs=["slack"],
     ),
-    # https://shopify.dev/docs/apps/build/webhooks/subscribe/https: the event's id is shared by several topics.
+    # https://shopify.dev/docs/apps/build/webhooks/subscribe/https: the headers with ids are not signed.
     "shopify": Scheme(
         HmacSignature("X-Shopify-Hmac-Sha256", encoding="base64"),
-        event_id=[Header("X-Shopify-Webhook-Id"), Header("X-Shopify-Event-Id")],
         event_type=[Header("X-Shopify-Topic")],
         account=[Header("X-Shopify-Shop-Domain")],
         account_names=["shop", "shop_domain"],
         slugs=["shopify"],
     ),
-    # https://www.twilio.com/docs/usage/webhooks: one message has several events, so its sid is no id of an event.
+    # https://www.twilio.com/docs/usage/webhooks: I-Twilio-Idempotency-Token is not signed.
+    # One message has several events, so its sid is no id of an event.
     "twilio": Scheme(
         TwilioSignature(),
-        event_id=[Header("I-Twilio-Idempotency-Token"), Body("0.id")],
+        event_id=[ItemIds("id")],
         event_type=[
             Field("EventType"),
             Field("MessageStatus"),
@@ -111,6 +112,7 @@ SCHEMES: Mapping[str, Scheme] = {
     # https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event: a batch of events in each body.
     "sendgrid": Scheme(
         EcdsaSignature("X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"),
+        event_id=[ItemIds("sg_event_id")],
         event_type=[Body("*.event")],
         slugs=["sendgrid"],
     ),
@@ -129,7 +131,8 @@ def scheme_of(block: Webhook, slug: str) -> Scheme | None:
 
 
 def _own(block: Webhook) -> Scheme:
-    """A scheme that is described field by field."""
+    """A scheme that is described field by field; a header's id counts where it is signed."""
+    id_header = (block.event_id_header or "") if "{id}" in (block.signed_payload or "") else ""
     signature = HmacSignature(
         block.signature_header or "",
         prefix=block.signature_prefix or "",
@@ -137,11 +140,11 @@ def _own(block: Webhook) -> Scheme:
         encoding=block.signature_encoding or "hex",
         payload=block.signed_payload or "{body}",
         timestamp_header=block.timestamp_header or "",
-        id_header=(block.event_id_header or "") if "{id}" in (block.signed_payload or "") else "",
+        id_header=id_header,
     )
     return Scheme(
         signature,
-        event_id=_places(block.event_id_header, block.event_id_path),
+        event_id=_places(id_header, block.event_id_path),
         event_type=_places(block.event_type_header, block.event_type_path),
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -51,6 +51,10 @@ class Signature(Protocol):
 
     def fits(self, delivery: Delivery, secret: str) -> bool:
         """Whether the delivery carries a signature of this secret, whatever its time. Raises `UnusableSecret`."""
+        ...
+
+    def content(self, delivery: Delivery) -> bytes:
+        """Return what is signed but for its time, the same however it was written: two with the same are one."""
         ...
 
     def sign(self, delivery: Delivery, secret: str, at: int) -> dict[str, str]:
@@ -91,6 +95,9 @@ class HmacSignature:
         for given in self._given(delivery):
             fitting |= hmac.compare_digest(expected, given)
         return fitting
+
+    def content(self, delivery: Delivery) -> bytes:
+        return delivery.body
 
     def sign(self, delivery: Delivery, secret: str, at: int) -> dict[str, str]:
         mac = self._mac(delivery, secret, str(at))
@@ -156,6 +163,9 @@ class StandardSignature:
             fitting |= version == "v1" and hmac.compare_digest(expected, _decoded(given, "base64"))
         return fitting
 
+    def content(self, delivery: Delivery) -> bytes:
+        return delivery.body
+
     def sign(self, delivery: Delivery, secret: str, at: int) -> dict[str, str]:
         mac = base64.b64encode(self._mac(delivery, secret, at)).decode()
         return {"webhook-timestamp": str(at), "webhook-signature": f"v1,{mac}"}
@@ -195,12 +205,15 @@ class TwilioSignature:
         return {"X-Twilio-Signature": base64.b64encode(self._mac(delivery, secret)).decode()}
 
     def _mac(self, delivery: Delivery, secret: str) -> bytes:
-        # Fields of one name stand in the order of their values, each value once, as Twilio's own libraries have it.
-        fields = sorted(set(delivery.form)) if delivery.is_form else []
-        signed = delivery.url + "".join(f"{name}{value}" for name, value in fields)
+        signed = delivery.url + "".join(f"{name}{value}" for name, value in _sorted_fields(delivery))
         settings = delivery.header("X-Twilio-Webhooks-Signature-Settings").lower()
         is_newer = "algorithm=hmac_sha256" in settings
         return hmac.digest(_as_bytes(secret), _as_bytes(signed), "sha256" if is_newer else "sha1")
+
+    def content(self, delivery: Delivery) -> bytes:
+        if not delivery.is_form:
+            return delivery.body
+        return _as_bytes(f"{delivery.url}?{urlencode(_sorted_fields(delivery), errors='surrogateescape')}")
 
     def _body_is_signed(self, delivery: Delivery) -> bool:
         """A form's fields are in the signature themselves; of another body the URL has the digest, or nothing has."""
@@ -238,6 +251,9 @@ class EcdsaSignature:
             return False
         return True
 
+    def content(self, delivery: Delivery) -> bytes:
+        return delivery.body
+
     def sign(self, delivery: Delivery, secret: str, at: int) -> dict[str, str]:
         raise UnusableSecret("Only the provider can sign: what is stored is its public key.")
 
@@ -253,6 +269,11 @@ def _public_key(text: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise UnusableSecret("What is stored is not a public key on the curve P-256.")
     return key
+
+
+def _sorted_fields(delivery: Delivery) -> list[tuple[str, str]]:
+    """Fields of one name stand in the order of their values, each value once, as Twilio's own libraries have it."""
+    return sorted(set(delivery.form))
 
 
 def _with_and_without_port(url: str) -> list[str]:

@@ -527,15 +527,20 @@ def test_old_ones_are_forgotten_once_they_are_done(
     now = timezone.now()
     old, recent = now - timedelta(days=2, minutes=1), now - timedelta(days=2, minutes=-1)
     for number in range(5):
-        make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}{number}", event_id=f"evt_{number}")
+        make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}{number}", event_id=f"evt_{number}", finished_at=old)
     make_webhook_event(api, id=first_id("wev", recent), event_id="evt_recent")
-    still = {"status": EventStatus.RECEIVED, "due_at": now}
+    make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}8", event_id="evt_dead_since_now", status=EventStatus.DEAD)
+    still = {"status": EventStatus.RECEIVED, "due_at": now, "finished_at": None}
     make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}9", event_id="evt_still_tried", **still)
     for reason, at in (("clock", old), ("secret", now)):
         WebhookRefusal.objects.create(external_api=api, reason=reason, explanation="", first_at=at, last_at=at)
     monkeypatch.setattr(pruning, "_BATCH", 2)
     assert pruning.prune() == 6
-    assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {"evt_recent", "evt_still_tried"}
+    assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {
+        "evt_recent",
+        "evt_dead_since_now",
+        "evt_still_tried",
+    }
     prune_webhook_events()
     assert WebhookRefusal.objects.get().reason == "secret"
 
@@ -546,7 +551,7 @@ def test_old_ones_are_found_without_reading_the_others(api: ExternalApi) -> None
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE connections_webhookevent")
         before = first_id("wev", timezone.now() - timedelta(days=30))
-        cursor.execute(f"EXPLAIN {pruning._PRUNE}", {"before": before, "limit": 5_000})
+        cursor.execute(f"EXPLAIN {pruning._PRUNE}", {"first": before, "before": timezone.now(), "limit": 5_000})
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "Seq Scan" not in plan, plan
     assert "connections_webhookevent_pkey" in plan
