@@ -25,11 +25,17 @@ _CHOICES = [
 ]
 
 
+class WrappingCheckboxes(UnfoldAdminCheckboxSelectMultipleWidget):
+    """Checkboxes whose labels have as many lines as they need."""
+
+    option_template_name = "connections/wrapping_option.html"
+
+
 class EndpointForm(ServiceForm):
     """What both forms ask for."""
 
     events = forms.MultipleChoiceField(
-        choices=_CHOICES, widget=UnfoldAdminCheckboxSelectMultipleWidget, required=False, initial=[EVERYTHING]
+        choices=_CHOICES, widget=WrappingCheckboxes, required=False, initial=[EVERYTHING]
     )
 
 

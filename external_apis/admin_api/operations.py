@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Annotated, Any, Protocol, TypeVar
 
 from django.http import QueryDict
@@ -154,7 +155,10 @@ def read_query(model: type[_Query], given: QueryDict) -> _Query:
 
 def _declare(operation: Operation) -> Decorator:
     def declare(method: _Method) -> _Method:
-        method.operation = operation  # type: ignore[attr-defined]
+        failures = operation.failures
+        if operation.is_list and len(signature(method).parameters) > 2:
+            failures += _FINDING  # it is a list of what its path names
+        method.operation = replace(operation, failures=failures)  # type: ignore[attr-defined]
         return method
 
     return declare

@@ -55,6 +55,12 @@ def test_every_answer_has_the_limits_headers() -> None:
             assert set(LIMIT_HEADERS) <= set(answer["headers"]), (path, method, status)
 
 
+def test_what_a_path_names_may_be_missing() -> None:
+    for path, method, operation in _operations():
+        if "{" in path:
+            assert "404" in operation["responses"], (path, method)
+
+
 def test_parameters_of_a_list() -> None:
     listed = _document()["paths"][f"{EXTERNAL}/connections"]["get"]["parameters"]
     parameters = {parameter["name"]: parameter["schema"] for parameter in listed}
