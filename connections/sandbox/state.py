@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import threading
 import time
 from collections import deque
@@ -55,7 +57,13 @@ class State:
         self.users: Bounded[dict[str, Any]] = Bounded(KEYS)
         self.made: Bounded[tuple[str, dict[str, Any]]] = Bounded(KEYS)
         self.objects: Bounded[dict[str, Any]] = Bounded(KEYS)
+        self.messages: deque[dict[str, Any]] = deque(maxlen=KEYS)
+        self._numbers = itertools.count(1)
         self.oauth = Memory(self._callback_origins)
+
+    def make_id(self) -> str:
+        """32 hexadecimal digits, which no other object gets: whoever asks twice has made two."""
+        return hashlib.sha256(f"object {next(self._numbers)}".encode()).hexdigest()[:32]
 
     def use_nonce(self, nonce: str) -> bool:
         """Remember a nonce; False when it was used before."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,7 @@ def publish_photo(request: Request, state: State) -> Reply:
     if not str(given.get("url", "")).startswith(("http://", "https://")):
         return _refuse(100, "(#100) url should represent a valid URL")
     with state.lock:
-        number = int(hashlib.sha256(f"{page} {len(state.objects)} {request.body!r}".encode()).hexdigest()[:12], 16)
+        number = int(state.make_id()[:12], 16)
         made = {"id": str(number), "post_id": f"{page}_{number}"}
         state.objects[made["post_id"]] = {"object": "post", "message": given.get("caption", "")}
     return answer_json(made)

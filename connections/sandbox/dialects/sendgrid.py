@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -12,7 +11,7 @@ from connections.sandbox.routing import POST, Route
 from connections.sandbox.state import State
 
 
-def send_mail(request: Request, _state: State) -> Reply:
+def send_mail(request: Request, state: State) -> Reply:
     try:
         mail = json.loads(request.body)
         people = [person for group in mail["personalizations"] for person in group["to"]]
@@ -26,7 +25,7 @@ def send_mail(request: Request, _state: State) -> Reply:
         return _refuse("from.email", "The from email does not contain a valid address.")
     if not subject or not all(contents):
         return _refuse("subject", "The subject and the content are to be at least one character in length.")
-    return Answer(202, headers={"X-Message-Id": hashlib.sha256(request.body).hexdigest()[:22]})
+    return Answer(202, headers={"X-Message-Id": state.make_id()[:22]})
 
 
 def _is_address(value: Any) -> bool:

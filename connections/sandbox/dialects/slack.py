@@ -12,26 +12,38 @@ from connections.sandbox.routing import POST, Route
 from connections.sandbox.state import State
 
 
-def call_method(request: Request, _state: State) -> Reply:
+def call_method(request: Request, state: State) -> Reply:
     method = _METHODS.get(request.arguments["method"])
     if method is None:
         return answer_json({"ok": False, "error": "unknown_method"})
     try:
-        return answer_json(method(_read(request)))
+        return answer_json(method(_read(request), state))
     except ValueError:
         return answer_json({"ok": False, "error": "invalid_json"})
 
 
-def _post_message(given: Mapping[str, Any]) -> dict[str, Any]:
+def _post_message(given: Mapping[str, Any], state: State) -> dict[str, Any]:
     if given.get("channel") != "C0000000001":
         return {"ok": False, "error": "channel_not_found"}
     if not given.get("text"):
         return {"ok": False, "error": "no_text"}
-    stamp = "1768903200.000100"
-    return {"ok": True, "channel": given["channel"], "ts": stamp, "message": {"text": given["text"], "ts": stamp}}
+    with state.lock:
+        number = sum("ts" in message for message in state.messages) + 1
+        message = {"text": given["text"], "ts": f"1768903200.{number:06}"}
+        state.messages.append(message)
+    return {"ok": True, "channel": given["channel"], "ts": message["ts"], "message": message}
 
 
-def _test(_given: Mapping[str, Any]) -> dict[str, Any]:
+def _tell_history(given: Mapping[str, Any], state: State) -> dict[str, Any]:
+    """A message that was posted twice is there twice."""
+    if given.get("channel") != "C0000000001":
+        return {"ok": False, "error": "channel_not_found"}
+    with state.lock:
+        found = [message for message in state.messages if "ts" in message]
+    return {"ok": True, "messages": found[::-1], "has_more": False}
+
+
+def _test(_given: Mapping[str, Any], _state: State) -> dict[str, Any]:
     return {"ok": True, "team": "Sandbox", "user": "sandbox", "team_id": "T0000000001", "user_id": "U0000000001"}
 
 
@@ -44,6 +56,8 @@ def _read(request: Request) -> Mapping[str, Any]:
     return dict(parse_pairs(request.body.decode("ascii", "replace")))
 
 
-_METHODS = {"auth.test": _test, "chat.postMessage": _post_message}
+_METHODS = {"auth.test": _test, "chat.postMessage": _post_message, "conversations.history": _tell_history}
 
-ROUTES = (Route("/slack/api/{method}", call_method, POST, "Slack's auth.test and chat.postMessage"),)
+ROUTES = (
+    Route("/slack/api/{method}", call_method, POST, "Slack's auth.test, chat.postMessage, conversations.history"),
+)

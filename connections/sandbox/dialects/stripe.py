@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,20 +17,21 @@ _FIELDS = frozenset(("description", "email", "metadata", "name", "phone"))
 _INTENT_FIELDS = frozenset(
     ("amount", "automatic_payment_methods", "currency", "customer", "description", "metadata", "payment_method")
 )
+_QUERY = re.compile(r"metadata\['([^']+)'\]:'([^']*)'")
 _BARE, _READY = "requires_payment_method", "requires_confirmation"
-_Make = Callable[[Mapping[str, Any], str], Answer | dict[str, Any]]
+_Make = Callable[[Mapping[str, Any]], Answer | dict[str, Any]]
 
 
 def create_customer(request: Request, state: State) -> Reply:
-    return _once(request, state, lambda given, digest: _make(state, f"cus_{digest[:14]}", "customer", given), _FIELDS)
+    return _once(request, state, lambda given: _make(state, f"cus_{state.make_id()[:14]}", "customer", given), _FIELDS)
 
 
 def create_intent(request: Request, state: State) -> Reply:
-    def make(given: Mapping[str, Any], digest: str) -> Answer | dict[str, Any]:
+    def make(given: Mapping[str, Any]) -> Answer | dict[str, Any]:
         if not str(given.get("amount", "")).isdigit() or not given.get("currency"):
             return _refuse(request, 400, "Missing required param: amount.", param="amount")
         made = {**given, "amount": int(given["amount"]), "status": _READY if given.get("payment_method") else _BARE}
-        return _make(state, f"pi_{digest[:24]}", "payment_intent", made)
+        return _make(state, f"pi_{state.make_id()[:24]}", "payment_intent", made)
 
     return _once(request, state, make, _INTENT_FIELDS)
 
@@ -37,7 +39,7 @@ def create_intent(request: Request, state: State) -> Reply:
 def confirm_intent(request: Request, state: State) -> Reply:
     """The payment method decides how it ends, as with Stripe's own test cards."""
 
-    def confirm(given: Mapping[str, Any], _digest: str) -> Answer | dict[str, Any]:
+    def confirm(given: Mapping[str, Any]) -> Answer | dict[str, Any]:
         found = _find(request, state, "payment_intent")
         if isinstance(found, Answer):
             return found
@@ -54,7 +56,7 @@ def confirm_intent(request: Request, state: State) -> Reply:
 
 
 def cancel_intent(request: Request, state: State) -> Reply:
-    def cancel(_given: Mapping[str, Any], _digest: str) -> Answer | dict[str, Any]:
+    def cancel(_given: Mapping[str, Any]) -> Answer | dict[str, Any]:
         found = _find(request, state, "payment_intent")
         if isinstance(found, Answer):
             return found
@@ -67,8 +69,35 @@ def cancel_intent(request: Request, state: State) -> Reply:
 
 
 def retrieve_intent(request: Request, state: State) -> Reply:
-    found = _find(request, state, "payment_intent")
+    with state.lock:
+        found = _find(request, state, "payment_intent")
     return found if isinstance(found, Answer) else _answer(request, found)
+
+
+def list_intents(request: Request, state: State) -> Reply:
+    """Those of a customer, or all: what a step that was repeated made twice is seen here."""
+    customer = request.parameters.get("customer")
+    with state.lock:
+        made = [one for one in state.objects.values() if one["object"] == "payment_intent"]
+    found = [one for one in made if customer is None or one.get("customer") == customer]
+    return _answer(request, {"object": "list", "url": "/v1/payment_intents", "has_more": False, "data": found})
+
+
+def search_customers(request: Request, state: State) -> Reply:
+    """By one value of their metadata (docs.stripe.com/search): ``metadata['key']:'value'``."""
+    match = _QUERY.fullmatch(request.parameters.get("query", ""))
+    if match is None:
+        return _refuse(request, 400, "We were unable to parse your search query.", param="query")
+    key, value = match.groups()
+    with state.lock:
+        made = [one for one in state.objects.values() if one["object"] == "customer"]
+    found = [one for one in made if one.get("metadata", {}).get(key) == value]
+    result = {"object": "search_result", "url": "/v1/customers/search", "has_more": False, "data": found}
+    return _answer(request, result)
+
+
+def handle_intents(request: Request, state: State) -> Reply:
+    return create_intent(request, state) if request.method == "POST" else list_intents(request, state)
 
 
 def list_customers(request: Request, _state: State) -> Reply:
@@ -103,33 +132,31 @@ def _once(request: Request, state: State, make: _Make, fields: frozenset[str]) -
         return _refuse(request, 400, "The Stripe-Version header is missing.")
     key = request.header("Idempotency-Key")
     digest = hashlib.sha256(request.target.encode() + b"\0" + request.body).hexdigest()
-    with state.lock:
+    given = nest(parse_pairs(request.body.decode("ascii", "replace")))
+    with state.lock:  # until the key is kept: two requests at the same time are one as well
         if key is not None and key in state.made:
             same, kept = state.made[key]
             return _answer(request, kept) if same == digest else _refuse(request, 400, "Keys are for one request.")
-    given = nest(parse_pairs(request.body.decode("ascii", "replace")))
-    if unknown := sorted(set(given) - fields):
-        return _refuse(request, 400, f"Received unknown parameter: {unknown[0]}", param=unknown[0])
-    made = make(given, hashlib.sha256(f"{digest}{key}".encode()).hexdigest())
-    if isinstance(made, Answer):
-        return made
-    if key is not None:
-        with state.lock:
+        if unknown := sorted(set(given) - fields):
+            return _refuse(request, 400, f"Received unknown parameter: {unknown[0]}", param=unknown[0])
+        made = make(given)
+        if key is not None and not isinstance(made, Answer):
             state.made[key] = (digest, made)
-    return _answer(request, made)
+    return made if isinstance(made, Answer) else _answer(request, made)
+
+
+# --- parts, for whoever holds the lock --------------------------------------------------------------------------------
 
 
 def _make(state: State, name: str, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     made = {"id": name, "object": kind, "livemode": False, "metadata": {}, **fields}
-    with state.lock:
-        state.objects[name] = made
+    state.objects[name] = made
     return made
 
 
 def _find(request: Request, state: State, kind: str) -> Answer | dict[str, Any]:
     name = request.arguments["id"]
-    with state.lock:
-        found = state.objects.get(name)
+    found = state.objects.get(name)
     if found is None or found["object"] != kind:
         return _refuse(request, 404, f"No such {kind}: '{name}'", param="id", code="resource_missing")
     return found
@@ -137,8 +164,7 @@ def _find(request: Request, state: State, kind: str) -> Answer | dict[str, Any]:
 
 def _change(state: State, found: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     changed = {**found, **fields}
-    with state.lock:
-        state.objects[changed["id"]] = changed
+    state.objects[changed["id"]] = changed
     return changed
 
 
@@ -159,7 +185,8 @@ _INTENTS = "/stripe/v1/payment_intents"
 ROUTES = (
     Route("/stripe/v1/customers", handle_customers, GET | POST, "Stripe's customers: list, create"),
     Route("/stripe/v1/customers/{id}", handle_customer, GET | _DELETE, "one of them"),
-    Route(_INTENTS, create_intent, POST, "Stripe's payment intents: create"),
+    Route("/stripe/v1/customers/search", search_customers, GET, "those with a value in their metadata"),
+    Route(_INTENTS, handle_intents, GET | POST, "Stripe's payment intents: list, create"),
     Route(f"{_INTENTS}/{{id}}", retrieve_intent, GET, "one of them"),
     Route(f"{_INTENTS}/{{id}}/confirm", confirm_intent, POST, "charge it to its payment method"),
     Route(f"{_INTENTS}/{{id}}/cancel", cancel_intent, POST, "end it"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from connections import workflows
 from connections.models import ExternalApiConnection, RunState, WorkflowRun
@@ -156,7 +159,39 @@ def test_a_step_that_is_repeated_charges_once(stripe: Vendor, monkeypatch: pytes
     sent = [{name.lower(): value for name, value in request["headers"].items()} for request in posted]
     assert [headers["idempotency-key"] for headers in sent] == [f"{made.pk}-{step}" for step in (1, 1, 2, 2, 3, 3)]
     intent = stripe.client().get(f"/payment_intents/{workflows.result_of(made)['payment_intent_id']}").json()
-    assert (intent["customer"], intent["status"]) == (workflows.result_of(made)["customer_id"], "succeeded")
+    customer = workflows.result_of(made)["customer_id"]
+    assert (intent["customer"], intent["status"]) == (customer, "succeeded")
+    intents = stripe.client().get("/payment_intents", params={"customer": customer}).json()["data"]
+    query = f"metadata['workflow_run']:'{made.pk}'"
+    customers = stripe.client().get("/customers/search", params={"query": query}).json()["data"]
+    assert ([one["id"] for one in intents], [one["id"] for one in customers]) == ([intent["id"]], [customer])
+
+
+def test_the_sandbox_shows_what_is_done_twice(stripe: Vendor, sandbox: Sandbox) -> None:
+    """Without a key, or with another one, the same request makes another object; with one key at once only one."""
+    mark = uuid.uuid4().hex
+    body = {"metadata": {"mark": mark}}
+
+    def count() -> int:
+        query = f"metadata['mark']:'{mark}'"
+        return len(stripe.client().get("/customers/search", params={"query": query}).json()["data"])
+
+    for _ in range(2):
+        stripe.client().post("/customers", body)
+    assert count() == 2
+    barrier = threading.Barrier(4)
+    url, headers = f"{sandbox.url}/auth/bearer/stripe/v1/customers", {
+        "Authorization": f"Bearer {credentials.BEARER_TOKEN}", "Stripe-Version": "2024-01-01", "Idempotency-Key": mark,
+    }  # fmt: skip
+
+    def create(_: int) -> str:
+        barrier.wait(10)
+        answer = requests.post(url, {"metadata[mark]": mark}, headers=headers, timeout=10)
+        return str(answer.json()["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(create, range(4)))) == 1
+    assert count() == 3
 
 
 @pytest.mark.parametrize(
@@ -230,6 +265,9 @@ def test_a_text_message_is_sent(sandbox: Sandbox) -> None:
     sent = run("send-sms", given)
     assert workflows.result_of(sent)["message_sid"].startswith("SM")
     assert len(sandbox.requests(vendor.key)) == 1
+    listed = vendor.client().get(f"/Accounts/{ACCOUNT}/Messages.json", params={"To": given["to_number"]}).json()
+    assert workflows.result_of(sent)["message_sid"] in [message["sid"] for message in listed["messages"]]
+    assert workflows.result_of(run("send-sms", given)) != workflows.result_of(sent)
     with pytest.raises(InvalidInput):
         start("send-sms", given | {"to_number": "110"})
 
@@ -265,7 +303,11 @@ def test_a_mail_of_nobody_is_not_sent(sandbox: Sandbox) -> None:
 def test_a_message_is_posted_to_slack(sandbox: Sandbox) -> None:
     vendor = Vendor(sandbox, "/slack/api", {})
     given = {"slack_connection_id": vendor.row.pk, "channel": "C0000000001", "title": "Build", "message": "It is done."}
-    assert workflows.result_of(run("post-to-slack", given)) == {"channel_id": "C0000000001", "ts": "1768903200.000100"}
+    posted = [workflows.result_of(run("post-to-slack", given)) for _ in range(2)]
+    assert {one["channel_id"] for one in posted} == {"C0000000001"}
+    history = vendor.client().post("/conversations.history", json={"channel": "C0000000001"}).json()["messages"]
+    assert [message["ts"] for message in history[:2]] == [posted[1]["ts"], posted[0]["ts"]]
+    assert posted[0]["ts"] != posted[1]["ts"]
     refused = run("post-to-slack", given | {"channel": "#nowhere"})
     assert (refused.state, refused.error_message) == (
         RunState.REVERTED,
@@ -274,8 +316,6 @@ def test_a_message_is_posted_to_slack(sandbox: Sandbox) -> None:
 
 
 def test_an_answer_without_what_was_asked_for() -> None:
-    import requests
-
     for body in (b"[]", b"{}", b"no json", b'{"id": ""}'):
         response = requests.Response()
         response._content = body
