@@ -185,8 +185,9 @@ class Journal:
 def extend(claims: Mapping[str, int], lease: timedelta) -> None:
     """Move the ends of leases on: of the runs under way, by their ids, with the fences of their claims."""
     statement = f"""
-UPDATE {_RUNS} AS run SET due_at = clock_timestamp() + %s FROM unnest(%s::text[], %s::bigint[]) AS mine (id, fence)
+UPDATE {_RUNS} AS run SET due_at = clock_timestamp() + make_interval(secs => %s)
+FROM unnest(%s::text[], %s::bigint[]) AS mine (id, fence)
 WHERE run.id = mine.id AND run.fence = mine.fence AND run.handed_back <> run.fence
 """  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(statement, [lease, list(claims), list(claims.values())])
+        cursor.execute(statement, [lease.total_seconds(), list(claims), list(claims.values())])

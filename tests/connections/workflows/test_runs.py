@@ -474,7 +474,7 @@ def test_a_thread_that_cannot_be_started_leaves_its_run_to_others(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running.threading.Thread, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
             sweep()
     assert done == []
