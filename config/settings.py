@@ -88,7 +88,7 @@ METRICS_BY_CONNECTION = env.flag("METRICS_BY_CONNECTION", default=False)
 # How many processes of all workers together handle webhooks that came in, deliver others, and carry workflows on.
 INBOUND_SWEEPS = env.number("INBOUND_SWEEPS", 1, low=1, high=64)
 DELIVERY_SWEEPS = env.number("DELIVERY_SWEEPS", 2, low=1, high=64)
-WORKFLOW_SWEEPS = env.number("WORKFLOW_SWEEPS", 1, low=1, high=64)
+WORKFLOW_SWEEPS = env.number("WORKFLOW_SWEEPS", 2, low=1, high=64)
 # Of the worker that renews tokens and adds up figures, and of the one for those three, which wait for others' code,
 # receivers and providers.
 WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)

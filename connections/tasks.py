@@ -18,6 +18,8 @@ from connections.webhooks.outbound import delivery, pruning
 from connections.workflows import pruning as run_pruning
 from connections.workflows import running, schedules
 
+_LONG_SECONDS, _STEP_SECONDS = 120, 280
+
 
 @shared_task(name="connections.roll_up_usage")
 def roll_up_usage() -> None:
@@ -62,7 +64,9 @@ def prune_webhook_events() -> None:
 
 @shared_task(name="connections.deliver_webhooks")
 def deliver_webhooks() -> None:
-    in_slot("connections.deliver_webhooks", settings.DELIVERY_SWEEPS, delivery.deliver_due)
+    in_slot(
+        "connections.deliver_webhooks", settings.DELIVERY_SWEEPS, lambda: delivery.deliver_due(seconds=_LONG_SECONDS)
+    )
 
 
 @shared_task(name="connections.prune_webhook_deliveries")
@@ -70,9 +74,10 @@ def prune_webhook_deliveries() -> None:
     pruning.prune()
 
 
-@shared_task(name="connections.run_workflows")
+# One step that hangs keeps a sweep that is to end from ending, and so its slot: that is to be rare.
+@shared_task(name="connections.run_workflows", time_limit=_LONG_SECONDS + _STEP_SECONDS)
 def run_workflows() -> None:
-    in_slot("connections.run_workflows", settings.WORKFLOW_SWEEPS, running.sweep)
+    in_slot("connections.run_workflows", settings.WORKFLOW_SWEEPS, lambda: running.sweep(seconds=_LONG_SECONDS))
 
 
 @shared_task(name="connections.start_scheduled_workflows")

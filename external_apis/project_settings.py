@@ -56,7 +56,7 @@ _DEFAULTS: dict[str, Any] = {
     "WEBHOOK_EVENTS_KEPT_DAYS": 30,
     "WEB_THREADS": 16,  # of each process that serves: an eighth of them never waits for providers
     "WORKFLOW_RUNS_KEPT_DAYS": 30,
-    "WORKFLOW_SWEEPS": 1,
+    "WORKFLOW_SWEEPS": 2,
 }
 APPS = ("external_apis", "connections")
 _REQUIRED = {
