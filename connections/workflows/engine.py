@@ -57,6 +57,10 @@ class _Ended(BaseException):
 class _HandedBack(BaseException):
     """Leaves the body because the worker is to stop."""
 
+    def __init__(self, *, is_in_doubt: bool) -> None:
+        super().__init__()
+        self.is_in_doubt = is_in_doubt
+
 
 class _StepRaised(Exception):
     """Tells an error of the step's own from one of the database that its result was to be stored in."""
@@ -90,8 +94,8 @@ def _advance(journal: Journal, is_over: Callable[[], bool]) -> None:
     steps = _Steps(journal, is_over)
     try:
         result = _run_body(definition, steps)
-    except _HandedBack:
-        journal.hand_back(is_in_doubt=_is_in_doubt(run))
+    except _HandedBack as handed:
+        journal.hand_back(is_in_doubt=handed.is_in_doubt)
     except Postponed as postponed:
         _postpone(journal, postponed)
     except _Ended as end:
@@ -109,7 +113,7 @@ def _run_body(definition: Workflow, steps: _Steps) -> str:
         return dump(result)
     except Exception as error:  # whatever a body raises, its steps are undone
         if is_away(error):
-            raise Postponed(error) from error
+            raise Postponed(error, may_have_happened=_is_in_doubt(run)) from error
         raise _Ended(error) from error
 
 
@@ -125,7 +129,7 @@ def _postpone(journal: Journal, postponed: Postponed) -> None:
     """What is away comes back; a run that has nothing under way and is to end does not wait for it."""
     run, error = journal.run, postponed.error
     logger.warning("workflow run %s waits: %s", run.pk, ": ".join(describe(error)))
-    is_in_doubt = _is_in_doubt(run) or postponed.may_have_happened
+    is_in_doubt = postponed.may_have_happened
     if run.cancel_requested_at is None or is_in_doubt:
         patiently(lambda: journal.hand_back(WAIT, error=error, is_in_doubt=is_in_doubt, is_failure=False))
     else:
@@ -165,7 +169,16 @@ class _Steps:
             raise WorkflowBroken(
                 f"Step {self._position} was {stored.name} and is {step.name} now: the code has changed."
             )
-        return json.loads(_contents(stored)["result"])
+        return json.loads(self._contents(stored)["result"])
+
+    def _contents(self, row: WorkflowStep) -> Mapping[str, str]:
+        try:
+            found: Mapping[str, str] = row.contents
+        except VaultError as error:
+            if is_away(error):
+                raise Postponed(error, may_have_happened=_is_in_doubt(self.journal.run)) from error
+            raise
+        return found
 
     def check_end(self) -> None:
         """Raise where the body has ended too soon, or somebody has asked for the end meanwhile."""
@@ -176,8 +189,10 @@ class _Steps:
 
     def _do(self, step: Step, given: Mapping[str, Any]) -> Any:
         attempt = Attempt(step, self._position, dump(given), timezone.now())
-        is_in_doubt = _is_in_doubt(self.journal.run) and not step.is_local
+        is_in_doubt = self._is_in_doubt(step)
         self._check_beginning(attempt, is_in_doubt)
+        if not step.is_repeatable and not step.is_local:
+            self.journal.note_beginning()
         try:
             # What is local is there together with its result, or not at all.
             with transaction.atomic() if step.is_local else nullcontext():
@@ -189,9 +204,17 @@ class _Steps:
                 self._is_cancelled = patiently(lambda: self.journal.store_step(attempt, result, context.left))
         except _StepRaised as raised:
             raise self._judge(attempt, raised.error, is_in_doubt) from raised.error
+        except Postponed as postponed:
+            may = is_in_doubt or (postponed.may_have_happened and not step.is_local)
+            raise Postponed(postponed.error, may_have_happened=may) from postponed.error
         except (DatabaseError, VaultError) as error:
             raise Unstored from error
         return json.loads(result)
+
+    def _is_in_doubt(self, step: Step) -> bool:
+        """Whether it may have had an effect before; of what is not repeatable its beginning is noted."""
+        run = self.journal.run
+        return not step.is_local and (_is_in_doubt(run) if step.is_repeatable else run.is_in_doubt)
 
     def _check_beginning(self, attempt: Attempt, is_in_doubt: bool) -> None:
         """Leave the body where the step is not to be done (again)."""
@@ -199,7 +222,7 @@ class _Steps:
         if self._is_cancelled:
             raise _Ended(_cancellation(), attempt if is_in_doubt else None, may_have_happened=is_in_doubt)
         if self._is_over():
-            raise _HandedBack
+            raise _HandedBack(is_in_doubt=is_in_doubt)
         if is_in_doubt and not step.is_repeatable:
             problem = "It may have been done before, and is not to be done twice."
             raise _Ended(StepInDoubt(problem), attempt, may_have_happened=True)
@@ -214,21 +237,13 @@ class _Steps:
         return _Ended(error, attempt, may_have_happened=may, is_final=not is_again)
 
 
-def _contents(row: WorkflowStep) -> Mapping[str, str]:
-    try:
-        found: Mapping[str, str] = row.contents
-    except VaultError as error:
-        if is_away(error):
-            raise Postponed(error) from error
-        raise
-    return found
-
-
 def _call(step: Step, context: Context, given: Mapping[str, Any]) -> str:
     try:
-        return dump(step.function(context, **given))
+        result = dump(step.function(context, **given))
+        dump(context.left)
     except Exception as error:
         raise _StepRaised(error) from error
+    return result
 
 
 def _cancellation() -> WorkflowCancelled:

@@ -18,7 +18,9 @@ _LONGEST_MESSAGE = 500
 def describe(error: Exception) -> tuple[str, str]:
     """Return code and message; of an error that is not ours the type alone, as its message may hold anything."""
     if isinstance(error, ApiManagerError):
-        return error.code, error.message[:_LONGEST_MESSAGE]
+        # A provider's words may be such as no database stores.
+        clean = error.message.replace("\0", "").encode(errors="replace").decode()
+        return error.code, clean[:_LONGEST_MESSAGE]
     return "UNEXPECTED_ERROR", f"{type(error).__name__} in {locate(error)}"
 
 

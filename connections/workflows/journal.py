@@ -28,8 +28,10 @@ class Overtaken(BaseException):
 
 
 def dump(value: Any) -> str:
-    """Return JSON. Raises `TypeError` and `ValueError` for what is none."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Return JSON. Raises `TypeError` and `ValueError` for what is none, or no text."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text.encode()  # half a character is none
+    return text
 
 
 def sealed_field(model: type[WorkflowRun | WorkflowStep], name: str) -> SecretsField:
@@ -91,6 +93,10 @@ class Journal:
         # Whoever died before had to do with the steps until now.
         run.handed_back = run.fence - 1
         return bool(found[0])
+
+    def note_beginning(self) -> None:
+        """Note before a step that is not repeatable that from now on it may have been done."""
+        patiently(lambda: self._settle(is_in_doubt=True))
 
     def hand_back(
         self,

@@ -474,3 +474,38 @@ def test_a_sealed_input_of_a_shredded_tenant_ends_the_run(told: Protocol) -> Non
     assert run.state == RunState.REVERTED
     assert told.lines == []
     assert all(row.undo != UndoState.FAILED for row in run.steps.all())
+
+
+def test_what_is_not_repeatable_and_had_not_begun_is_done(told: Protocol) -> None:
+    """Its worker dies between the claim and the step."""
+    once = told.step("once", is_repeatable=False)
+    workflow("careful", input=Numbers)(body_of(told.step("one"), once))
+    run = start("careful")
+    take(run)
+    carry_on(take(run, after_death=True), lambda: bool(told.lines))  # handed back before it begins
+    take(run, after_death=False)
+    assert not stored(run).is_in_doubt
+    run = finish(run)
+    assert (run.state, told.lines) == (RunState.SUCCEEDED, ["one", "once"])
+
+
+@pytest.mark.parametrize("odd", ["result", "handed over"])
+def test_what_cannot_be_stored_fails_its_step(told: Protocol, odd: str) -> None:
+    """It was done, so it is undone."""
+
+    @step(name="odd", retries=0, compensate=lambda context, given, result: told.lines.append(("undo odd", {}, None)))
+    def do(context: Context) -> Any:
+        if odd == "result":
+            return "\ud800"
+        context.hand_over(token=b"bytes")  # type: ignore[arg-type]
+        return None
+
+    workflow("odd")(lambda context, given: do(context))
+    run = finish(start("odd"))
+    assert (run.state, told.undone()) == (RunState.REVERTED, ["odd"])
+    assert run.steps.get().error_code == "UNEXPECTED_ERROR"
+
+
+def test_an_errors_odd_text_is_stored_without_what_is_odd(told: Protocol) -> None:
+    workflow("odd", input=Numbers)(body_of(told.step("one", fails=StepFailed("Not\0 so \ud800."))))
+    assert finish(start("odd")).error_message == "Not so ?."
