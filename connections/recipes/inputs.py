@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import requests
 from pydantic import BaseModel, ConfigDict, Field
 
 from connections.client import ApiClient
-from external_apis.errors import StepFailed
+from external_apis import scopes
+from external_apis.errors import Forbidden, StepFailed
+from external_apis.key_granting import Granter
 
-__all__ = ["RecipeInput", "Reference", "Text", "answered", "stored_fact"]
+__all__ = ["RecipeInput", "Reference", "Text", "admit_caller", "answered", "stored_fact"]
 
 Reference = Annotated[str, Field(min_length=1, max_length=250)]
 """A connection's id, or ``provider-slug/connection-slug``."""
+InputOf = TypeVar("InputOf", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
 class RecipeInput(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+def admit_caller(given: InputOf, granter: Granter) -> InputOf:
+    """What calls providers is for whoever may call them by the gateway too. Raises `Forbidden`."""
+    if not scopes.grants(granter.scopes, "proxy"):
+        raise Forbidden("This needs the scope proxy.", details={"scope": "proxy"})
+    return given
 
 
 def stored_fact(client: ApiClient, name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt
 
-from connections.recipes.inputs import RecipeInput, Reference, answered
+from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered
 from connections.workflows import Context, step, workflow
 from external_apis.errors import StepFailed
 
@@ -82,7 +82,7 @@ def confirm_intent(context: Context, *, connection_id: str, payment_intent: str)
     return {"status": status}
 
 
-@workflow("process-stripe-payment", input=PaymentInput)
+@workflow("process-stripe-payment", input=PaymentInput, admit=admit_caller)
 def process_stripe_payment(context: Context, given: PaymentInput) -> Any:
     """Charge a customer by Stripe; undone by cancelling the intent, and deleting a customer that was created."""
     connection_id = given.stripe_connection_id

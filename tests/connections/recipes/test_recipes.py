@@ -24,7 +24,7 @@ from external_apis.models import ApiKey, AuditEvent
 from external_apis.tenancy import Scope
 from tests.factories import make_connection, make_provider, make_tenant
 from tests.sandbox import Sandbox
-from tests.workflow_runs import finish, stored, work
+from tests.workflow_runs import SMS, finish, stored, work
 
 pytestmark = pytest.mark.django_db
 
@@ -379,3 +379,22 @@ def test_nobody_makes_a_key_that_may_do_more_than_they() -> None:
     finish(start("create-api-key", KEY, granter=mine))
     key = made_key()
     assert (key.tenant_id, key.allowed_networks, key.rate_limit) == (tenant.pk, ["10.0.0.0/8"], 5)
+
+
+# --- whoever may not call ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("send-sms", SMS),
+        ("post-to-slack", {"slack_connection_id": "slack", "channel": "C1", "message": "Hi"}),
+        ("publish-to-facebook", {"connection_id": "facebook", "image_url": "https://img.example.com/a"}),
+        ("process-stripe-payment", {"stripe_connection_id": "stripe", "amount": 1, "currency": "eur"}),
+        ("send-email", {"sendgrid_connection_id": "s", "to_email": "a@b", "subject": "s", "html_content": "h"}),
+    ],
+)
+def test_whoever_may_not_call_providers_starts_nothing_that_does(name: str, given: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden, match="proxy"):
+        start(name, given, granter=Granter(Scope(), frozenset(("workflows:write",))))
+    assert start(name, given, granter=Granter(Scope(), frozenset(("workflows:write", "proxy")))).pk
