@@ -16,7 +16,7 @@ from connections.models import WorkflowRun
 from connections.workflows import RunStatus
 from connections.workflows.runs import FINISHED
 from external_apis import json_input, request_context
-from external_apis.errors import ApiManagerError, NotFound
+from external_apis.errors import ApiManagerError, InvalidInput, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Tenant
 
@@ -63,9 +63,12 @@ class Command(BaseCommand):
 
 
 def _read(text: str) -> dict[str, Any]:
-    given = json_input.load(_bytes(text))
+    try:
+        given = json_input.load(_bytes(text))
+    except InvalidInput as error:
+        raise CommandError(f"--input: {error.message.replace('The body', 'it')}") from None
     if not isinstance(given, dict):
-        raise CommandError("The input is not a JSON object.")
+        raise CommandError("--input is not a JSON object.")
     return given
 
 

@@ -235,7 +235,7 @@ def test_a_shell_waits_for_the_result() -> None:
     ("arguments", "message"),
     [
         (["nothing"], "There is no workflow 'nothing'"),
-        (["send-sms", "--input", "{"], "not JSON"),
+        (["send-sms", "--input", "{"], "--input: it is not JSON"),
         (["send-sms", "--input", "[]"], "not a JSON object"),
         (["send-sms", "--input", "@/nowhere"], "No such file"),
         (["send-sms", "--input", "{}"], "twilio_connection_id"),
