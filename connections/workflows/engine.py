@@ -166,9 +166,8 @@ class _Steps:
         if stored is None:
             return self._do(step, given)
         if stored.name != step.name:
-            raise WorkflowBroken(
-                f"Step {self._position} was {stored.name} and is {step.name} now: the code has changed."
-            )
+            problem = f"Step {self._position} was {stored.name} and is {step.name} now: the code has changed."
+            raise _Ended(WorkflowBroken(problem))
         return json.loads(self._contents(stored)["result"])
 
     def _contents(self, row: WorkflowStep) -> Mapping[str, str]:

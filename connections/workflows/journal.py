@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from connections.workflows.absences import patiently
 from connections.workflows.definitions import Step
 from connections.workflows.failures import describe
 from external_apis import audit
+from external_apis.errors import VaultError
 from external_apis.fields import SecretsField
 
 __all__ = ["Attempt", "Journal", "Overtaken", "dump", "extend", "sealed_field"]
@@ -179,6 +181,14 @@ class Journal:
             )
             facts = {"workflow": self.run.workflow, "state": [before, state], "error_code": self.run.error_code}
             audit.record(f"workflow_run.{state}", self.run, facts)
+            self._forget_left()
+
+    def _forget_left(self) -> None:
+        for row in self.steps.values():
+            with suppress(VaultError):  # nobody opens it
+                if "once" in row.contents:
+                    row.contents = {name: value for name, value in row.contents.items() if name != "once"}
+                    row.save(update_fields=["contents"])
 
     def _read(self) -> dict[int, WorkflowStep]:
         return {row.position: row for row in self.run.steps.all()}

@@ -509,3 +509,27 @@ def test_what_cannot_be_stored_fails_its_step(told: Protocol, odd: str) -> None:
 def test_an_errors_odd_text_is_stored_without_what_is_odd(told: Protocol) -> None:
     workflow("odd", input=Numbers)(body_of(told.step("one", fails=StepFailed("Not\0 so \ud800."))))
     assert finish(start("odd")).error_message == "Not so ?."
+
+
+def test_a_body_does_not_swallow_that_its_code_has_changed(told: Protocol) -> None:
+    @step(name="last")
+    def last(context: Context) -> None:
+        raise Overtaken
+
+    names = [told.step("one"), told.step("two")]
+
+    def body(context: Context, given: Any) -> None:
+        try:
+            names[0](context)
+        except Exception:
+            told.lines.append("caught")
+        last(context)
+
+    workflow("changes")(body)
+    run = start("changes")
+    with pytest.raises(Overtaken):
+        carry_on(take(run), lambda: False)
+    names.reverse()
+    carry_on(take(run, after_death=True), lambda: False)
+    assert (stored(run).error_code, told.undone()) == ("WORKFLOW_BROKEN", ["one"])
+    assert "caught" not in told.lines
