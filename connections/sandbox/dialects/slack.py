@@ -11,6 +11,9 @@ from connections.sandbox.request import Request, parse_pairs
 from connections.sandbox.routing import POST, Route
 from connections.sandbox.state import State
 
+# One channel, by its id and by its name.
+_CHANNELS = ("C0000000001", "#general", "general")
+
 
 def call_method(request: Request, state: State) -> Reply:
     method = _METHODS.get(request.arguments["method"])
@@ -23,7 +26,7 @@ def call_method(request: Request, state: State) -> Reply:
 
 
 def _post_message(given: Mapping[str, Any], state: State) -> dict[str, Any]:
-    if given.get("channel") != "C0000000001":
+    if given.get("channel") not in _CHANNELS:
         return {"ok": False, "error": "channel_not_found"}
     if not given.get("text"):
         return {"ok": False, "error": "no_text"}
@@ -31,12 +34,12 @@ def _post_message(given: Mapping[str, Any], state: State) -> dict[str, Any]:
         number = sum("ts" in message for message in state.messages) + 1
         message = {"text": given["text"], "ts": f"1768903200.{number:06}"}
         state.messages.append(message)
-    return {"ok": True, "channel": given["channel"], "ts": message["ts"], "message": message}
+    return {"ok": True, "channel": "C0000000001", "ts": message["ts"], "message": message}
 
 
 def _tell_history(given: Mapping[str, Any], state: State) -> dict[str, Any]:
     """A message that was posted twice is there twice."""
-    if given.get("channel") != "C0000000001":
+    if given.get("channel") not in _CHANNELS:
         return {"ok": False, "error": "channel_not_found"}
     with state.lock:
         found = [message for message in state.messages if "ts" in message]

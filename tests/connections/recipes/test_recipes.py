@@ -305,8 +305,10 @@ def test_a_message_is_posted_to_slack(sandbox: Sandbox) -> None:
     given = {"slack_connection_id": vendor.row.pk, "channel": "C0000000001", "title": "Build", "message": "It is done."}
     posted = [workflows.result_of(run("post-to-slack", given)) for _ in range(2)]
     assert {one["channel_id"] for one in posted} == {"C0000000001"}
+    named = workflows.result_of(run("post-to-slack", given | {"channel": "#general"}))
+    assert named["channel_id"] == "C0000000001"
     history = vendor.client().post("/conversations.history", json={"channel": "C0000000001"}).json()["messages"]
-    assert [message["ts"] for message in history[:2]] == [posted[1]["ts"], posted[0]["ts"]]
+    assert [message["ts"] for message in history[:3]] == [named["ts"], posted[1]["ts"], posted[0]["ts"]]
     assert posted[0]["ts"] != posted[1]["ts"]
     refused = run("post-to-slack", given | {"channel": "#nowhere"})
     assert (refused.state, refused.error_message) == (
@@ -361,6 +363,7 @@ def test_no_live_key_is_left_when_what_follows_fails(was_used: bool) -> None:
     failed = run("key-and-follow", {})
     assert failed.state == RunState.REVERTED
     assert not failed.hands_over
+    assert "once" not in failed.steps.get(position=1).contents
     assert ApiKey.objects.exists() is was_used
     assert all(key.revoked_at for key in ApiKey.objects.all())
 
