@@ -364,6 +364,7 @@ SPECTACULAR_SETTINGS = {
     # each means something else.
     "POSTPROCESSING_HOOKS": [
         "connections.gateway.schema.describe_gateway",
+        "connections.api.webhook_schema.describe_webhooks",
         "connections.api.schema.describe_monitoring",
     ],
     "SERVE_INCLUDE_SCHEMA": False,
