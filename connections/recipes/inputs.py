@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 import requests
@@ -9,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connections.client import ApiClient
 from external_apis import scopes
-from external_apis.errors import Forbidden, StepFailed
+from external_apis.errors import Forbidden, StepFailed, UpstreamClientError
 from external_apis.key_granting import Granter
 
-__all__ = ["RecipeInput", "Reference", "Text", "admit_caller", "answered", "stored_fact"]
+__all__ = ["RecipeInput", "Reference", "Text", "admit_caller", "answered", "delete_once", "stored_fact"]
 
 Reference = Annotated[str, Field(min_length=1, max_length=250)]
 """A connection's id, or ``provider-slug/connection-slug``."""
@@ -29,6 +30,19 @@ def admit_caller(given: InputOf, granter: Granter) -> InputOf:
     if not scopes.grants(granter.scopes, "proxy"):
         raise Forbidden("This needs the scope proxy.", details={"scope": "proxy"})
     return given
+
+
+def delete_once(client: ApiClient, path: str, *, says_gone: bytes = b"") -> None:
+    """Delete what may be gone already: a compensation may be repeated. A 400 with ``says_gone`` tells of that too.
+
+    Raises the client's errors for any other answer.
+    """
+    try:
+        client.delete(path)
+    except UpstreamClientError as error:
+        is_said = error.upstream_status == HTTPStatus.BAD_REQUEST and says_gone and says_gone in error.body
+        if error.upstream_status not in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE) and not is_said:
+            raise
 
 
 def stored_fact(client: ApiClient, name: str) -> str:

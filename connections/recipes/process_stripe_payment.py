@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt
 
-from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered
+from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, delete_once
 from connections.workflows import Context, step, workflow
-from external_apis.errors import StepFailed
+from external_apis.errors import StepFailed, UpstreamClientError
 
 __all__ = ["PaymentInput", "confirm_intent", "create_customer", "create_intent", "process_stripe_payment"]
 
@@ -36,7 +36,7 @@ def _headers(context: Context) -> dict[str, str]:
 def _delete_customer(context: Context, given: Mapping[str, Any], result: Any) -> None:
     if result is None:
         raise StepFailed("Nobody knows whether the customer was created: look into the account.")
-    context.get_api_client(given["connection_id"]).delete(f"/customers/{result['customer_id']}")
+    delete_once(context.get_api_client(given["connection_id"]), f"/customers/{result['customer_id']}")
 
 
 @step(name="create-stripe-customer", compensate=_delete_customer)
@@ -50,7 +50,12 @@ def _cancel_intent(context: Context, given: Mapping[str, Any], result: Any) -> N
     if result is None:
         raise StepFailed("Nobody knows whether the payment intent was created: look into the account.")
     client = context.get_api_client(given["connection_id"])
-    client.post(f"/payment_intents/{result['payment_intent_id']}/cancel", {}, headers=_headers(context))
+    path = f"/payment_intents/{result['payment_intent_id']}"
+    try:
+        client.post(f"{path}/cancel", {}, headers=_headers(context))
+    except UpstreamClientError:
+        if client.get(path).json().get("status") != "canceled":
+            raise
 
 
 @step(name="create-stripe-payment-intent", compensate=_cancel_intent)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, stored_fact
+from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, delete_once, stored_fact
 from connections.workflows import Context, step, workflow
 from external_apis.errors import StepFailed
 
@@ -24,7 +24,8 @@ class PublishInput(RecipeInput):
 def _delete_post(context: Context, given: Mapping[str, Any], result: Any) -> None:
     if result is None:
         raise StepFailed("Nobody knows whether the photo was published: look at the page.")
-    context.get_api_client(given["connection_id"]).delete(f"/{result['post_id']}")
+    # The Graph API says 400 of what is gone (developers.facebook.com/docs/graph-api/guides/error-handling).
+    delete_once(context.get_api_client(given["connection_id"]), f"/{result['post_id']}", says_gone=b"does not exist")
 
 
 # The Graph API knows no idempotency key.

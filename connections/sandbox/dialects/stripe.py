@@ -111,11 +111,13 @@ def list_customers(request: Request, _state: State) -> Reply:
 def handle_customer(request: Request, state: State) -> Reply:
     name = request.arguments["id"]
     if not name.startswith("cus_"):
-        return _refuse(request, 404, f"No such customer: '{name}'", param="id", code="resource_missing")
+        return _missing(request, "customer", name)
     with state.lock:
         made = state.objects.get(name, {"id": name, "object": "customer", "livemode": False})
         if request.method != "DELETE":
             return _answer(request, made)
+        if made.get("deleted"):
+            return _missing(request, "customer", name)
         state.objects[name] = {"id": name, "object": "customer", "deleted": True}
         return _answer(request, state.objects[name])
 
@@ -158,7 +160,7 @@ def _find(request: Request, state: State, kind: str) -> Answer | dict[str, Any]:
     name = request.arguments["id"]
     found = state.objects.get(name)
     if found is None or found["object"] != kind:
-        return _refuse(request, 404, f"No such {kind}: '{name}'", param="id", code="resource_missing")
+        return _missing(request, kind, name)
     return found
 
 
@@ -173,6 +175,10 @@ def _answer(request: Request, data: Any, status: int = 200) -> Answer:
     if key := request.header("Idempotency-Key"):
         headers["Idempotency-Key"] = key
     return answer_json(data, status, headers)
+
+
+def _missing(request: Request, kind: str, name: str) -> Answer:
+    return _refuse(request, 404, f"No such {kind}: '{name}'", param="id", code="resource_missing")
 
 
 def _refuse(request: Request, status: int, message: str, **fields: str) -> Answer:

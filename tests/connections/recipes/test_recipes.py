@@ -14,6 +14,7 @@ import requests
 from connections import workflows
 from connections.models import ExternalApiConnection, RunState, WorkflowRun
 from connections.recipes import inputs
+from connections.recipes.process_stripe_payment import create_customer, create_intent
 from connections.recipes.publish_to_facebook import publish_photo
 from connections.sandbox import credentials
 from connections.workflows import Context, start, step, workflow
@@ -226,6 +227,47 @@ def test_a_photo_is_taken_down_when_what_follows_fails(facebook: Vendor) -> None
     post = json.loads(failed.steps.get(position=1).contents["result"])["post_id"]
     with pytest.raises(UpstreamClientError):
         facebook.client().get(f"/{post}")
+
+
+def test_what_is_gone_already_is_undone(facebook: Vendor, stripe: Vendor) -> None:
+    """As by a compensation whose worker died: it runs again, and finds nothing left to undo."""
+
+    @step(name="undo-first", retries=0)
+    def undo_first(context: Context, *, post: str, customer: str, intent: str) -> None:
+        facebook.client().delete(f"/{post}")
+        stripe.client().delete(f"/customers/{customer}")
+        stripe.client().post(f"/payment_intents/{intent}/cancel", {})
+        raise StepFailed("No.")
+
+    @workflow("undone-before")
+    def undone_before(context: Context, _: Any) -> None:
+        photo = {"image_url": "https://img.example.com/a.jpg", "caption": ""}
+        post = publish_photo(context, connection_id=facebook.row.pk, **photo)["post_id"]
+        customer = create_customer(context, connection_id=stripe.row.pk)["customer_id"]
+        money = {"amount": 5, "currency": "eur", "payment_method": "pm_card_visa"}
+        made = create_intent(context, connection_id=stripe.row.pk, customer=customer, **money)
+        undo_first(context, post=post, customer=customer, intent=made["payment_intent_id"])
+
+    failed = run("undone-before", {})
+    undone = {row.name: (row.undo, row.undo_error) for row in failed.steps.filter(state="done")}
+    assert (failed.state, set(undone.values())) == (RunState.REVERTED, {("done", "")})
+
+
+def test_what_cannot_be_deleted_is_not_undone(stripe: Vendor) -> None:
+    """Stripe says 400 of an intent that has been paid."""
+
+    @step(name="pay-first", retries=0)
+    def pay_first(context: Context, *, intent: str) -> None:
+        stripe.client().post(f"/payment_intents/{intent}/confirm", {})
+        raise StepFailed("No.")
+
+    @workflow("paid-before")
+    def paid_before(context: Context, _: Any) -> None:
+        money = {"amount": 5, "currency": "eur", "payment_method": "pm_card_visa"}
+        made = create_intent(context, connection_id=stripe.row.pk, customer="cus_7", **money)
+        pay_first(context, intent=made["payment_intent_id"])
+
+    assert run("paid-before", {}).state == RunState.FAILED
 
 
 def test_a_photo_is_not_published_twice(facebook: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
