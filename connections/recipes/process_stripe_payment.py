@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, ValidationInfo, field_validator
 
 from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, delete_once
 from connections.workflows import Context, step, workflow
@@ -25,62 +25,81 @@ class PaymentInput(RecipeInput):
     currency: Annotated[str, Field(pattern=r"^[a-z]{3}$")]
     customer_id: _Id | None = None
     """A customer of the account; one is created unless given."""
-    payment_method: _Id | None = None
-    """What the customer pays with; without one the customer's default."""
+    payment_method: Annotated[_Id | None, Field(validate_default=True)] = None
+    """What the customer pays with; without one the customer's default. A new customer has none."""
+
+    @field_validator("payment_method")
+    @classmethod
+    def _can_pay(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("customer_id", "") is None:
+            raise ValueError("is needed without a customer_id: a new customer has none")
+        return value
 
 
-def _headers(context: Context) -> dict[str, str]:
-    return {"Idempotency-Key": context.idempotency_key}
+def _headers(key: str) -> dict[str, str]:
+    return {"Idempotency-Key": key}
+
+
+def _make_customer(context: Context, given: Mapping[str, Any]) -> dict[str, str]:
+    client = context.get_api_client(given["connection_id"])
+    body = {"metadata": {"workflow_run": context.run_id}}
+    return {"customer_id": answered(client.post("/customers", body, headers=_headers(context.step_key)), "id")}
 
 
 def _delete_customer(context: Context, given: Mapping[str, Any], result: Any) -> None:
-    if result is None:
-        raise StepFailed("Nobody knows whether the customer was created: look into the account.")
-    delete_once(context.get_api_client(given["connection_id"]), f"/customers/{result['customer_id']}")
+    # Under the same key Stripe tells what was made, or makes it now.
+    made = result or _make_customer(context, given)
+    delete_once(context.get_api_client(given["connection_id"]), f"/customers/{made['customer_id']}")
 
 
 @step(name="create-stripe-customer", compensate=_delete_customer)
-def create_customer(context: Context, *, connection_id: str) -> dict[str, str]:
-    client = context.get_api_client(connection_id)
-    response = client.post("/customers", {"metadata": {"workflow_run": context.run_id}}, headers=_headers(context))
-    return {"customer_id": answered(response, "id")}
+def create_customer(context: Context, **given: str) -> dict[str, str]:
+    """``connection_id``."""
+    return _make_customer(context, given)
+
+
+@step(name="find-stripe-payment-method")
+def find_method(context: Context, *, connection_id: str, customer: str) -> str:
+    method = _default_method(context.get_api_client(connection_id).get(f"/customers/{customer}").json())
+    if method is None:
+        raise StepFailed("The customer has no default payment method.")
+    return method
+
+
+def _make_intent(context: Context, given: Mapping[str, Any]) -> dict[str, str]:
+    body = {
+        **{name: given[name] for name in ("amount", "currency", "customer", "payment_method")},
+        # Nobody is there to be sent to another page.
+        "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+    }
+    client = context.get_api_client(given["connection_id"])
+    return {
+        "payment_intent_id": answered(client.post("/payment_intents", body, headers=_headers(context.step_key)), "id")
+    }
 
 
 def _cancel_intent(context: Context, given: Mapping[str, Any], result: Any) -> None:
-    if result is None:
-        raise StepFailed("Nobody knows whether the payment intent was created: look into the account.")
+    # As above; what is not confirmed charges nobody.
+    made = result or _make_intent(context, given)
     client = context.get_api_client(given["connection_id"])
-    path = f"/payment_intents/{result['payment_intent_id']}"
+    path = f"/payment_intents/{made['payment_intent_id']}"
     try:
-        client.post(f"{path}/cancel", {}, headers=_headers(context))
+        client.post(f"{path}/cancel", {}, headers=_headers(context.idempotency_key))
     except UpstreamClientError:
         if client.get(path).json().get("status") != "canceled":
             raise
 
 
 @step(name="create-stripe-payment-intent", compensate=_cancel_intent)
-def create_intent(
-    context: Context, *, connection_id: str, amount: int, currency: str, customer: str, payment_method: str | None
-) -> dict[str, str]:
-    client = context.get_api_client(connection_id)
-    if payment_method is None:
-        payment_method = _default_method(client.get(f"/customers/{customer}").json())
-    body = {
-        "amount": amount,
-        "currency": currency,
-        "customer": customer,
-        "payment_method": payment_method,
-        # Nobody is there to be sent to another page.
-        "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
-    }
-    response = client.post("/payment_intents", body, headers=_headers(context))
-    return {"payment_intent_id": answered(response, "id")}
+def create_intent(context: Context, **given: Any) -> dict[str, str]:
+    """``connection_id``, ``amount``, ``currency``, ``customer`` and ``payment_method``."""
+    return _make_intent(context, given)
 
 
 @step(name="confirm-stripe-payment-intent")
 def confirm_intent(context: Context, *, connection_id: str, payment_intent: str) -> dict[str, str]:
     client = context.get_api_client(connection_id)
-    response = client.post(f"/payment_intents/{payment_intent}/confirm", {}, headers=_headers(context))
+    response = client.post(f"/payment_intents/{payment_intent}/confirm", {}, headers=_headers(context.idempotency_key))
     status = answered(response, "status")
     if status not in _PROCESSED:
         raise StepFailed(f"Stripe says that the payment {str(status)[:60].replace('_', ' ')}.")
@@ -92,13 +111,14 @@ def process_stripe_payment(context: Context, given: PaymentInput) -> Any:
     """Charge a customer by Stripe; undone by cancelling the intent, and deleting a customer that was created."""
     connection_id = given.stripe_connection_id
     customer = given.customer_id or create_customer(context, connection_id=connection_id)["customer_id"]
+    method = given.payment_method or find_method(context, connection_id=connection_id, customer=customer)
     made = create_intent(
         context,
         connection_id=connection_id,
         amount=given.amount,
         currency=given.currency,
         customer=customer,
-        payment_method=given.payment_method,
+        payment_method=method,
     )
     confirmed = confirm_intent(context, connection_id=connection_id, payment_intent=made["payment_intent_id"])
     return {**made, **confirmed, "customer_id": customer}

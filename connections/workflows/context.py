@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 
+_UNDO = "-undo"
 _Perform = Callable[["Step", Mapping[str, Any]], Any]
 
 
@@ -42,10 +43,20 @@ class Context:
     opened: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
+    def of_undo(cls, run: WorkflowRun, position: int) -> Context:
+        """Return the context of the compensation of the step at a position."""
+        return cls.of(run, f"{position}{_UNDO}")
+
+    @classmethod
     def of(cls, run: WorkflowRun, place: str = "", perform: _Perform = _perform_nothing) -> Context:
-        """Return the context of a run's body, or of the step or compensation at a ``place`` of it."""
+        """Return the context of a run's body, or of the step at a ``place`` of it."""
         scope = Scope(run.tenant_id, None if not run.mode else run.mode == KeyMode.TEST)
         return cls(run.pk, scope, f"{run.pk}-{place}" if place else "", perform)
+
+    @property
+    def step_key(self) -> str:
+        """The idempotency key of the step itself, also in its compensation, which has another."""
+        return self.idempotency_key.removesuffix(_UNDO)
 
     def get_api_client(self, reference: str) -> ApiClient:
         """Return the client of the scope's own connection that a reference names; raises as `services` does.

@@ -86,7 +86,7 @@ def _compensate(run: WorkflowRun, row: WorkflowStep, step: Step | None, most_dea
     try:
         contents = row.contents
         result = json.loads(contents["result"]) if "result" in contents else None
-        step.compensate(Context.of(run, f"{row.position}-undo"), json.loads(contents["input"]), result)
+        step.compensate(Context.of_undo(run, row.position), json.loads(contents["input"]), result)
     except Exception as error:
         if isinstance(error, VaultError) and is_away(error):
             raise Postponed(error) from error

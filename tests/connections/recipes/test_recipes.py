@@ -19,7 +19,7 @@ from connections.recipes.publish_to_facebook import publish_photo
 from connections.sandbox import credentials
 from connections.workflows import Context, start, step, workflow
 from external_apis import keys, request_context
-from external_apis.errors import Forbidden, InvalidInput, StepFailed, UpstreamClientError
+from external_apis.errors import CallTimeout, Forbidden, InvalidInput, StepFailed, UpstreamClientError
 from external_apis.key_granting import Granter
 from external_apis.models import ApiKey, AuditEvent
 from external_apis.tenancy import Scope
@@ -118,10 +118,9 @@ def test_a_payment_of_a_customer_that_there_is(stripe: Vendor) -> None:
     [
         ("pm_card_chargeDeclined", "UPSTREAM_CLIENT_ERROR"),
         ("pm_card_authenticationRequired", "STEP_FAILED"),
-        (None, "UPSTREAM_CLIENT_ERROR"),  # a new customer has nothing to pay with
     ],
 )
-def test_a_payment_that_fails_is_cancelled(stripe: Vendor, method: str | None, code: str) -> None:
+def test_a_payment_that_fails_is_cancelled(stripe: Vendor, method: str, code: str) -> None:
     given = {"stripe_connection_id": stripe.row.pk, "amount": 1999, "currency": "eur", "payment_method": method}
     failed = run("process-stripe-payment", given)
     assert (failed.state, failed.error_code) == (RunState.REVERTED, code)
@@ -132,7 +131,59 @@ def test_a_payment_that_fails_is_cancelled(stripe: Vendor, method: str | None, c
     assert stripe.client().get(f"/customers/{customer}").json()["deleted"] is True
 
 
+def test_a_new_customer_has_nothing_to_pay_with(stripe: Vendor) -> None:
+    with pytest.raises(InvalidInput, match="payment_method"):
+        start("process-stripe-payment", {"stripe_connection_id": stripe.row.pk, "amount": 5, "currency": "eur"})
+
+
 def test_the_customers_default_method_is_taken(stripe: Vendor) -> None:
+    """The seed's own inputs; of somebody who has no such method nothing is charged."""
+    given = {"stripe_connection_id": stripe.row.pk, "amount": 5, "currency": "eur"}
+    result = workflows.result_of(run("process-stripe-payment", given | {"customer_id": "cus_7"}))
+    intent = stripe.client().get(f"/payment_intents/{result['payment_intent_id']}").json()
+    assert (result["status"], intent["payment_method"]) == ("succeeded", "pm_card_visa")
+    bare = stripe.client().post("/customers", {}).json()["id"]
+    failed = run("process-stripe-payment", given | {"customer_id": bare})
+    assert (failed.state, failed.error_message) == (
+        RunState.REVERTED,
+        "The customer has no default payment method.",
+    )
+    assert len([path for method, path in stripe.calls if (method, path) == ("POST", "payment_intents")]) == 1
+
+
+@pytest.mark.parametrize("path", ["customers", "payment_intents"])
+def test_what_was_made_without_an_answer_is_undone(stripe: Vendor, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer to its creation is lost: asked under the same key once more, Stripe tells what it has made."""
+    from connections.client import ApiClient
+
+    post = ApiClient.post
+    lost = 4  # the first attempt and three more
+
+    def lose(self: ApiClient, target: str, *args: Any, **options: Any) -> Any:
+        nonlocal lost
+        answer = post(self, target, *args, **options)
+        if target == f"/{path}" and lost:
+            lost -= 1
+            raise CallTimeout("Its answer is lost.", may_have_happened=True)
+        return answer
+
+    monkeypatch.setattr(ApiClient, "post", lose)
+    given = {"stripe_connection_id": stripe.row.pk, "amount": 5, "currency": "eur", "payment_method": "pm_card_visa"}
+    failed = run("process-stripe-payment", given)
+    assert (failed.state, failed.error_code, lost) == (RunState.REVERTED, CallTimeout.code, 0)
+    query = f"metadata['workflow_run']:'{failed.pk}'"
+    made = stripe.client().get("/customers/search", params={"query": query}).json()["data"]
+    assert made == []
+    sent = [json.loads(row.contents["input"]) for row in failed.steps.filter(name="create-stripe-payment-intent")]
+    intents = [
+        one
+        for given in sent
+        for one in stripe.client().get("/payment_intents", params={"customer": given["customer"]}).json()["data"]
+    ]
+    assert [one["status"] for one in intents] == (["canceled"] if path == "payment_intents" else [])
+
+
+def test_what_a_customer_pays_with(stripe: Vendor) -> None:
     from connections.recipes.process_stripe_payment import _default_method
 
     assert _default_method({"invoice_settings": {"default_payment_method": "pm_1"}}) == "pm_1"
@@ -201,7 +252,10 @@ def test_the_sandbox_shows_what_is_done_twice(stripe: Vendor, sandbox: Sandbox) 
 )
 def test_a_bad_payment_is_refused_at_once(stripe: Vendor, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
-        start("process-stripe-payment", {"stripe_connection_id": "c", "amount": 1, "currency": "eur", **wrong})
+        start(
+            "process-stripe-payment",
+            {"stripe_connection_id": "c", "amount": 1, "currency": "eur", "customer_id": "c", **wrong},
+        )
     assert stripe.calls == []
 
 
@@ -435,7 +489,10 @@ def test_nobody_makes_a_key_that_may_do_more_than_they() -> None:
         ("send-sms", SMS),
         ("post-to-slack", {"slack_connection_id": "slack", "channel": "C1", "message": "Hi"}),
         ("publish-to-facebook", {"connection_id": "facebook", "image_url": "https://img.example.com/a"}),
-        ("process-stripe-payment", {"stripe_connection_id": "stripe", "amount": 1, "currency": "eur"}),
+        (
+            "process-stripe-payment",
+            {"stripe_connection_id": "stripe", "amount": 1, "currency": "eur", "customer_id": "cus_7"},
+        ),
         ("send-email", {"sendgrid_connection_id": "s", "to_email": "a@b", "subject": "s", "html_content": "h"}),
     ],
 )
