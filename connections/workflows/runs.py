@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "result_of",
     "retry",
     "start",
+    "start_scheduled_at",
     "status_of",
     "take_over",
     "visible",
@@ -44,6 +46,7 @@ __all__ = [
 TASK = "connections.run_workflows"
 FINISHED = frozenset((RunState.SUCCEEDED, RunState.REVERTED, RunState.CANCELLED, RunState.FAILED))
 MAX_KEY_LENGTH = 255
+_SCHEDULED = "schedule "
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.5
 
 
@@ -79,10 +82,15 @@ def start(
     given = _admitted(definition, dict(input or {}), granter)
     if len(idempotency_key) > MAX_KEY_LENGTH or not can_name(idempotency_key):
         raise _refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
-    row = _new(name, given, _tenant(tenant, granter.scope), granter.scope)
-    row.idempotency_key = idempotency_key
-    same = WorkflowRun.objects.filter(workflow=name, tenant=row.tenant_id, mode=row.mode)
-    return _store(row, same.filter(idempotency_key=idempotency_key))
+    if idempotency_key.startswith(_SCHEDULED):
+        raise _refused("idempotency_key", f"begins with {_SCHEDULED!r}, as those of schedules do")
+    return _start(_new(name, given, _tenant(tenant, granter.scope), granter.scope), idempotency_key)
+
+
+def start_scheduled_at(definition: Workflow, due: datetime) -> WorkflowRun:
+    """Start the one run of a workflow for a time of its schedule, or return it. Raises as `start`."""
+    given = _admitted(definition, dict(definition.scheduled_input), OPERATOR)
+    return _start(_new(definition.name, given, None, EVERYTHING), f"{_SCHEDULED}{due.isoformat()}")
 
 
 def visible(scope: Scope = EVERYTHING) -> QuerySet[WorkflowRun]:
@@ -242,6 +250,12 @@ def _new(name: str, given: str, tenant_id: str | None, scope: Scope) -> Workflow
         request_id=context.request_id,
         started_by=context.actor,
     )
+
+
+def _start(row: WorkflowRun, idempotency_key: str) -> WorkflowRun:
+    row.idempotency_key = idempotency_key
+    same = WorkflowRun.objects.filter(workflow=row.workflow, tenant=row.tenant_id, mode=row.mode)
+    return _store(row, same.filter(idempotency_key=idempotency_key))
 
 
 def _store(row: WorkflowRun, same: QuerySet[WorkflowRun]) -> WorkflowRun:

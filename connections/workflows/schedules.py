@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from connections.workflows.definitions import Schedule, Workflow, workflows
 from connections.workflows.failures import describe
-from connections.workflows.runs import start
+from connections.workflows.runs import start_scheduled_at
 from external_apis import request_context
 
 __all__ = ["latest_time", "start_scheduled"]
@@ -35,9 +35,8 @@ def start_scheduled(now: datetime | None = None) -> list[str]:
 
 def _start(definition: Workflow, due: datetime) -> list[str]:
     """Start one; what keeps it from starting is no reason for others not to."""
-    key = f"schedule {due.isoformat()}"
     try:
-        return [start(definition.name, definition.scheduled_input, idempotency_key=key).pk]
+        return [start_scheduled_at(definition, due).pk]
     except Exception as error:  # of whoever wrote it
         logger.error("the scheduled workflow %s was not started: %s", definition.name, ": ".join(describe(error)))  # noqa: TRY400
         return []

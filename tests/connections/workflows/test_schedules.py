@@ -12,8 +12,9 @@ from django.db import connection
 from pydantic import BaseModel
 
 from connections.models import WorkflowRun
-from connections.workflows import workflow
+from connections.workflows import find, start, workflow
 from connections.workflows.schedules import latest_time, start_scheduled
+from external_apis.errors import InvalidInput
 
 NOON = datetime(2026, 1, 20, 12, 0, tzinfo=UTC)  # a Tuesday
 
@@ -89,3 +90,15 @@ def test_each_time_starts_one_run_however_many_look() -> None:
     assert look(24 * 60) != look(0)
     runs = WorkflowRun.objects.order_by("id")
     assert [(run.workflow, run.started_by) for run in runs] == [("nightly", "system")] * 2
+
+
+@pytest.mark.django_db
+def test_nobody_else_takes_the_place_of_a_scheduled_run() -> None:
+    workflow("nightly", schedule=crontab(minute="0", hour="12"))(lambda context, given: None)
+    key = f"schedule {NOON.isoformat()}"
+    with pytest.raises(InvalidInput, match="idempotency_key"):
+        start("nightly", idempotency_key=key)
+    (made,) = start_scheduled(NOON)
+    assert find(made).idempotency_key == key
+    with pytest.raises(InvalidInput, match="idempotency_key"):
+        start("nightly", idempotency_key=key)
