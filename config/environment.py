@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -74,6 +75,17 @@ class Environment:
     def items(self, name: str, default: Sequence[str] = ()) -> list[str]:
         """Return what stands between the commas."""
         return [item.strip() for item in self.text(name).split(",") if item.strip()] or list(default)
+
+    def apps(self, name: str) -> list[str]:
+        """Return the Django apps between the commas: packages, or AppConfig classes."""
+        given = self.items(name)
+        for app in given:
+            module, _, last = app.rpartition(".")
+            if not _is_found(module if last[:1].isupper() else app):
+                raise ImproperlyConfigured(
+                    f"{name} names {app!r}, which is not to be found: is its folder in PYTHONPATH?"
+                )
+        return given
 
     def addresses(self, name: str) -> list[str]:
         """Return the e-mail addresses between the commas."""
@@ -211,6 +223,14 @@ class Environment:
     def folder(self, name: str, default: str = "") -> str | None:
         path = self.text(name, default)
         return str(Path(path).absolute()) if path else None
+
+
+def _is_found(module: str) -> bool:
+    """Whether a module could be imported: it is not, as it may need the settings."""
+    try:
+        return bool(module) and find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _split(url: str) -> SplitResult | None:

@@ -149,6 +149,7 @@ INSTALLED_APPS = [
     "external_apis",
     "external_apis.sign_on",
     "connections",
+    *env.apps("EXTRA_APPS"),
 ]
 
 MIDDLEWARE = [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from config import runtime
 from config.environment import Environment
 from tests.config.conftest import Installation
 
@@ -154,3 +155,30 @@ def test_a_fault_is_reached_by_a_test_alone(installation: Installation) -> None:
     assert (
         installation.run(*program, FAULT_FILE="/tmp/fault", TESTING_FAULTS="yes")[1].splitlines()[-1] == "'/tmp/fault'"
     )
+
+
+def test_a_projects_own_apps_come_along(installation: Installation) -> None:
+    """With what they bring: here a workflow."""
+    shop = installation.folder / "own" / "shop"
+    shop.mkdir(parents=True)
+    (shop / "__init__.py").touch()
+    (shop / "apps.py").write_text("from django.apps import AppConfig\nclass Shop(AppConfig):\n    name = 'shop'\n")
+    (shop / "workflows.py").write_text(
+        "from connections.workflows import workflow\nworkflow('ship')(lambda context, given: None)\n"
+    )
+    path = f"{runtime.CHECKOUT}:{shop.parent}"
+    for name in ("shop", " shop.apps.Shop ,"):
+        status, output = installation.run("manage.py", "run_workflow", "--help", EXTRA_APPS=name, PYTHONPATH=path)
+        assert (status, "ship" in output) == (0, True), output
+    status, output = installation.run("manage.py", "check", EXTRA_APPS="shop,shop.nothing.Here", PYTHONPATH=path)
+    problem = "EXTRA_APPS names 'shop.nothing.Here', which is not to be found: is its folder in PYTHONPATH?"
+    assert (status, output.strip()) == (1, problem)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing", "nothing.apps.Nothing", "connections.nothing", "..", "a b", "shop/../x", "external_apis.nothing.x"],
+)
+def test_an_app_that_there_is_not_is_named(name: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^NAME names "):
+        Environment({"NAME": f"connections, {name}"}).apps("NAME")
