@@ -11,7 +11,13 @@ from django.conf import settings
 from django.db import transaction
 
 from connections.editing import create_connection
-from connections.sandbox.definitions import WEBHOOK_SLUG, providers, signin_providers, webhook_provider
+from connections.sandbox.definitions import (
+    WEBHOOK_SLUG,
+    providers,
+    signin_providers,
+    vendor_providers,
+    webhook_provider,
+)
 from connections.sandbox.oauth.registry import provider_id
 from external_apis.errors import Conflict
 from external_apis.models import ExternalApi
@@ -35,7 +41,8 @@ def seed_sandbox(base_url: str) -> SandboxSeeding:
     alone what an operator has changed, deleted, or made under the same slugs.
     """
     webhook_url = f"{settings.PUBLIC_BASE_URL}/api/webhooks/{WEBHOOK_SLUG}/{provider_id(WEBHOOK_SLUG)}"
-    bodies = [*providers(base_url), *signin_providers(base_url), webhook_provider(base_url, webhook_url)]
+    bodies = [*providers(base_url), *vendor_providers(base_url), *signin_providers(base_url)]
+    bodies.append(webhook_provider(base_url, webhook_url))
     stored = ExternalApi.objects.in_bulk([provider_id(body["slug"]) for body in bodies])
     created = moved = 0
     for body in bodies:

@@ -191,6 +191,25 @@ def signin_providers(base_url: str) -> list[dict[str, Any]]:
     return [by_code, by_client, by_oauth1]
 
 
+def vendor_providers(base_url: str) -> list[dict[str, Any]]:
+    """Providers that speak as well-known ones do, with what the recipes of workflows look for in ``provider_data``."""
+    origin = _origin(base_url)
+    bearer, form = {"access_token": credentials.BEARER_TOKEN}, {"request_encoding": "form"}
+    basic = {"username": credentials.BASIC_USERNAME, "password": credentials.BASIC_PASSWORD}
+    stripe = {**form, "api_version": "2024-01-01", "api_version_header": "Stripe-Version"}
+    account = f"AC{'0' * 32}"
+    messages = f"/Accounts/{account}/Messages.json"
+    phone, page = {"account_sid": account, "phone_number": "+15005550006"}, {"page_id": "546349135390552"}
+    sender = {"from_email": "noreply@example.com", "from_name": "Example"}
+    return [
+        _vendor(origin, "/stripe/v1", bearer, {**stripe, "test_path": "/customers"}, {}),
+        _vendor(origin, "/twilio/2010-04-01", basic, {**form, "test_path": messages}, phone),
+        _vendor(origin, "/slack/api", bearer, {"test_path": "/auth.test"}, {}),
+        _vendor(origin, "/sendgrid/v3", bearer, {"test_path": "/scopes"}, sender),
+        _vendor(origin, "/facebook/v18.0", bearer, form, page),
+    ]
+
+
 def webhook_provider(base_url: str, webhook_url: str) -> dict[str, Any]:
     """A provider whose webhooks come to ``webhook_url``, signed by Standard Webhooks; it needs no credentials."""
     webhook = {"url": webhook_url, "scheme": "standard", "secret": credentials.WEBHOOK_SECRET}
@@ -223,3 +242,15 @@ def _provider(
             "provider_data": {"account_id": f"acct_sandbox_{scheme.replace('-', '_')}"},
         },
     }
+
+
+def _vendor(
+    origin: str, path: str, secrets: dict[str, str], block: dict[str, Any], data: dict[str, str]
+) -> dict[str, Any]:
+    name = path.split("/")[1]
+    scheme = "basic" if "username" in secrets else "bearer"
+    body = _provider(origin, scheme, scheme, block, dict(secrets))
+    body |= {"name": f"Sandbox (as {name.capitalize()})", "slug": f"sandbox-{name}"}
+    body["api_config"]["base_url"] += path
+    body["connection"] |= {"connection_name": f"Sandbox connection (as {name.capitalize()})", "provider_data": data}
+    return body

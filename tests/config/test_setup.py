@@ -15,7 +15,7 @@ from django.db import connection
 from pytest_django.fixtures import Settings
 
 from connections.models import ExternalApiConnection
-from connections.sandbox.definitions import WEBHOOK_SLUG, providers, signin_providers
+from connections.sandbox.definitions import WEBHOOK_SLUG, providers, signin_providers, vendor_providers
 from connections.seeding import seed_sandbox
 from external_apis.authentication import authenticate_token
 from external_apis.models import ApiKey, AuditEvent, CatalogueEntry, EncryptionKey, ExternalApi, Tenant
@@ -151,7 +151,8 @@ def test_an_operators_own_row_under_a_sandbox_slug_is_left_alone() -> None:
     bodies = providers("http://127.0.0.1:9001")
     own = {name: value for name, value in bodies[0].items() if name != "connection"}
     api = create_external_api({**own, "name": "An operator's own"})
-    others = len(bodies) - 1 + len(signin_providers("http://127.0.0.1:9101")) + len([WEBHOOK_SLUG])
+    others = len(bodies) - 1 + len([WEBHOOK_SLUG])
+    others += sum(len(more("http://127.0.0.1:9101")) for more in (signin_providers, vendor_providers))
     assert seed_sandbox("http://127.0.0.1:9101").created == others
     api.refresh_from_db()
     assert ":9001" in api.api_config["base_url"]

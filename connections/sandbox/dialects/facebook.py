@@ -8,7 +8,7 @@ from typing import Any
 
 from connections.sandbox.answers import Answer, Reply, answer_json
 from connections.sandbox.request import Request, parse_pairs
-from connections.sandbox.routing import POST, Route
+from connections.sandbox.routing import GET, POST, Route
 from connections.sandbox.state import State
 
 
@@ -38,6 +38,10 @@ def handle_post(request: Request, state: State) -> Reply:
     return answer_json({"success": True})
 
 
+def show_page(_request: Request, _state: State) -> Reply:
+    return answer_json({"id": "546349135390552", "name": "Sandbox page"})
+
+
 def _read(request: Request) -> Mapping[str, Any]:
     if request.content_type == "application/json":
         given = json.loads(request.body or b"{}")
@@ -51,6 +55,7 @@ def _refuse(code: int, message: str) -> Answer:
 
 
 ROUTES = (
+    Route("/facebook/v18.0/me", show_page, GET, "the Facebook page whose token it is"),
     Route("/facebook/v18.0/{page}/photos", publish_photo, POST, "publishes a photo on a Facebook page"),
     Route("/facebook/v18.0/{post}", handle_post, frozenset({"GET", "DELETE"}), "a post of one"),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from connections.sandbox.answers import Answer, Reply, answer_json
 from connections.sandbox.request import Request
-from connections.sandbox.routing import POST, Route
+from connections.sandbox.routing import GET, POST, Route
 from connections.sandbox.state import State
 
 
@@ -28,6 +28,10 @@ def send_mail(request: Request, state: State) -> Reply:
     return Answer(202, headers={"X-Message-Id": state.make_id()[:22]})
 
 
+def list_scopes(_request: Request, _state: State) -> Reply:
+    return answer_json({"scopes": ["mail.send"]})
+
+
 def _is_address(value: Any) -> bool:
     return isinstance(value, str) and value.count("@") == 1 and not value.startswith("@") and not value.endswith("@")
 
@@ -36,4 +40,7 @@ def _refuse(field: str, message: str) -> Answer:
     return answer_json({"errors": [{"message": message, "field": field, "help": None}]}, 400)
 
 
-ROUTES = (Route("/sendgrid/v3/mail/send", send_mail, POST, "takes a mail as SendGrid does"),)
+ROUTES = (
+    Route("/sendgrid/v3/mail/send", send_mail, POST, "takes a mail as SendGrid does"),
+    Route("/sendgrid/v3/scopes", list_scopes, GET, "what its key may do"),
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from connections.sandbox.answers import Reply, answer_json
 from connections.sandbox.request import Request, parse_pairs
-from connections.sandbox.routing import POST, Route
+from connections.sandbox.routing import GET, POST, Route
 from connections.sandbox.state import State
 
 # One channel, by its id and by its name.
@@ -62,5 +62,5 @@ def _read(request: Request) -> Mapping[str, Any]:
 _METHODS = {"auth.test": _test, "chat.postMessage": _post_message, "conversations.history": _tell_history}
 
 ROUTES = (
-    Route("/slack/api/{method}", call_method, POST, "Slack's auth.test, chat.postMessage, conversations.history"),
+    Route("/slack/api/{method}", call_method, GET | POST, "Slack's auth.test, chat.postMessage, conversations.history"),
 )

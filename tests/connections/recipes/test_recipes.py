@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shlex
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from django.core.management import call_command
 
-from connections import workflows
+import connections
+from connections import lookup, services, workflows
 from connections.models import ExternalApiConnection, RunState, WorkflowRun
 from connections.recipes import inputs
 from connections.recipes.process_stripe_payment import create_customer, create_intent
 from connections.recipes.publish_to_facebook import publish_photo
 from connections.sandbox import credentials
+from connections.seeding import seed_sandbox
 from connections.workflows import Context, start, step, workflow
 from external_apis import keys, request_context
 from external_apis.errors import CallTimeout, Forbidden, InvalidInput, StepFailed, UpstreamClientError
@@ -83,6 +90,50 @@ def facebook(sandbox: Sandbox) -> Vendor:
 
 def run(name: str, given: dict[str, Any]) -> WorkflowRun:
     return finish(start(name, given))
+
+
+# --- what the first start puts in ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seeded(sandbox: Sandbox) -> None:
+    seed_sandbox(sandbox.url)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        (
+            "publish-to-facebook",
+            {"connection_id": "sandbox-facebook/default", "image_url": "https://img.example.com/a"},
+        ),
+        (
+            "process-stripe-payment",
+            {"stripe_connection_id": "sandbox-stripe", "amount": 5, "currency": "eur", "customer_id": "cus_7"},
+        ),
+        ("send-sms", {**SMS, "twilio_connection_id": "conn_sandbox_twilio"}),
+        (
+            "send-email",
+            {"sendgrid_connection_id": "sandbox-sendgrid", "to_email": "a@b", "subject": "s", "html_content": "h"},
+        ),
+        ("post-to-slack", {"slack_connection_id": "sandbox-slack", "channel": "#general", "message": "Hi"}),
+    ],
+)
+def test_every_recipe_has_an_account_of_the_sandbox(seeded: None, name: str, given: dict[str, Any]) -> None:
+    reference = next(value for key, value in given.items() if key.endswith("connection_id"))
+    row = lookup.find_in_scope(reference, Scope())
+    assert services.test_connection(row).is_ok
+    done = run(name, given)
+    assert done.state == RunState.SUCCEEDED, done.error_message
+
+
+def test_the_readmes_command_works_as_it_stands(seeded: None) -> None:
+    text = (Path(connections.__file__).parents[1] / "README.md").read_text()
+    (command,) = re.findall(r"manage\.py (run_workflow (?:.|\\\n)*?)\n```", text)
+    words = shlex.split(command.replace("\\\n", ""))
+    words.remove("--wait")  # for a worker
+    call_command(*words, stdout=io.StringIO())
+    assert finish(WorkflowRun.objects.get()).state == RunState.SUCCEEDED
 
 
 # --- Stripe -----------------------------------------------------------------------------------------------------------

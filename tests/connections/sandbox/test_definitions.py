@@ -8,7 +8,7 @@ import pytest
 
 from connections.sandbox import credentials as c
 from connections.sandbox.authentication import CHECKS
-from connections.sandbox.definitions import providers, signin_providers
+from connections.sandbox.definitions import providers, signin_providers, vendor_providers
 from external_apis import api_config
 from tests.connections.sandbox.conftest import Client
 
@@ -28,7 +28,7 @@ def test_each_sign_in_is_a_valid_configuration(definition: dict[str, Any]) -> No
     assert ("connection" in definition) == (definition["api_config"]["auth_type"] == "client_credentials")
 
 
-@pytest.mark.parametrize("definition", providers(ORIGIN), ids=lambda d: d["slug"])
+@pytest.mark.parametrize("definition", [*providers(ORIGIN), *vendor_providers(ORIGIN)], ids=lambda d: d["slug"])
 def test_each_is_a_valid_configuration_with_the_credentials_it_expects(definition: dict[str, dict[str, str]]) -> None:
     config = api_config.parse(definition["api_config"], environment="development")
     assert set(definition["connection"]["credentials"]) <= config.credentials_expected()
