@@ -19,7 +19,16 @@ from external_apis import audit, valkey
 from external_apis.errors import NotAuthenticated, TokenExpired
 from external_apis.networks import counted_as
 
-__all__ = ["FAILURES", "Use", "authentication_failing", "drain_uses", "forget", "note_failure", "note_use"]
+__all__ = [
+    "FAILURES",
+    "Use",
+    "authentication_failing",
+    "drain_uses",
+    "forget",
+    "may_be_noted",
+    "note_failure",
+    "note_use",
+]
 
 authentication_failing = Signal()
 """Sent once when `FAILURES` authentications from one ``address`` (a keyword; of IPv6 a network such as
@@ -54,6 +63,15 @@ def note_use(key_id: str, address: str | None) -> None:
     noted[key_id] = now + _NOTED_EVERY_SECONDS
     with suppress(redis.RedisError):
         valkey.quick_client().hset(_USES, key_id, f"{time.time()} {address or ''}")
+
+
+def may_be_noted(key_id: str) -> bool:
+    """Whether a use of a key waits to be stored; without Valkey it may."""
+    try:
+        client = valkey.quick_client()
+        return any(client.hexists(name, key_id) for name in (_USES, _TAKEN))
+    except redis.RedisError:
+        return True
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict
 
-from external_apis import audit, request_context
+from external_apis import audit, key_use, request_context
 from external_apis.errors import Conflict, NotFound
 from external_apis.ids import can_name
 from external_apis.key_digests import digest, make_secret
@@ -180,10 +180,15 @@ def delete(key: ApiKey) -> None:
 
 
 def withdraw(key: ApiKey) -> None:
-    """End a key that should not have been made: one that was never used goes at once, any other is revoked."""
+    """End a key that should not have been made, and those that it was rolled to.
+
+    One that was never used goes at once, any other is revoked; without Valkey nobody knows, and it is revoked.
+    """
     with transaction.atomic():
         key, before = _locked(key)
-        if key.last_used_at is None:
+        for successor in ApiKey.objects.filter(rolled_from=key):
+            withdraw(successor)
+        if key.last_used_at is None and not key_use.may_be_noted(key.pk):
             audit.record("api_key.deleted", key)
             key.delete()
         elif status_of(key, timezone.now()) != KeyStatus.REVOKED:

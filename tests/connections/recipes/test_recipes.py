@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 from django.core.management import call_command
+from django.utils import timezone
 
 import connections
 from connections import lookup, services, workflows
@@ -25,7 +26,7 @@ from connections.recipes.publish_to_facebook import publish_photo
 from connections.sandbox import credentials
 from connections.seeding import seed_sandbox
 from connections.workflows import Context, start, step, workflow
-from external_apis import keys, request_context
+from external_apis import key_use, keys, request_context
 from external_apis.errors import CallTimeout, Forbidden, InvalidInput, StepFailed, UpstreamClientError
 from external_apis.key_granting import Granter
 from external_apis.models import ApiKey, AuditEvent
@@ -500,8 +501,6 @@ def test_no_live_key_is_left_when_what_follows_fails(was_used: bool) -> None:
 
     @step(name="follow", retries=0)
     def follow(context: Context) -> None:
-        from django.utils import timezone
-
         if was_used:
             ApiKey.objects.update(last_used_at=timezone.now())
         raise StepFailed("No.")
@@ -513,6 +512,26 @@ def test_no_live_key_is_left_when_what_follows_fails(was_used: bool) -> None:
     assert "once" not in failed.steps.get(position=1).contents
     assert ApiKey.objects.exists() is was_used
     assert all(key.revoked_at for key in ApiKey.objects.all())
+
+
+def test_a_key_that_was_used_just_now_is_kept_revoked() -> None:
+    """Its use is noted, and not in the database yet."""
+    made = keys.create(KEY).key
+    key_use.note_use(made.pk, "192.0.2.1")
+    keys.withdraw(made)
+    assert made_key().revoked_at is not None
+
+
+def test_no_key_that_it_was_rolled_to_is_left_live() -> None:
+    first = keys.create(KEY).key
+    second = keys.roll(first, overlap_seconds=3600).key
+    third = keys.roll(second).key
+    key_use.note_use(second.pk, None)
+    keys.withdraw(first)
+    assert [key.pk for key in ApiKey.objects.all() if key.revoked_at and key.revoked_at <= timezone.now()] == [
+        second.pk
+    ]
+    assert not ApiKey.objects.filter(pk__in=[first.pk, third.pk]).exists()
 
 
 def test_nobody_makes_a_key_that_may_do_more_than_they() -> None:
