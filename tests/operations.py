@@ -13,8 +13,8 @@ from drf_spectacular.generators import SchemaGenerator
 
 API_PREFIXES = ("/admin/external-apis", "/api/", "/exsvc")
 _METHODS = ("get", "post", "put", "patch", "delete")
-_APART = ("/api/external/proxy/", "/healthz", "/metrics")
-"""What the REST framework does not serve: the gateway and the monitors' routes have tests of their own."""
+_APART = ("/api/external/proxy/", "/api/webhooks/", "/healthz", "/metrics")
+"""What the REST framework does not serve: the gateway, receipts and the monitors' routes have tests of their own."""
 
 
 @dataclass(frozen=True)
