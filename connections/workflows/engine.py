@@ -101,7 +101,8 @@ def _advance(journal: Journal, is_over: Callable[[], bool]) -> None:
     except _Ended as end:
         _fail(journal, end)
     else:
-        journal.succeed(result)
+        if not journal.succeed(result):
+            journal.begin_reverting(_cancellation(), None, may_have_happened=False)
 
 
 def _run_body(definition: Workflow, steps: _Steps) -> str:
@@ -112,6 +113,7 @@ def _run_body(definition: Workflow, steps: _Steps) -> str:
         steps.check_end()
         return dump(result)
     except Exception as error:  # whatever a body raises, its steps are undone
+        steps.leave_again()
         if is_away(error):
             raise Postponed(error, may_have_happened=_is_in_doubt(run)) from error
         raise _Ended(error) from error
@@ -158,9 +160,27 @@ class _Steps:
         self.journal, self._is_over = journal, is_over
         self._position = 0
         self._is_cancelled = journal.run.cancel_requested_at is not None
+        self._left_by: BaseException | None = None
 
     def perform(self, step: Step, given: Mapping[str, Any]) -> Any:
-        """Return the stored result of the next step, or do it and store what comes of it."""
+        """Return the stored result of the next step, or do it and store what comes of it.
+
+        Whatever has left the body does so again from a ``finally`` in it.
+        """
+        self.leave_again()
+        try:
+            return self._perform(step, given)
+        except BaseException as reason:
+            if not isinstance(reason, Exception):
+                self._left_by = reason
+            raise
+
+    def leave_again(self) -> None:
+        """Raise what the body was to be left by, whatever it has made of that."""
+        if self._left_by is not None:
+            raise self._left_by
+
+    def _perform(self, step: Step, given: Mapping[str, Any]) -> Any:
         self._position += 1
         stored = self.journal.steps.get(self._position)
         if stored is None:
@@ -180,7 +200,8 @@ class _Steps:
         return found
 
     def check_end(self) -> None:
-        """Raise where the body has ended too soon, or somebody has asked for the end meanwhile."""
+        """Raise where the body was to be left, has ended too soon, or somebody has asked for the end meanwhile."""
+        self.leave_again()
         if any(position > self._position for position in self.journal.steps):
             raise WorkflowBroken(f"The body ends after {self._position} steps and had more: the code has changed.")
         if self._is_cancelled:

@@ -159,10 +159,11 @@ class Journal:
             row.save(update_fields=["undo", "undo_error", "undone_at"])
         self.run.tries, self.run.attempts = 0, 1
 
-    def succeed(self, result: str) -> None:
-        """End the run with its result, which is JSON."""
+    def succeed(self, result: str) -> bool:
+        """End the run with its result, which is JSON; False where somebody has asked for its end before."""
         sealed = sealed_field(WorkflowRun, "result").seal(self.run, {"json": result})
-        self._settle(
+        mine = WorkflowRun.objects.filter(pk=self.run.pk, fence=self.run.fence)
+        is_done = mine.filter(cancel_requested_at__isnull=True).update(
             state=RunState.SUCCEEDED,
             due_at=None,
             finished_at=timezone.now(),
@@ -171,6 +172,9 @@ class Journal:
             error_code="",
             error_message="",
         )
+        if not is_done and not mine.exists():
+            raise Overtaken
+        return bool(is_done)
 
     def end(self, state: RunState) -> None:
         """End a run that did not succeed, with its event; nothing of what it left is taken any more."""
