@@ -22,6 +22,9 @@ __all__ = ["revert"]
 
 logger = logging.getLogger(__name__)
 
+# A worker with other code may know the step.
+_UNKNOWN_WAIT_SECONDS, _UNKNOWN_TRIES = 60.0, 10
+
 
 class _Uncompensated(Exception):
     """Tells an error of the compensation's own from one of the database that is to note it."""
@@ -70,10 +73,11 @@ def _undo(journal: Journal, row: WorkflowStep, step: Step | None, most_deaths: i
     else:
         return True
     logger.warning("workflow run %s: undoing %s: %s", run.pk, row.name, ": ".join(describe(error)))
-    if step is None or not may_pass(error) or run.tries >= step.retries:
+    if run.tries >= _UNKNOWN_TRIES if step is None else not may_pass(error) or run.tries >= step.retries:
         journal.note_undo(row, UndoState.FAILED, ": ".join(describe(error)))
         return True
-    wait = timedelta(seconds=wait_seconds(step, error, run.tries + 1, run.pk))
+    seconds = wait_seconds(step, error, run.tries + 1, run.pk) if step is not None else _UNKNOWN_WAIT_SECONDS
+    wait = timedelta(seconds=seconds)
     journal.hand_back(wait, error=error)
     return False
 

@@ -14,7 +14,18 @@ from pydantic import BaseModel
 
 from connections.due_work import claim
 from connections.models import RunState, UndoState, WorkflowRun
-from connections.workflows import Context, engine, input_of, journal, result_of, start, step, workflow
+from connections.workflows import (
+    Context,
+    cancel,
+    engine,
+    input_of,
+    journal,
+    result_of,
+    reverting,
+    start,
+    step,
+    workflow,
+)
 from connections.workflows.definitions import Step
 from connections.workflows.engine import carry_on
 from connections.workflows.journal import Overtaken
@@ -533,3 +544,69 @@ def test_a_body_does_not_swallow_that_its_code_has_changed(told: Protocol) -> No
     carry_on(take(run, after_death=True), lambda: False)
     assert (stored(run).error_code, told.undone()) == ("WORKFLOW_BROKEN", ["one"])
     assert "caught" not in told.lines
+
+
+def test_nothing_is_done_after_a_failure(told: Protocol) -> None:
+    """Neither by a ``finally`` of the body, nor where it catches whatever there is."""
+    fails, after = told.step("fails", fails=StepFailed("No.")), told.step("after")
+
+    @workflow("tidies-up")
+    def tidies_up(context: Context, given: Any) -> str:
+        try:
+            fails(context)
+        except BaseException:
+            told.lines.append("caught")
+        finally:
+            after(context)
+        return "swallowed"
+
+    @workflow("returns-in-spite")
+    def returns_in_spite(context: Context, given: Any) -> str:
+        try:
+            fails(context)
+        except BaseException:
+            told.lines.append("caught")
+        return "swallowed"
+
+    @workflow("fails-otherwise")
+    def fails_otherwise(context: Context, given: Any) -> str:
+        try:
+            fails(context)
+        except BaseException:
+            told.lines.append("caught")
+        raise ValueError("another")
+
+    for name in ("tidies-up", "returns-in-spite", "fails-otherwise"):
+        told.lines.clear()
+        run = finish(start(name))
+        assert (run.state, run.error_code, told.lines) == (RunState.REVERTED, "STEP_FAILED", ["fails", "caught"])
+
+
+def test_whoever_asks_for_the_end_just_before_it_gets_it(told: Protocol) -> None:
+    one = told.step("one")
+
+    @workflow("nearly-done")
+    def nearly_done(context: Context, given: Any) -> None:
+        one(context)
+        cancel(WorkflowRun.objects.get())
+
+    assert (finish(start("nearly-done")).state, told.undone()) == (RunState.CANCELLED, ["one"])
+
+
+def test_a_compensation_of_unknown_code_waits_for_a_worker_that_knows_it(
+    told: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a new version is brought out; ten minutes later nobody does."""
+    one, fails = told.step("one"), told.step("fails", fails=StepFailed("No."))
+    workflow("renamed")(lambda context, given: [one(context), fails(context)])
+    for is_known_again in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(reverting, "find_step", lambda name: fails if name == "fails" else None)
+            run = start("renamed")
+            work()
+            assert (stored(run).state, stored(run).tries) == (RunState.REVERTING, 1)
+            assert stored(run).due_at > timezone.now() + timedelta(seconds=50)
+            ended = None if is_known_again else finish(run)
+        ended = ended or finish(run)
+        assert ended.state == (RunState.REVERTED if is_known_again else RunState.FAILED)
+    assert told.undone() == ["one"]
