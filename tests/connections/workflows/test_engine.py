@@ -605,7 +605,7 @@ def test_a_compensation_of_unknown_code_waits_for_a_worker_that_knows_it(
             run = start("renamed")
             work()
             assert (stored(run).state, stored(run).tries) == (RunState.REVERTING, 1)
-            assert stored(run).due_at > timezone.now() + timedelta(seconds=50)
+            assert (stored(run).due_at or timezone.now()) > timezone.now() + timedelta(seconds=50)
             ended = None if is_known_again else finish(run)
         ended = ended or finish(run)
         assert ended.state == (RunState.REVERTED if is_known_again else RunState.FAILED)
