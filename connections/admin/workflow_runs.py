@@ -184,14 +184,19 @@ class WorkflowRunAdmin(QuickModelAdmin):
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
             context["row_buttons"] = self.row_buttons(request, obj)
-            context["workflow_steps"] = shown_steps(obj)
+            context["workflow_steps"] = [step | {"result": _shown(step["result"])} for step in shown_steps(obj)]
             # Nothing of a run is written by a form.
-            context |= {"show_save": False, "show_save_and_continue": False, "show_history": False}
+            context |= {"show_save": False, "show_save_and_continue": False, "show_save_and_add_another": False}
+            context["show_history"] = False
         response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
         return response
 
     def _shared(self, request: HttpRequest, title: str) -> dict[str, Any]:
         return {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _granter(request: HttpRequest) -> Granter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
@@ -165,6 +166,7 @@ def test_a_run_is_started_and_looked_at_in_the_admin() -> None:
         assert part in text
     assert SMS["to_number"] not in text
     assert SMS["message"] not in text
+    assert "_addanother" not in text
     assert run.pk in client.get("/admin/connections/workflowrun/?status=reverted").content.decode()
     assert client.post(admin_page(run, "retry")).status_code == 302
     assert WorkflowRun.objects.filter(retry_of=run).exists()
@@ -174,7 +176,9 @@ def test_what_is_handed_over_is_shown_once_in_the_admin() -> None:
     client = signed_in()
     client.post("/admin/connections/workflowrun/add/", {"name": "create-api-key", "input": json.dumps(KEY)})
     run = finish(WorkflowRun.objects.get())
-    assert "Show once" in client.get(admin_page(run)).content.decode()
+    text = html.unescape(client.get(admin_page(run)).content.decode())
+    assert "Show once" in text
+    assert re.search(r'<td[^>]*>{"id": "', text)  # the step's result is JSON too
     assert "Show once" not in signed_in().get(admin_page(run)).content.decode()
     shown = re.search("sk_live_[A-Za-z0-9]+", client.post(admin_page(run, "take")).content.decode())
     assert shown
