@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
-from connections import lookup
+from connections import lookup, warm
 from connections.credentials import ADDITIONAL_DATA
 from connections.models import ConnectionStatus, ExternalApiConnection
 from connections.oauth.refresh import ensure_fresh, has_to_be_fresh
 from connections.opening import check_usable
 from external_apis import audit
-from external_apis.errors import ConnectionExpired, ConnectionUnusable, MissingCredential
+from external_apis.api_config import ApiConfig
+from external_apis.errors import ApiManagerError, ConnectionExpired, ConnectionUnusable, MissingCredential
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
 
@@ -68,7 +69,7 @@ def hand_over(
     does a refresh token. Raises `NotFound`, `Conflict`, `ConnectionUnusable`, `MissingCredential` where nothing is left
     to hand over, `VaultError`, and errors of a call where an ended token is not renewed.
     """
-    row = lookup.find_in_scope(reference, scope, environment)
+    row, config = _kept(reference, scope) or _found(reference, scope, environment)
     try:
         check_usable(row)
         row = _renewed(row, scope, min_valid_seconds)
@@ -77,7 +78,7 @@ def hand_over(
         error.details["connection_id"] = row.pk
         raise
     # What was stored for an auth type that the provider no longer has is of no use to anybody.
-    used = (open_config(row.external_api).api_config.credentials_expected() - _KEPT_BACK) | {ADDITIONAL_DATA}
+    used = (config.credentials_expected() - _KEPT_BACK) | {ADDITIONAL_DATA}
     values: dict[str, Any] = {name: value for name, value in row.credential.secrets.items() if name in used}
     if not values.keys() - {ADDITIONAL_DATA}:
         raise MissingCredential(f"Connection {_name(row)} has no credentials of its own.")
@@ -85,6 +86,23 @@ def hand_over(
         values[ADDITIONAL_DATA] = json.loads(values[ADDITIONAL_DATA])
     audit.record_reading("credentials.read", row, values)
     return HandedOver(row, values)
+
+
+def _kept(reference: str, scope: Scope) -> tuple[ExternalApiConnection, ApiConfig] | None:
+    """Return a connection by its id as this process keeps it for calls: at most a second old, and without a query.
+
+    None for whatever does not open, which is looked up to say why.
+    """
+    try:
+        client, row = warm.lend_client(reference, scope)
+    except ApiManagerError:
+        return None
+    return row, client.target.config
+
+
+def _found(reference: str, scope: Scope, environment: str | None) -> tuple[ExternalApiConnection, ApiConfig]:
+    row = lookup.find_in_scope(reference, scope, environment)
+    return row, open_config(row.external_api).api_config
 
 
 def _renewed(row: ExternalApiConnection, scope: Scope, min_valid_seconds: float) -> ExternalApiConnection:

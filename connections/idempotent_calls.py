@@ -59,7 +59,7 @@ class Claim:
             self._update(answer=sealed, finished_at=timezone.now())
 
     def store_nothing(self) -> None:
-        """Note that the call was made, and that its answer is not kept: it is too long, or did not come to its end."""
+        """Note that the call was made and answered at a length that is not kept."""
         self._update(finished_at=timezone.now(), is_kept=False)
 
     def doubt(self) -> None:

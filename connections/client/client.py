@@ -35,6 +35,7 @@ from external_apis.errors import (
     ApiManagerError,
     BadAnswer,
     CallError,
+    InvalidInput,
     RateLimited,
     UpstreamError,
     UpstreamRateLimited,
@@ -229,7 +230,9 @@ class ApiClient(Verbs, Passage):
             answer = self._call(request, call)
             outcome = {"status": answer.status}
         except ApiManagerError as error:
-            outcome = {"reason": error.code, "status": getattr(error, "upstream_status", None)}
+            # A body that its caller does not bring to an end is no error of the provider's.
+            reason = "" if isinstance(error, InvalidInput) else error.code
+            outcome = {"reason": reason, "status": getattr(error, "upstream_status", None)}
             raise
         finally:
             seconds = self._clock.monotonic() - started

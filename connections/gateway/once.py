@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
@@ -13,6 +12,7 @@ from django.db import DatabaseError
 
 from connections import idempotent_calls
 from connections.client.passage import Passing
+from connections.gateway import renewals
 from connections.gateway.answers import gather, headers_of, respond, stream, stream_unheard
 from connections.idempotent_calls import MAX_KEPT_BYTES, KeptAnswer
 from external_apis.database_connections import give_back_database_connections
@@ -41,11 +41,13 @@ _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _MARGIN_SECONDS = 30.0
 
 
-def read_key(method: str, headers: Mapping[str, str]) -> str:
+def read_key(method: str, environ: Mapping[str, Any]) -> str:
     """Return the caller's key, empty where there is none or the method is safe. Raises `InvalidInput`."""
-    key = headers.get(HEADER, "") if method in _METHODS else ""
-    if key and not _KEY.fullmatch(key):
-        message = "has more than 255 characters, or others than printable ASCII"
+    key: str | None = environ.get("HTTP_IDEMPOTENCY_KEY") if method in _METHODS else None
+    if key is None:
+        return ""
+    if not _KEY.fullmatch(key):
+        message = "is empty, has more than 255 characters, or others than printable ASCII"
         raise InvalidInput(f"{HEADER} {message}.", details={"errors": [{"path": HEADER, "message": message}]})
     return key
 
@@ -109,7 +111,7 @@ def _keep(claim: Claim, passed: PassedAnswer, on_end: Callable[[], None]) -> Htt
 
 
 class _Collector:
-    """Collects an answer on its way, up to what is kept, and has the call's lease go on as long as the answer comes."""
+    """Collects an answer on its way, up to what is kept; the call is under way until it ends."""
 
     def __init__(
         self,
@@ -121,27 +123,24 @@ class _Collector:
     ) -> None:
         self._claim, self._status, self._headers, self._on_end = claim, status, headers, on_end
         self._content = bytearray(beginning)
-        self._extended_at = 0.0
-        self._extend()
+        renewals.keep(claim)
 
     def hear(self, piece: bytes) -> None:
         if len(self._content) <= MAX_KEPT_BYTES:
             self._content += piece
-        self._extend()
 
     def end(self, *, is_whole: bool) -> None:
-        _store(self._claim, self._status, self._headers, bytes(self._content) if is_whole else None)
+        """An answer that nobody has whole leaves the call in doubt, as one that was lost before it began."""
+        renewals.let_go(self._claim)
+        if is_whole:
+            _store(self._claim, self._status, self._headers, bytes(self._content))
+        else:
+            _settle(self._claim.doubt)
         self._on_end()
 
-    def _extend(self) -> None:
-        now = monotonic()
-        if now - self._extended_at > _MARGIN_SECONDS:
-            self._extended_at = now
-            _settle(lambda: self._claim.extend(3 * _MARGIN_SECONDS))
 
-
-def _store(claim: Claim, status: int, headers: Mapping[str, str], content: bytes | None) -> None:
-    if content is None or len(content) > MAX_KEPT_BYTES:
+def _store(claim: Claim, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    if len(content) > MAX_KEPT_BYTES:
         _settle(claim.store_nothing)
     else:
         _settle(lambda: claim.store(KeptAnswer(status, headers, content)))

@@ -38,7 +38,7 @@ def pass_on(request: HttpRequest, connection_id: str, tail: str) -> HttpResponse
     route = read_route(tail, request.META.get("QUERY_STRING", ""), client.base_path)
     check_allowed(rules, method, route.path)
     headers = passed_request(request.META, may_override_method=rules is None)
-    key = once.read_key(method, headers)
+    key = once.read_key(method, request.META)
     if key:
         headers = once.mark(client, holder, key, headers)
     # Before the body is read: whoever sends slowly has one of the places, and not the threads of all others.

@@ -167,7 +167,7 @@ class Transport:
                 connection.endheaders()
                 return _write_pieces(connection, body, deadline_of_piece)
             connection.endheaders(body)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return False
         return True
 

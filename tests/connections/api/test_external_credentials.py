@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -268,3 +269,20 @@ def test_what_a_client_is_told() -> None:
         "graphqlPath": "/gql",
     }
     assert failure_of(reader().get(url_of(row.pk, "client"))) == (403, "FORBIDDEN")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_kept_costs_the_event_alone_and_is_a_second_old_at_most() -> None:
+    row = make_connection()
+    client = reader()
+    client.get(url_of(row.pk))
+    with CaptureQueriesContext(connection) as captured:
+        data_of(client.get(url_of(row.pk)))
+    assert [query["sql"].split()[0] for query in captured] == ["INSERT"]
+    # As SQL does it, without a word to anybody.
+    ExternalApiConnection.objects.filter(pk=row.pk).update(status=ConnectionStatus.REVOKED)
+    deadline = time.monotonic() + 1.5
+    while (answer := client.get(url_of(row.pk))).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert failure_of(answer) == (409, "CONNECTION_REVOKED")

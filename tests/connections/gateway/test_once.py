@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from connections import idempotent_calls
+from connections.gateway import renewals
 from connections.models import IdempotentCall
 from external_apis.crypto import Sealed
 from tests.connections.gateway.conftest import Connect, proxied
@@ -93,7 +94,7 @@ def test_keys_belong_to_a_caller_and_a_connection(
     assert sandbox.count(name) == 3
 
 
-@pytest.mark.parametrize("key", ["x" * 256, "a b\tc", "\xe4"])
+@pytest.mark.parametrize("key", ["x" * 256, "a b\tc", "\xe4", "", " "])
 def test_a_malformed_key_is_refused(connect: Connect, caller: RestClient, key: str) -> None:
     assert error_code(post(caller, proxied(connect(), "/echo"), key)) == (400, "VALIDATION_ERROR")
 
@@ -237,14 +238,14 @@ def test_events_are_kept_when_all_have_come(connect: Connect, caller: RestClient
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whoever_leaves_events_early_finds_no_answer(connect: Connect, caller: RestClient, name: str) -> None:
+def test_whoever_leaves_early_leaves_the_call_in_doubt(connect: Connect, caller: RestClient, name: str) -> None:
     row = connect("bearer", "/openai/v1")
     body = b'{"model": "sandbox-1", "stream": true, "messages": [{"role": "user", "content": "one two three"}]}'
     answer = post(caller, proxied(row, "/chat/completions"), name, body)
     next(iter(answer.streaming_content))
     answer.close()
     again = post(caller, proxied(row, "/chat/completions"), name, body)
-    assert error_code(again) == (409, "IDEMPOTENCY_ANSWER_NOT_KEPT")
+    assert error_code(again) == (409, "IDEMPOTENCY_CALL_IN_DOUBT")
 
 
 def test_an_answer_that_cannot_be_stored_goes_out(
@@ -293,6 +294,32 @@ def test_an_empty_answer_keeps_the_short_lease(connect: Connect, caller: RestCli
         path = proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x")
         assert post(caller, path, name).status_code == 204
     assert IdempotentCall.objects.get().leased_until < timezone.now() + timedelta(seconds=200)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_goes_on_while_nobody_reads(
+    connect: Connect, caller: RestClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that waits for its client to take a piece asks for none."""
+    monkeypatch.setattr(renewals, "_EVERY_SECONDS", 0.05)
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        may_end.wait(5)
+
+    with serve(play) as port:
+        path = proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x")
+        answer = post(caller, path, name, method="PUT")
+        IdempotentCall.objects.update(leased_until=timezone.now())
+        deadline = time.monotonic() + 5
+        while IdempotentCall.objects.get().leased_until < timezone.now() + timedelta(seconds=60):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert error_code(post(caller, path, name, method="PUT")) == (409, "IDEMPOTENCY_CALL_IN_PROGRESS")
+        answer.close()
+        may_end.set()
 
 
 @pytest.mark.django_db(transaction=True)
