@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from external_apis.egress import Allowance, Policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed, EgressRefused
-from external_apis.transport import Answer, GuardedSession, Origin, Transport, exchange, shared_transport
+from external_apis.transport import Answer, GuardedSession, Origin, Transport, Upload, exchange, shared_transport
 from tests.sockets import OK, Play, answering, read_head, serve, trickle
 
 LOOPBACK = Policy((Allowance.parse("127.0.0.1"),))
@@ -605,3 +605,19 @@ def test_the_session_ends_a_call_after_its_timeout() -> None:
 def test_the_transport_is_shared_by_policy() -> None:
     assert shared_transport(LOOPBACK) is shared_transport(Policy((Allowance.parse("127.0.0.1"),)))
     assert shared_transport(LOOPBACK) is not shared_transport(Policy())
+
+
+def test_an_answer_to_an_upload_that_nobody_reads_is_found_under_tls_too(authority: Authority) -> None:
+    """The other side has answered and hung up; writing fails, and what it said is still there."""
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+
+    with serve(play, context=authority.context("127.0.0.1")) as port:
+        now = time.monotonic()
+        answer = Transport(Policy(LOOPBACK.allow, "", str(authority.file))).send(
+            Origin("https", "127.0.0.1", port), "POST", "/", {}, Upload(bytes(65_536) for _ in range(200)),
+            deadline=now + 5,
+        )  # fmt: skip
+    assert (answer.status, answer.body) == (413, b"no")
