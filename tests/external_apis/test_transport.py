@@ -508,6 +508,30 @@ def test_tls_accepts_the_authority_of_the_settings(authority: Authority) -> None
             send_tls(port, LOOPBACK)
 
 
+def test_what_lies_in_the_tls_layer_is_not_waited_for(authority: Authority) -> None:
+    """The socket is empty when a record has been read, also where the buffer above took only a part of it."""
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 12_000)  # one record
+        may_end.wait(5)
+
+    with serve(play, context=authority.context("127.0.0.1")) as port:
+        origin, deadline = Origin("https", "127.0.0.1", port), time.monotonic() + 5
+        transport = Transport(Policy(LOOPBACK.allow, "", str(authority.file)))
+        stream = transport.send(
+            origin, "GET", "/", {}, None, deadline=deadline, stream_deadline=deadline, is_raw=True
+        ).stream
+        assert stream is not None
+        taken = len(stream.read(99_999))  # what the buffer held
+        assert stream._sock.pending() == 12_000 - taken > 0
+        assert stream.wait(0) is True
+        assert len(stream.read(99_999)) == 12_000 - taken
+        assert stream.wait(0) is False
+        may_end.set()
+
+
 def test_tls_verifies_the_hosts_name(authority: Authority) -> None:
     accepting = Policy(LOOPBACK.allow, "", str(authority.file))
     with (
