@@ -645,3 +645,24 @@ def test_an_answer_to_an_upload_that_nobody_reads_is_found_under_tls_too(authori
             deadline=now + 5,
         )  # fmt: skip
     assert (answer.status, answer.body) == (413, b"no")
+
+
+def test_trailers_without_end_take_no_memory() -> None:
+    """They are thrown away line by line, once it is clear that they do not fit."""
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        while True:
+            client.sendall(b"X: y\r\n" * 1_000)
+
+    with serve(play) as port:
+        now = time.monotonic()
+        stream = Transport(LOOPBACK).send(
+            Origin("http", "127.0.0.1", port), "GET", "/", {}, None, deadline=now + 5, stream_deadline=now + 5,
+            is_raw=True,
+        ).stream  # fmt: skip
+        assert stream is not None
+        assert stream.wait(5)
+        assert len(stream._response._valve.ahead) < 200_000
+        stream.close()
