@@ -15,7 +15,13 @@ from connections.oauth.refresh import ensure_fresh, has_to_be_fresh
 from connections.opening import check_usable
 from external_apis import audit
 from external_apis.api_config import ApiConfig
-from external_apis.errors import ApiManagerError, ConnectionExpired, ConnectionUnusable, MissingCredential
+from external_apis.errors import (
+    ApiManagerError,
+    ConnectionExpired,
+    ConnectionUnusable,
+    MissingCredential,
+    ServiceUnavailable,
+)
 from external_apis.providers import open_config
 from external_apis.tenancy import EVERYTHING, Scope
 
@@ -91,10 +97,13 @@ def hand_over(
 def _kept(reference: str, scope: Scope) -> tuple[ExternalApiConnection, ApiConfig] | None:
     """Return a connection by its id as this process keeps it for calls: at most a second old, and without a query.
 
-    None for whatever does not open, which is looked up to say why.
+    None for whatever does not open, which is looked up to say why. Raises `ServiceUnavailable`, which comes after a
+    wait: that is not waited for again.
     """
     try:
         client, row = warm.lend_client(reference, scope)
+    except ServiceUnavailable:
+        raise
     except ApiManagerError:
         return None
     return row, client.target.config

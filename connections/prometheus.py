@@ -46,11 +46,16 @@ def render() -> str:
         _family("eam_call_errors", "counter", "Calls that ended in an error, by its code.", _codes(totals)),
         _family("eam_call_answers", "counter", "Calls by the class of the last answer's status.", _statuses(totals)),
         _histogram("eam_call_duration_seconds", "Duration of calls, with all attempts and waits.", totals),
-        _family("eam_rate_limit_waits", "counter", "Waits for a slot of a rate limit.", _of(totals, measures.WAITS)),
+        _family(
+            "eam_rate_limit_waits",
+            "counter",
+            "Waits for a rate limit: for a slot, or as a 429 asked for.",
+            _of(totals, measures.WAITS),
+        ),
         _family(
             "eam_rate_limit_wait_seconds",
             "counter",
-            "Seconds that were waited for slots.",
+            "Seconds of these waits.",
             _of(totals, measures.WAIT_MS, 1000),
         ),
         _family("eam_sent_bytes", "counter", "Bytes of requests' bodies.", _of(totals, measures.BYTES_OUT)),

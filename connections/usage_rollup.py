@@ -37,7 +37,7 @@ _APPLY = f"""
 UPDATE {_CONNECTIONS} AS row
 SET calls_count = row.calls_count + used.calls,
     errors_count = row.errors_count + used.errors,
-    last_used_at = greatest(row.last_used_at, least(used.at, now()))
+    last_used_at = greatest(row.last_used_at, CASE WHEN used.at IS NOT NULL THEN least(used.at, now()) END)
 FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::timestamptz[]) AS used (id, calls, errors, at)
 WHERE row.id = used.id
 """  # noqa: S608 (our own table's name)

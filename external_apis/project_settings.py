@@ -48,6 +48,21 @@ _DEFAULTS: dict[str, Any] = {
     "PUBLIC_BASE_URL": "",  # callbacks are shown by their path alone
     "REDIS_URL": "",
     "REFRESH_EVERY_SECONDS": 60,
+    # What is read from the environment here; another project may read the same from there.
+    "SECRET_VARIABLES": (
+        "ADMIN_API_KEY",
+        "ADMIN_PASSWORD",
+        "DATABASE_URL",
+        "EGRESS_PROXY",
+        "EMAIL_URL",
+        "ENCRYPTION_KEYS",
+        "JWT_SECRET",
+        "METRICS_TOKEN",
+        "MIGRATE_DATABASE_URL",
+        "OIDC_CLIENT_SECRET",
+        "REDIS_URL",
+        "SECRET_KEY",
+    ),
     "SERVICE_API_ISSUERS": (),
     "SERVICE_API_RATE_LIMIT": 100,
     "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer

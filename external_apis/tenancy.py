@@ -23,7 +23,7 @@ _Model = TypeVar("_Model", bound=models.Model)
 class Scope:
     """``tenant_id`` None means the whole installation, ``is_sandbox`` None both the sandbox and what is live.
 
-    Whoever may not read credentials does not say either where those that are stored are sent.
+    A key that may not read credentials does not say either where those that are stored are sent.
     """
 
     tenant_id: str | None = None

@@ -24,7 +24,7 @@ from external_apis.key_holder import KeyHolder
 from external_apis.networks import counted_as
 from external_apis.rate_limit import Decision, Limit, LocalLimiter, charge, own_limit
 
-__all__ = ["Quota", "charge_address", "charge_key", "charge_open", "charge_own_limit", "charge_tenant"]
+__all__ = ["Quota", "charge_address", "charge_key", "charge_open", "charge_own_limit", "charge_page", "charge_tenant"]
 
 log = structlog.get_logger(__name__)
 
@@ -88,18 +88,25 @@ def charge_address(address: str | None) -> Quota:
 def charge_open(address: str | None) -> Quota:
     """Charge one request that nobody need be known for to its address, apart from `charge_address`: whoever guesses
     keys keeps no monitor behind the same address from asking how we are."""
-    return _charge("open", counted_as(address), settings.ADMIN_API_RATE_LIMIT, HOUR)
+    return _charge("open", counted_as(address), settings.ADMIN_API_RATE_LIMIT, HOUR, limit_of="address")
+
+
+def charge_page(name: str, address: str | None, count: int) -> Quota:
+    """Charge one request for something public to its address, which may ask for that ``count`` times a minute."""
+    return _charge(name, counted_as(address), count, MINUTE, limit_of="address")
 
 
 def charge_tenant(name: str, count: int, period_seconds: int = MINUTE) -> Quota:
-    """Charge one request to a tenant, or to whatever else ``name`` is unique for."""
+    """Charge one request to a tenant."""
     return _charge("tenant", name, count, period_seconds)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _charge(kind: str, name: str | None, count: int, period_seconds: int, requests: int = 1) -> Quota:
+def _charge(
+    kind: str, name: str | None, count: int, period_seconds: int, requests: int = 1, *, limit_of: str = ""
+) -> Quota:
     limit = own_limit(f"{kind}:{name}", count, period_seconds)
     decision = _meter().charge(limit, requests)
     wait = decision.reset_after_seconds if decision.allowed else decision.retry_after_seconds
@@ -109,7 +116,7 @@ def _charge(kind: str, name: str | None, count: int, period_seconds: int, reques
         decision.remaining,
         ceil(time.time() + wait),
         decision.retry_after_seconds,
-        "address" if kind == "open" else kind,
+        limit_of or kind,
     )
 
 

@@ -22,9 +22,8 @@ from external_apis.key_holder import KeyHolder
 from external_apis.management_api.frame import ManagementView
 from external_apis.management_api.schema import reads, writes
 from external_apis.models import KeyType
-from external_apis.networks import counted_as
 from external_apis.permissions import ModelPermission
-from external_apis.throttling import MINUTE, charge_tenant
+from external_apis.throttling import charge_page
 
 REQUESTS_A_MINUTE = 60
 """From one address with publishable keys: front ends ask again and again."""
@@ -138,8 +137,7 @@ class ConnectLinkPage(ManagementView):
     def charge_key(self, holder: KeyHolder) -> None:
         """Everybody has a publishable key: each address has its own limit, before that which the key may have."""
         if is_publishable(holder):
-            whose = counted_as(request_context.current().address)
-            self.charge(charge_tenant(f"connect-status {whose}", REQUESTS_A_MINUTE, MINUTE))
+            self.charge(charge_page("connect-status", request_context.current().address, REQUESTS_A_MINUTE))
         super().charge_key(holder)
 
     @reads("get_connect_link", ShownConnectLink, "Tell how far a connect link has come", _PUBLIC, failures=(429,))

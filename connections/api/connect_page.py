@@ -22,9 +22,8 @@ from connections.models import ConnectLink
 from external_apis import request_context
 from external_apis.error_answers import respond
 from external_apis.errors import ApiManagerError, CallError, InvalidInput, LinkUnusable
-from external_apis.networks import counted_as
 from external_apis.providers import open_config
-from external_apis.throttling import MINUTE, charge_tenant
+from external_apis.throttling import charge_page
 
 REQUESTS_A_MINUTE = 60
 
@@ -34,8 +33,7 @@ class HostedPage(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
-            whose = counted_as(request_context.current().address)
-            charge_tenant(f"connect-page {whose}", REQUESTS_A_MINUTE, MINUTE).require()
+            charge_page("connect-page", request_context.current().address, REQUESTS_A_MINUTE).require()
             return super().dispatch(request, *args, **kwargs)
         except LinkUnusable as error:
             return _page("unusable", {"problem": error.message}, status=error.status)

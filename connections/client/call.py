@@ -33,7 +33,6 @@ class Passing:
     is_answered: bool = False
     latency_seconds: float = 0.0
     may_have_happened: bool = False
-    may_follow: Callable[[str, str], bool] = lambda _method, _target: True
 
 
 @dataclass(slots=True)
@@ -49,13 +48,14 @@ class Call:
     max_body_bytes: int = MAX_BODY_BYTES
     reader: Reader | None = None
     passing: Passing | None = None
+    may_follow: Callable[[str, str], bool] | None = None  # a redirect within the provider's origin: method and target
     attempt: int = 0
     sent: int = 0
     hops: int = 0
     signer: Scheme | None = None  # of the request that was sent last; None for one that went to strangers
     has_refreshed: bool = False
     has_waited_out: bool = False  # the pause that the provider asked for
-    waits: int = 0  # for slots of a rate limit
+    waits: int = 0  # for a rate limit: for a slot, or as a 429 asked for
     wait_seconds: float = 0.0
     bytes_out: int = 0  # of bodies that are no uploads, which count themselves
     bytes_in: int = 0  # of bodies that are no streams

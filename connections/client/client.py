@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from connections.client.answers import MAX_ERROR_BODY_BYTES, build_error, build_response
 from connections.client.auth import make_scheme, read_certificate
-from connections.client.call import Call, Passing
+from connections.client.call import Call
 from connections.client.composer import Composer
 from connections.client.dry_run import build_curl
 from connections.client.events import Event, Listener, redact
@@ -314,7 +314,7 @@ class ApiClient(Verbs, Passage):
                 return answer
             secrets = self.target.secrets().union(*(added_by_signing(*pair) for pair in sent))
             following = next_request(hop, answer, secrets)
-            if following is None or (call.passing is not None and not self._passes(following, call.passing)):
+            if following is None or (call.passing is not None and not self._passes(following, call)):
                 return answer
             if answer.stream is not None:
                 answer.stream.close()
@@ -323,9 +323,10 @@ class ApiClient(Verbs, Passage):
                 hop.target = self._composer.without_key(hop.target)
         raise BadAnswer(f"{self._origin} redirected more than {MAX_REDIRECTS} times.", may_have_happened=True)
 
-    def _passes(self, following: Outgoing, passing: Passing) -> bool:
-        is_within = following.origin == self._origin
-        return following.can_be_sent and (not is_within or passing.may_follow(following.method, following.target))
+    def _passes(self, following: Outgoing, call: Call) -> bool:
+        if call.may_follow is None or following.origin != self._origin:
+            return following.can_be_sent
+        return following.can_be_sent and call.may_follow(following.method, following.target)
 
     def _sign(self, request: Outgoing, call: Call, *, is_signed: bool) -> Outgoing:
         call.signer = self._scheme if is_signed else None
@@ -343,6 +344,7 @@ class ApiClient(Verbs, Passage):
         call.sent += 1
         call.bytes_out += len(signed.body or b"")
         started = self._clock.monotonic()
+        limit = time.monotonic() + until - started  # on the sockets' clock
         transport = self._transport_abroad if call.signer is None else self._transport
         answer = transport.send(
             signed.origin,
@@ -350,9 +352,9 @@ class ApiClient(Verbs, Passage):
             signed.target,
             signed.headers.as_dict(),
             signed.upload or signed.body,
-            deadline=time.monotonic() + until - started,
+            deadline=limit,
             max_body_bytes=call.max_body_bytes,
-            stream_deadline=None if call.stream_deadline is None else time.monotonic() + call.stream_deadline - started,
+            stream_deadline=None if call.stream_deadline is None else limit + call.stream_deadline - until,
             is_raw=call.passing is not None,
         )
         call.bytes_in += len(answer.body)
@@ -362,7 +364,7 @@ class ApiClient(Verbs, Passage):
             call.passing.is_answered = True
             call.passing.latency_seconds = self._clock.monotonic() - started
             if answer.stream is not None and self._outcomes.read_bodies:
-                answer.body = preview(answer, time.monotonic() + until - started)
+                answer.body = preview(answer, limit)
         elif answer.stream is not None and answer.status >= 300:
             with answer.stream:
                 answer.body = answer.stream.read(MAX_ERROR_BODY_BYTES) or b""

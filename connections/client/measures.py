@@ -31,7 +31,7 @@ Bag = dict[str, int]
 CALLS, ERRORS, MICROSECONDS = "calls", "errors", "us"
 """Calls of which a request was sent, those among them that ended in an error, and how long all of them took."""
 WAITS, WAIT_MS = "waits", "wait_ms"
-"""Waits for a slot of a rate limit."""
+"""Waits for a rate limit: for a slot of ours, or as long as the provider's 429 asked for."""
 BYTES_OUT, BYTES_IN = "bytes_out", "bytes_in"
 """Of bodies: as sent, and as received; one that was read whole counts as unpacked."""
 ERROR, STATUS, BUCKET = "error:", "status:", "le:"

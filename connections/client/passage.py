@@ -59,7 +59,7 @@ class Passage:
         request_id: str,
         body_seconds: float,
         passing: Passing | None = None,
-        may_follow: Callable[[str, str], bool] = lambda _method, _target: True,
+        may_follow: Callable[[str, str], bool] | None = None,
     ) -> PassedAnswer:
         """Make one call with somebody else's request, and return the answer whatever its status.
 
@@ -76,7 +76,7 @@ class Passage:
         now = self._clock.monotonic()
         call = self._begin(request, request_id, self._timeout_ms / 1000, now + self.deadline_seconds)
         call.passing = passing = passing or Passing()
-        passing.may_follow = may_follow
+        call.may_follow = may_follow
         call.stream_deadline, call.max_body_bytes = now + body_seconds, MAX_STREAM_BYTES
         failure: UpstreamError | None = None
         try:

@@ -106,7 +106,7 @@ class _Ahead:
                 self._is_taking = False
         with self._lock:
             if wait:
-                self._until = 0.0
+                self.drop()
             elif is_taker or not is_often:
                 left = self._left if now < self._until else 0
                 self._left, self._taken, self._until = left + count - 1, count, now + _AHEAD_SECONDS

@@ -80,17 +80,20 @@ class _Samples:
         return self._count
 
     def add(self, sample: Sample) -> None:
-        queue = self.queues.setdefault((sample.connection_id, bool(sample.error)), deque())
+        key = (sample.connection_id, bool(sample.error))
+        queue = self.queues.setdefault(key, deque())
         queue.append(sample)
         self._count += 1
         if len(queue) > _MOST_SAMPLES_OF_ONE:
-            self._drop(queue)
+            self._drop(key)
         elif self._count > _MOST_SAMPLES:
-            self._drop(max(self.queues.values(), key=len))
+            self._drop(max(self.queues, key=lambda other: len(self.queues[other])))
 
-    def _drop(self, queue: deque[Sample]) -> None:
-        queue.popleft()
+    def _drop(self, key: tuple[str, bool]) -> None:
+        self.queues[key].popleft()
         self._count -= 1
+        if not self.queues[key]:
+            del self.queues[key]
 
 
 @dataclass(slots=True)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Taken", "add", "lease", "release", "take"]
 
-_PENDING = f"{valkey.PREFIX}{{usage}}:sums"
-_TAKEN = f"{valkey.PREFIX}{{usage}}:sums-taken"
+# Another name for another form: processes of before and after an update may run side by side.
+_PENDING = f"{valkey.PREFIX}{{usage}}:sums:2"
+_TAKEN = f"{valkey.PREFIX}{{usage}}:sums-taken:2"
 _CALLS = f"{valkey.PREFIX}{{usage}}:calls"
 _CALLS_TAKEN = f"{valkey.PREFIX}{{usage}}:calls-taken"
 _LEASE = f"{valkey.PREFIX}{{usage}}:lease"

@@ -27,6 +27,7 @@ class _Keeper:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._extending = threading.Lock()
         self._claims: set[Claim] = set()
         self._thread: threading.Thread | None = None
         self._is_needless = threading.Event()
@@ -41,7 +42,8 @@ class _Keeper:
                 self._thread.start()
 
     def let_go(self, claim: Claim) -> None:
-        with self._lock:
+        # After this nothing extends it: what its holder writes next is the end of it.
+        with self._extending, self._lock:
             self._claims.discard(claim)
             if not self._claims:
                 self._is_needless.set()
@@ -55,7 +57,9 @@ class _Keeper:
                     self._thread = None
                     return
             for claim in claims:
-                _extend(claim)
+                with self._extending:
+                    if claim in self._claims:
+                        _extend(claim)
 
 
 _keeper = _Keeper()

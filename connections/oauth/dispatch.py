@@ -74,7 +74,12 @@ def run_many(
                 storing = []
                 stored_at = time.monotonic()
     except BaseException:
-        _rescue([*waiting, *filter(_is_unspent, [*answered, *storing])], landed, flying, cause)
+        # What those under way are answered is kept, and the rest handed back as far as the database takes it.
+        while flying:
+            landed += _land(flying, endpoints, None)
+        spool(landed, cause)
+        with suppress(DatabaseError):
+            release([turn.lease for turn in [*waiting, *filter(_is_unspent, [*landed, *answered, *storing])]])
         raise
     return ended
 
@@ -97,7 +102,8 @@ def _load_each(leases: Sequence[Lease], cause: str) -> list[Turn]:
 
 def _is_unspent(turn: Turn) -> bool:
     """Whether the provider has done nothing, so that the same refresh token may be sent again."""
-    return not isinstance(turn.answer, Tokens) and not getattr(turn.answer, "may_have_happened", False)
+    is_told = turn.answer is not None and not isinstance(turn.answer, Tokens)
+    return is_told and not getattr(turn.answer, "may_have_happened", False)
 
 
 def _send(
@@ -116,7 +122,7 @@ def _send(
     return still, refused
 
 
-def _land(flying: dict[Future[Turn], Turn], endpoints: Endpoints, seconds: float) -> list[Turn]:
+def _land(flying: dict[Future[Turn], Turn], endpoints: Endpoints, seconds: float | None) -> list[Turn]:
     done, _ = wait(flying, timeout=seconds, return_when=FIRST_COMPLETED)
     landed = [flying.pop(future) for future in done]
     for turn in landed:
@@ -142,11 +148,3 @@ def _store_each(turns: Sequence[Turn], cause: str) -> list[Settlement]:
         # Tokens are tried again from the spool. Without any its lease runs out, which says that it is in doubt.
         log.exception("the end of a turn could not be stored", connection_id=turns[0].lease.connection_id)
         return []
-
-
-def _rescue(unspent: Sequence[Turn], landed: Sequence[Turn], flying: dict[Future[Turn], Turn], cause: str) -> None:
-    """Keep what those under way are answered, and hand back the rest as far as the database takes it."""
-    wait(flying)
-    spool([*landed, *flying.values()], cause)
-    with suppress(DatabaseError):
-        release([turn.lease for turn in unspent])

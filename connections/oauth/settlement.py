@@ -174,7 +174,8 @@ def _doubted(failed: Settlement, now: datetime) -> Settlement:
     doubted = replace(failed, state=GrantState.IN_DOUBT)
     if failed.rotates and failed.due_at is not None:
         doubted = replace(doubted, due_at=max(failed.due_at, now + _PAUSE_OF_DOUBT))
-    is_new = failed.state != GrantState.IN_DOUBT
+    # Whoever was told that it goes on failing is not told of one failure of these by a name of its own.
+    is_new = failed.state != GrantState.IN_DOUBT and failed.incident != "renewal_failing"
     return _noted(doubted, "in_doubt", "pending", failed.message) if is_new else doubted
 
 

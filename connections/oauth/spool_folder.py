@@ -37,7 +37,7 @@ def prepare() -> str:
         if problem := _problem(folder):
             return problem
         probe.write_bytes(b"1")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # containers that share the folder may share a process id too
     except OSError as error:
         return f"SPOOL_DIR {folder} cannot be written ({error.strerror})."
     return ""

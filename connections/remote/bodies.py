@@ -1,20 +1,19 @@
-"""Bodies on their way to the server and back: bounded, and with nothing but our own errors when they break."""
+"""Bodies of the server's answers: bounded, and with nothing but our own errors when they break."""
 
 from __future__ import annotations
 
 import http.client
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import requests
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from connections.wire.arguments import refuse
 from external_apis.errors import ApiManagerError, BadAnswer, CallTimeout
 
-__all__ = ["Body", "SourceFailed", "length_of", "pieces_of", "read_body"]
+__all__ = ["Body", "read_body"]
 
 _PIECE_BYTES = 65_536
 
@@ -84,44 +83,3 @@ def read_body(response: requests.Response) -> bytes:
     response._content = body  # noqa: SLF001
     response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
     return body
-
-
-class SourceFailed(Exception):
-    """The caller's own file or iterator raised ``error`` while it was read."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
-def length_of(source: Any) -> int | None:
-    """Return how many bytes a file has left from where it stands, None where only reading tells."""
-    try:
-        start = source.tell()
-        length = source.seek(0, io.SEEK_END) - start
-        source.seek(start)
-    except (AttributeError, OSError, ValueError):
-        return None
-    return int(length)
-
-
-def pieces_of(source: Any, length: int | None) -> Iterator[bytes]:
-    """Read a file or an iterator; raises `SourceFailed`, with `InvalidInput` in it for what is not that many bytes."""
-    is_file = hasattr(source, "read")
-    given: Iterable[Any] = iter(lambda: source.read(_PIECE_BYTES), b"") if is_file else source
-    sent = 0
-    try:
-        for piece in given:
-            if not isinstance(piece, (bytes, bytearray, memoryview)):
-                raise refuse("data", f"gave {type(piece).__name__}, not bytes")  # noqa: TRY301
-            sent += len(piece)
-            if length is not None and sent > length:
-                raise refuse("data", "grew while it was sent")  # noqa: TRY301
-            if piece:
-                yield bytes(piece)
-        if length is not None and sent < length:
-            raise refuse("data", "shrank while it was sent")  # noqa: TRY301
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        raise SourceFailed(error) from None

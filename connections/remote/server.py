@@ -22,11 +22,12 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from connections.remote.bodies import Body, SourceFailed, length_of, pieces_of, read_body
+from connections.remote.bodies import Body, read_body
 from connections.remote.refusals import refusal_of
 from connections.remote.sockets import Connection, Pool, tls_context
 from connections.wire.arguments import refuse
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed, ServiceUnavailable
+from external_apis.uploads import SourceFailed, Upload
 
 __all__ = ["API", "Server", "reference_path"]
 
@@ -188,10 +189,10 @@ class Server:
         """Return the answer, and whether all of the request was taken: a server may refuse one before its end."""
         fields, body = {**request.headers, "Authorization": f"Bearer {self._key}"}, request.body
         if body is not None and not isinstance(body, bytes):
-            length = length_of(body)
-            body = pieces_of(body, length)
-            if length is not None:
-                fields["Content-Length"] = str(length)
+            upload = Upload(body)
+            body = upload.pieces()
+            if upload.length is not None:
+                fields["Content-Length"] = str(upload.length)
         is_whole = False
         with suppress(BrokenPipeError):
             connection.request(request.method, self._prefix + request.target, body, fields, preload_content=False)

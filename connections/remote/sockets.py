@@ -1,7 +1,4 @@
-"""Connections to the server in which every single wait counts against one deadline.
-
-A socket's own time-out bounds one wait: a head that drips, or interim answers without end, would outlast it.
-"""
+"""Connections to the server in which every single wait counts against one deadline, kept for the next request."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import create_urllib3_context
 
 from connections.wire.arguments import refuse
+from external_apis.deadline_sockets import DeadlineTLSSocket, open_socket
 
 __all__ = ["Connection", "Pool", "tls_context"]
 
@@ -82,7 +80,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
         is_good = False
     if not is_good:
         raise refuse("ca_file", "names a file that holds no readable PEM certificates (EAM_CA_FILE)")
-    context.sslsocket_class = _TLSSocket
+    context.sslsocket_class = DeadlineTLSSocket
     return context
 
 
@@ -92,58 +90,12 @@ def _keep_deadline(connection: Connection, deadline: float) -> None:
     sock.deadline = deadline
 
 
-class _Socket(socket.socket):
-    deadline: float | None = None
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        _bound(self)
-        return super().recv_into(*args, **kwargs)
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        _bound(self)
-        super().sendall(*args, **kwargs)
-
-
-class _TLSSocket(ssl.SSLSocket):
-    deadline: float | None = None
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        _bound(self)
-        return super().recv_into(*args, **kwargs)
-
-    def send(self, *args: Any, **kwargs: Any) -> int:  # a TLS socket's sendall loops over this
-        _bound(self)
-        return super().send(*args, **kwargs)
-
-
-def _bound(sock: _Socket | _TLSSocket) -> None:
-    if sock.deadline is not None:
-        left = sock.deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        sock.settimeout(left)
-
-
 class _Bounded:
     """What makes a urllib3 connection open such sockets."""
 
     def _new_conn(self: Any) -> socket.socket:
-        deadline, failure = monotonic() + self.timeout, OSError("no address")
         found = socket.getaddrinfo(self._dns_host, self.port, 0, socket.SOCK_STREAM)
-        for place, (family, kind, protocol, _, address) in enumerate(found):
-            sock = _Socket(family, kind, protocol)
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                sock.settimeout(max(deadline - monotonic(), 0.001) / (len(found) - place))
-                sock.connect(address)
-            except OSError as error:
-                failure = error
-                sock.close()
-            else:
-                sock.settimeout(max(deadline - monotonic(), 0.001))  # for the handshake
-                return sock
-        raise failure
+        return open_socket(found, self.timeout, self.socket_options)
 
 
 class _PlainConnection(_Bounded, HTTPConnection):

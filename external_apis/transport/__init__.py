@@ -11,7 +11,7 @@ from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.exchange import Answer, Transport, shared_transport
 from external_apis.transport.origin import Origin
 from external_apis.transport.session import GuardedSession
-from external_apis.transport.uploads import Upload
+from external_apis.uploads import Upload
 
 __all__ = [
     "MAX_BODY_BYTES",

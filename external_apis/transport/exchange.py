@@ -20,6 +20,7 @@ from urllib3.connection import ProxyConfig
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url, create_urllib3_context, make_headers, parse_url
 
+from external_apis.deadline_sockets import DeadlineTLSSocket
 from external_apis.egress import Policy, current_policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed
 from external_apis.transport.bodies import MAX_BODY_BYTES, StreamedBody, read_bounded
@@ -27,8 +28,8 @@ from external_apis.transport.breaks import explain, is_certain
 from external_apis.transport.client_certificate import ClientCertificate
 from external_apis.transport.origin import Origin
 from external_apis.transport.responses import Response
-from external_apis.transport.sockets import DeadlineTLSSocket, GuardedConnection, PlainConnection, TLSConnection
-from external_apis.transport.uploads import SourceFailed, Upload
+from external_apis.transport.sockets import GuardedConnection, PlainConnection, TLSConnection
+from external_apis.uploads import SourceFailed, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

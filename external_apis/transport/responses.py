@@ -135,4 +135,6 @@ def _holds_piece(text: bytes) -> bool:
     size = _CHUNK_SIZE.match(line)
     if size is None or int(size[0], 16):
         return bool(rest) or size is None
+    if len(text) > _LONGEST_LINE:
+        return True  # reading throws trailers away, line by line
     return rest.startswith((b"\r\n", b"\n")) or b"\r\n\r\n" in rest or b"\n\n" in rest

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from external_apis.deadline_sockets import bound, open_socket
 from external_apis.egress import look_up
 from external_apis.transport.responses import Response
 
 if TYPE_CHECKING:
     from external_apis.egress import Policy
 
-__all__ = ["DeadlineTLSSocket", "GuardedConnection", "PlainConnection", "TLSConnection"]
+__all__ = ["GuardedConnection", "PlainConnection", "TLSConnection"]
 
 _STUCK_SECONDS = 1.0
 
@@ -33,7 +34,7 @@ class _Guard:
             candidates = look_up(host, port, self.timeout)
         else:
             candidates = self.policy.resolve(host, port, self.timeout)
-        return _open_socket(candidates, max(until - monotonic(), 0.001), self.socket_options)
+        return open_socket(candidates, max(until - monotonic(), 0.001), self.socket_options)
 
     def keep_deadline(self: Any, deadline: float) -> None:
         self.sock.deadline = deadline
@@ -51,7 +52,7 @@ class _Guard:
         rest = memoryview(piece)
         poll = select.poll()
         while rest:
-            _bound(sock)
+            bound(sock)
             poll.register(sock, select.POLLOUT)
             if poll.poll(min(sock.gettimeout(), _STUCK_SECONDS) * 1000):
                 rest = rest[sock.send(rest) :]
@@ -76,58 +77,3 @@ class TLSConnection(_Guard, HTTPSConnection):
 
 
 GuardedConnection = PlainConnection | TLSConnection
-
-
-class _DeadlineSocket(socket.socket):
-    """A socket time-out bounds one wait; this bounds them together, so that a trickle of bytes cannot outlast it."""
-
-    deadline: float | None = None
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        _bound(self)
-        return super().recv_into(*args, **kwargs)
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        _bound(self)
-        super().sendall(*args, **kwargs)
-
-
-class DeadlineTLSSocket(ssl.SSLSocket):
-    deadline: float | None = None
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        _bound(self)
-        return super().recv_into(*args, **kwargs)
-
-    def send(self, *args: Any, **kwargs: Any) -> int:  # a TLS socket's sendall loops over this
-        _bound(self)
-        return super().send(*args, **kwargs)
-
-
-def _bound(sock: _DeadlineSocket | DeadlineTLSSocket) -> None:
-    if sock.deadline is not None:
-        remaining = sock.deadline - monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        sock.settimeout(remaining)
-
-
-def _open_socket(candidates: list[Any], timeout: float, options: Any) -> socket.socket:
-    """Connect to the first candidate that answers, each within its share of the time that is left."""
-    deadline = monotonic() + timeout
-    failure: OSError = OSError("no address")
-    for index, (family, kind, protocol, _, address) in enumerate(candidates):
-        sock = _DeadlineSocket(family, kind, protocol)
-        try:
-            for option in options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(max(deadline - monotonic(), 0.001) / (len(candidates) - index))
-            sock.connect(address)
-        except OSError as error:
-            failure = error
-            sock.close()
-        else:
-            sock.settimeout(max(deadline - monotonic(), 0.001))
-            sock.deadline = deadline
-            return sock
-    raise failure

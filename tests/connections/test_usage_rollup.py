@@ -137,3 +137,15 @@ def test_very_much_is_taken_in_parts_and_counted_once(monkeypatch: pytest.Monkey
         assert row(stored.pk).calls_count == 800 - first[stored.pk]
         days = CallPeriod.objects.filter(connection=stored, step="day")
         assert sum(day.figures["calls"] for day in days) == 800 - first[stored.pk]
+
+
+def test_what_tells_of_no_use_moves_none() -> None:
+    """As a body that breaks off after its call was counted."""
+    never, before = make_connection(), make_connection()
+    used = datetime.fromtimestamp(1_700_000_000, UTC)
+    ExternalApiConnection.objects.filter(pk=before.pk).update(last_used_at=used)
+    for connection_ in (never, before):
+        usage.record(connection_.pk, {"errors": 1}, at=1_700_000_000)
+    usage_rollup.roll_up()
+    assert (row(never.pk).errors_count, row(never.pk).last_used_at) == (1, None)
+    assert row(before.pk).last_used_at == used

@@ -134,6 +134,24 @@ def test_broken_packing_is_an_error_and_not_an_end(packed: bytes) -> None:
             whole(answer)
 
 
+def test_padding_without_end_between_members_ends_at_the_limit() -> None:
+    """It unpacks to nothing, so only what is received can tell that it goes on and on."""
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(head(Content_Encoding="gzip", Transfer_Encoding="chunked"))
+        member, padding = gzip.compress(b"abc"), bytes(65_536)
+        client.sendall(b"%x\r\n%b\r\n" % (len(member), member))
+        for _ in range(64):  # which has an end after all, so that a test that fails does not hang
+            client.sendall(b"10000\r\n" + padding + b"\r\n")
+        client.sendall(b"0\r\n\r\n")
+
+    with serve(play) as port:
+        answer = fetch(port, limit=10**6)
+        with pytest.raises(BadAnswer, match="longer"):
+            whole(answer)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -388,6 +406,42 @@ def test_a_look_into_a_body_has_a_deadline_of_its_own() -> None:
         with pytest.raises(CallTimeout):
             stream.preview(1000, time.monotonic() + 0.1)
         may_end.set()
+
+
+def test_a_stream_has_its_own_deadline_again_after_a_look() -> None:
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        time.sleep(0.4)
+        client.sendall(b"def")
+
+    with serve(play) as port:
+        answer = fetch(port, is_raw=True)
+        assert answer.stream is not None
+        assert answer.stream.preview(3, time.monotonic() + 0.2) == b"abc"
+        assert whole(answer) == b"abcdef"
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_connection_whose_answer_was_framed_twice_is_not_used_again(is_streamed: bool) -> None:
+    """Somebody on the way may have counted by the length, and take what follows for another answer (RFC 9112 6.3)."""
+    connections: list[int] = []
+
+    def play(client: socket.socket) -> None:
+        connections.append(client.getpeername()[1])
+        while True:
+            read_head(client)
+            client.sendall(head(Content_Length=3, Transfer_Encoding="chunked") + b"3\r\nabc\r\n0\r\n\r\n")
+
+    with serve(play) as port:
+        transport, origin = Transport(LOOPBACK), Origin("http", "127.0.0.1", port)
+        for _ in range(2):
+            if is_streamed:
+                assert whole(fetch(port, transport)) == b"abc"
+            else:
+                deadline = time.monotonic() + 5
+                assert transport.send(origin, "GET", "/", {}, None, deadline=deadline).body == b"abc"
+    assert len(connections) == 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from external_apis.egress import Allowance, Policy
 from external_apis.errors import BadAnswer, CallTimeout, ConnectFailed, EgressRefused
-from external_apis.transport import Answer, GuardedSession, Origin, Transport, exchange, shared_transport
+from external_apis.transport import Answer, GuardedSession, Origin, Transport, Upload, exchange, shared_transport
 from tests.sockets import OK, Play, answering, read_head, serve, trickle
 
 LOOPBACK = Policy((Allowance.parse("127.0.0.1"),))
@@ -508,6 +508,30 @@ def test_tls_accepts_the_authority_of_the_settings(authority: Authority) -> None
             send_tls(port, LOOPBACK)
 
 
+def test_what_lies_in_the_tls_layer_is_not_waited_for(authority: Authority) -> None:
+    """The socket is empty when a record has been read, also where the buffer above took only a part of it."""
+    may_end = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 12_000)  # one record
+        may_end.wait(5)
+
+    with serve(play, context=authority.context("127.0.0.1")) as port:
+        origin, deadline = Origin("https", "127.0.0.1", port), time.monotonic() + 5
+        transport = Transport(Policy(LOOPBACK.allow, "", str(authority.file)))
+        stream = transport.send(
+            origin, "GET", "/", {}, None, deadline=deadline, stream_deadline=deadline, is_raw=True
+        ).stream
+        assert stream is not None
+        taken = len(stream.read(99_999))  # what the buffer held
+        assert stream._sock.pending() == 12_000 - taken > 0
+        assert stream.wait(0) is True
+        assert len(stream.read(99_999)) == 12_000 - taken
+        assert stream.wait(0) is False
+        may_end.set()
+
+
 def test_tls_verifies_the_hosts_name(authority: Authority) -> None:
     accepting = Policy(LOOPBACK.allow, "", str(authority.file))
     with (
@@ -605,3 +629,40 @@ def test_the_session_ends_a_call_after_its_timeout() -> None:
 def test_the_transport_is_shared_by_policy() -> None:
     assert shared_transport(LOOPBACK) is shared_transport(Policy((Allowance.parse("127.0.0.1"),)))
     assert shared_transport(LOOPBACK) is not shared_transport(Policy())
+
+
+def test_an_answer_to_an_upload_that_nobody_reads_is_found_under_tls_too(authority: Authority) -> None:
+    """The other side has answered and hung up; writing fails, and what it said is still there."""
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+
+    with serve(play, context=authority.context("127.0.0.1")) as port:
+        now = time.monotonic()
+        answer = Transport(Policy(LOOPBACK.allow, "", str(authority.file))).send(
+            Origin("https", "127.0.0.1", port), "POST", "/", {}, Upload(bytes(65_536) for _ in range(200)),
+            deadline=now + 5,
+        )  # fmt: skip
+    assert (answer.status, answer.body) == (413, b"no")
+
+
+def test_trailers_without_end_take_no_memory() -> None:
+    """They are thrown away line by line, once it is clear that they do not fit."""
+
+    def play(client: socket.socket) -> None:
+        read_head(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        while True:
+            client.sendall(b"X: y\r\n" * 1_000)
+
+    with serve(play) as port:
+        now = time.monotonic()
+        stream = Transport(LOOPBACK).send(
+            Origin("http", "127.0.0.1", port), "GET", "/", {}, None, deadline=now + 5, stream_deadline=now + 5,
+            is_raw=True,
+        ).stream  # fmt: skip
+        assert stream is not None
+        assert stream.wait(5)
+        assert len(stream._response._valve.ahead) < 200_000
+        stream.close()

@@ -29,7 +29,7 @@ _READ_ELSEWHERE = (
 
 def withheld_names() -> frozenset[str]:
     """Return the variables that the command does not get: it is given values, and not what opens all the others."""
-    names = {*_READ_ELSEWHERE, *getattr(settings, "SECRET_VARIABLES", ())}
+    names = {*_READ_ELSEWHERE, *settings.SECRET_VARIABLES}
     return frozenset((*names, *(f"{name}_FILE" for name in names), "BACKUP_KEYS_FILE", "DJANGO_SETTINGS_MODULE"))
 
 

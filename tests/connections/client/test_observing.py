@@ -13,7 +13,7 @@ import pytest
 from connections.client import usage
 from connections.client.samples import MASK, Sample, shown_path
 from external_apis import request_context
-from external_apis.errors import ApiManagerError, BadAnswer
+from external_apis.errors import ApiManagerError, BadAnswer, InvalidInput
 from tests.connections.client.conftest import FakeTime, MakeClient
 from tests.connections.client.test_usage import forget
 from tests.sandbox import Sandbox
@@ -126,6 +126,16 @@ def test_bodies_are_counted_in_both_directions(make_client: MakeClient) -> None:
     client.post("/echo", data=iter([b"z" * 10, b"z" * 20]))
     bag, _ = taken()
     assert bag["bytes_out"] == 5030
+
+
+def test_a_body_that_its_caller_does_not_bring_to_an_end_is_no_error_of_the_providers(make_client: MakeClient) -> None:
+    client = make_client(retry_config={"max_retries": 0})
+    with pytest.raises(InvalidInput):
+        client.post("/echo", data=iter([b"x" * 1000, "no bytes"]))
+    bag, samples = taken()
+    assert bag["calls"] == 1
+    assert not [name for name in bag if name.startswith("error")]
+    assert [sample.error for sample in samples] in ([], [""])
 
 
 def test_bodies_of_all_attempts_are_counted(make_client: MakeClient) -> None:

@@ -232,3 +232,10 @@ class TestBounds:
         assert len(kept) <= 40
         assert {("conn_noisy", True, 199.0), ("conn_noisy", False, 199.0), ("conn_quiet", True, 19.0)} <= set(kept)
         assert sum(name == "conn_quiet" for name, *_ in kept) == 5
+
+    def test_connections_whose_calls_were_dropped_are_forgotten(self, settings: Any) -> None:
+        settings.REDIS_URL = "redis://127.0.0.1:1/0"
+        for number in range(3 * usage._MOST_SAMPLES):
+            made = Sample(f"conn_{number}", float(number), "GET", "/", 500, "X", 1, 1, "")
+            usage.keep(lambda made=made: made, is_error=True, one_in=0)  # type: ignore[misc]
+        assert len(usage._recorder._sums.samples.queues) <= usage._MOST_SAMPLES

@@ -20,13 +20,14 @@ from django.utils import timezone
 
 from connections import services, stopping
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant, GrantState
-from connections.oauth import commits, dispatch, grants, leases, refresh, spool, turns
+from connections.oauth import commits, dispatch, grants, leases, refresh, settlement, spool, turns
+from connections.oauth import sweep as sweep_module
 from connections.oauth.endpoints import Admission, Endpoints
 from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.oauth.tokens import Tokens
 from external_apis import audit
-from external_apis.errors import ApiManagerError
+from external_apis.errors import ApiManagerError, CallTimeout
 from tests.factories import make_provider
 from tests.grants import grant_of, kinds, make_granted, oauth2_config, secrets_of, stored
 from tests.token_server import TokenServer, http, token_server
@@ -470,3 +471,42 @@ def test_a_row_that_cannot_be_read_holds_up_no_other(server: TokenServer) -> Non
     sweep(seconds=1)
     assert "refreshed" in kinds(sound)
     assert grant_of(sound).state == GrantState.GOOD
+
+
+# --- a database that fails while requests are under way ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["tokens", "busy"])
+def test_an_outage_in_the_middle_forgets_no_request_that_was_under_way(
+    answer: str, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the endpoint would count them for ever, and a provider that has clearly done nothing would be in doubt."""
+
+    def away(*_: object) -> None:
+        raise OperationalError
+
+    with token_server() as slow:
+        slow.delay = lambda: time.sleep(2.0)
+        if answer == "busy":
+            slow.answers = [http(503, b"{}")] * 4
+        api = make_provider(environment="development", slug="slow", api_config=oauth2_config(slow.url))
+        late = [make_granted(slow, api=api) for _ in range(4)]
+        make_granted(server)
+        with monkeypatch.context() as patch:
+            patch.setattr(turns, "commit", away)
+            with pytest.raises(OperationalError):
+                sweep()
+        assert len(slow.requests) == 4
+        assert all(known.flying == 0 for known in sweep_module._endpoints._known.values())
+        held = [grant_of(row).leased_until is not None for row in late]
+        assert held == [answer == "tokens"] * 4  # those lie in the spool
+
+
+def test_a_lost_answer_among_failures_is_one_incident() -> None:
+    """Whoever was told that renewing goes on failing is told that once, whatever each failure is called."""
+    now = timezone.now()
+    lease = leases.Lease("conn_1", None, 1, GrantState.GOOD, 8, True, None, "renewal_failing", now, False, "")
+    facts = settlement.Facts(now - timedelta(hours=1), ConnectionStatus.ERROR, rotates=True, sent_refresh_token="rt")
+    lost = CallTimeout("No answer.", may_have_happened=True)
+    doubted = settlement.settle(lease, facts, lost, now)
+    assert (doubted.state, doubted.incident, doubted.mail_due) == (GrantState.IN_DOUBT, "renewal_failing", False)

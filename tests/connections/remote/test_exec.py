@@ -24,6 +24,7 @@ from connections.remote import __main__ as remote_main
 from connections.remote.environment import Departure, collect, departing, read_wanted
 from external_apis.errors import InvalidInput, MissingCredential
 from external_apis.models import AuditEvent
+from external_apis.project_settings import _DEFAULTS
 from tests.factories import make_connection, make_key, make_provider, make_tenant
 from tests.web import ROOT, Web, environment
 
@@ -279,5 +280,6 @@ def test_every_secret_that_the_settings_read_is_withheld() -> None:
     assert {name for _, name in read if telling.search(name)} - open_to_all <= secret
     hidden = exec_command.withheld_names()
     assert secret == set(settings.SECRET_VARIABLES)
+    assert secret == set(_DEFAULTS["SECRET_VARIABLES"])  # of another project's settings, which name none
     assert secret | {f"{name}_FILE" for name in secret} <= hidden
     assert {"EGRESS_PROXY", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "EAM_KEY"} <= hidden
