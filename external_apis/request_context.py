@@ -91,10 +91,10 @@ class RequestContextMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        incoming = request.headers.get("X-Request-Id", "")
+        incoming = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = incoming if _REQUEST_ID.fullmatch(incoming) else new_id("req")
         request.request_id = request_id  # type: ignore[attr-defined]  # for what is logged of it when this has ended
-        traceparent = request.headers.get("traceparent", "")
+        traceparent = request.META.get("HTTP_TRACEPARENT", "")
         context = RequestContext(
             request_id=request_id,
             address=peer_address(request),
