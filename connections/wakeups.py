@@ -12,7 +12,7 @@ import os
 import threading
 
 from celery import current_app
-from django.db import transaction
+from django.db import connection, transaction
 from kombu.exceptions import OperationalError
 
 __all__ = ["wake"]
@@ -67,7 +67,10 @@ _waker = _Waker()
 
 def wake(task: str) -> None:
     """Have a worker run a task soon after the present transaction's commit; its name is Celery's."""
-    transaction.on_commit(lambda: _waker.want(task))
+    if connection.in_atomic_block:
+        transaction.on_commit(lambda: _waker.want(task))
+    else:  # which `on_commit` would borrow a connection to find out
+        _waker.want(task)
 
 
 def _send(task: str) -> None:

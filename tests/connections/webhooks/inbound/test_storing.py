@@ -52,7 +52,7 @@ def api_id() -> str:
 
 def columns(api_id: str, event_id: str, **other: Any) -> dict[str, Any]:
     now = timezone.now()
-    row = {"id": new_id("wev"), "external_api_id": api_id, "tenant_id": None, "event_id": event_id}
+    row: dict[str, Any] = {"id": new_id("wev"), "external_api_id": api_id, "tenant_id": None, "event_id": event_id}
     row |= {"event_type": "invoice.paid", "types": ["invoice.paid"], "status": EventStatus.RECEIVED.value}
     row |= {"content": b"", "received_at": now, "finished_at": None, "due_at": now, "request_id": "req_1"}
     return {**row, **other}
