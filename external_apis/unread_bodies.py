@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
@@ -17,12 +18,13 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 _SHORT_BYTES = 64 * 1024
 """What the sockets' buffers hold anyway."""
 _LONG_BYTES = 32 * 1024 * 1024
-_PATIENCE_SECONDS = 3
 _MAX_READERS = 8
+_WAIT_SECONDS = 0.1
+"""A place that is about to be free is worth waiting for: the next request comes as soon as a body has been read."""
 
 
 class UnreadBodyMiddleware:
-    """A body that nobody began to read is read and thrown away, for 3 s at most; a long one only if it was refused.
+    """A body that nobody began to read is read and thrown away behind the answer; a long one only if it was refused.
 
     Of one beyond 32 MiB nothing is read, nor while senders who never finish keep eight threads waiting, or a twelfth of
     all: those find the connection closed.
@@ -37,20 +39,28 @@ class UnreadBodyMiddleware:
         announced = request.META.get("CONTENT_LENGTH") or ""
         length = int(announced) if announced.isascii() and announced.isdigit() else 0
         is_wanted = 0 < length <= _SHORT_BYTES or (0 < length <= _LONG_BYTES and response.status_code >= 400)
-        if is_wanted and not _is_read(request, length) and self.readers.acquire(blocking=False):
-            # WSGI's read cannot be given a time limit. The thread ends with the connection at the latest.
-            reader = threading.Thread(target=self._discard, args=(request,), daemon=True)
-            reader.start()
-            reader.join(_PATIENCE_SECONDS)
+        if is_wanted and not _is_read(request, length):
+            if not response.streaming:
+                # Without a length the client would wait for the end of the answer while we wait for that of its body.
+                response.setdefault("Content-Length", str(len(response.content)))
+            response.close = partial(self._close, response.close, request)  # type: ignore[method-assign]
         return response
 
-    def _discard(self, request: HttpRequest) -> None:
-        try:
-            with suppress(UnreadablePostError):  # the client has gone
-                while request.read(_SHORT_BYTES):
-                    pass
-        finally:
-            self.readers.release()
+    def _close(self, close: Callable[[], None], request: HttpRequest) -> None:
+        close()
+        # The answer is on its way by now. It has to be this thread, although WSGI's read knows no time limit: granian
+        # stands still as a whole when a read is left to another thread and the call returns.
+        if self.readers.acquire(timeout=_WAIT_SECONDS):
+            try:
+                _discard(request)
+            finally:
+                self.readers.release()
+
+
+def _discard(request: HttpRequest) -> None:
+    with suppress(UnreadablePostError):  # the client has gone
+        while request.read(_SHORT_BYTES):
+            pass
 
 
 def _is_read(request: HttpRequest, length: int) -> bool:

@@ -33,7 +33,7 @@ class Product:
         self.key = runtime.environment(folder)["ADMIN_API_KEY"]
         ours = {"DATABASE_URL", "REDIS_URL", "MIGRATE_DATABASE_URL", "DATABASE_POOL_SIZE"}
         self.environ = {name: value for name, value in os.environ.items() if name not in ours}
-        self.environ |= {"VAR_DIR": str(folder), "PORT": str(self.port)}
+        self.environ |= {"VAR_DIR": str(folder), "PORT": str(self.port), "WEB_THREADS": "4"}
 
     @contextmanager
     def servers(self) -> Iterator[list[embedded.Server]]:
@@ -46,7 +46,16 @@ class Product:
     @contextmanager
     def web(self) -> Iterator[None]:
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port"]
-        command += [str(self.port), "--workers", "1", "--blocking-threads", "4", "--no-ws", "--log-level", "error"]
+        command += [
+            str(self.port),
+            "--workers",
+            "1",
+            "--blocking-threads",
+            self.environ["WEB_THREADS"],
+            "--no-ws",
+            "--log-level",
+            "error",
+        ]
         command += ["config.wsgi:application"]
         process = subprocess.Popen(
             embedded.launch_command(command, death_signal=signal.SIGTERM),

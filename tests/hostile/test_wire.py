@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -86,6 +87,19 @@ def test_a_body_that_breaks_off_harms_nobody(running: Product) -> None:
         time.sleep(0.05)  # lets the request reach the application before its end is cut off
     assert running.ask(PROVIDERS)[0] == 200
     assert "Traceback" not in running.log
+
+
+def test_bodies_that_never_come_hold_up_nobody(running: Product) -> None:
+    """Refused ones: each is answered at once, and all others go on meanwhile."""
+    head = f"PUT {PROVIDERS} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        for _ in range(30):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=5))
+            client.sendall(head + b"{")
+            assert client.recv(65536).startswith(b"HTTP/1.1 401 ")
+        for _ in range(20):
+            assert running.ask(PROVIDERS)[0] == 200
+            time.sleep(0.02)
 
 
 def test_what_is_sent_never_reaches_the_log(running: Product) -> None:

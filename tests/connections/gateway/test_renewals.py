@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 
 import pytest
@@ -12,13 +13,14 @@ from connections.gateway import renewals
 class Claim:
     """Stands for a row: what matters here is who writes last."""
 
-    def __init__(self) -> None:
-        self.is_extending, self.may_go_on = threading.Event(), threading.Event()
+    def __init__(self, extending: queue.SimpleQueue[Claim]) -> None:
+        self.may_go_on = threading.Event()
         self.writes: list[str] = []
+        self._extending = extending
 
     def extend(self, _seconds: float) -> None:
         if self.writes:  # not the first, which is the holder's own
-            self.is_extending.set()
+            self._extending.put(self)
             self.may_go_on.wait(5)
         self.writes.append("extended")
 
@@ -26,11 +28,12 @@ class Claim:
 def test_nothing_is_extended_once_it_was_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even by a thread that was about to: a call in doubt would look as if it were under way."""
     monkeypatch.setattr(renewals, "_EVERY_SECONDS", 0.01)
-    keeper, slow, next_one = renewals._Keeper(), Claim(), Claim()
-    keeper.keep(slow)  # type: ignore[arg-type]
-    keeper.keep(next_one)  # type: ignore[arg-type]
-    assert slow.is_extending.wait(5) or next_one.is_extending.wait(5)
-    held, other = (slow, next_one) if slow.is_extending.is_set() else (next_one, slow)
+    extending: queue.SimpleQueue[Claim] = queue.SimpleQueue()
+    keeper, one, two = renewals._Keeper(), Claim(extending), Claim(extending)
+    keeper.keep(one)  # type: ignore[arg-type]
+    keeper.keep(two)  # type: ignore[arg-type]
+    held = extending.get(timeout=5)
+    other = two if held is one else one
     other.may_go_on.set()
     ended = threading.Event()
 
