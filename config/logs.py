@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
 from external_apis.request_paths import shown_path
 
@@ -51,6 +52,14 @@ def _without_path(found: re.Match[str]) -> str:
     return f"/api/external/proxy/{found['id'] or ''}{path}{found['end'] or ''}"
 
 
+def leave_out_pool(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Tell of a lost process in one line: the traceback is of the pool that missed it, and never of what it did."""
+    found = event.get("exc_info")
+    if isinstance(found, tuple) and found[0] and issubclass(found[0], WorkerLostError | TimeLimitExceeded):
+        del event["exc_info"]
+    return event
+
+
 def put_message_first(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Have each line begin with its message, by whose mark (``[ExternalAPI]``) people look for it."""
     return {"event": event.pop("event", ""), **event}
@@ -82,7 +91,7 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
         "formatters": {
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [tell_of_request, *_SHARED],
+                "foreign_pre_chain": [tell_of_request, leave_out_pool, *_SHARED],
                 "processors": [*chain, renderer],
             }
         },
@@ -96,6 +105,8 @@ def configuration(*, level: str, as_json: bool) -> dict[str, Any]:
             "celery.worker.strategy": {"level": "WARNING"},
             # One for each run that came too late, which the next run makes good.
             "celery.worker.request": {"level": "WARNING"},
+            # Celery's pool, whose lines would be text of a form of its own.
+            "multiprocessing": {"handlers": ["stderr"], "propagate": False},
             "django.server": {"handlers": ["stderr"], "propagate": False},
         },
     }

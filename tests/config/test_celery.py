@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -12,6 +15,7 @@ import pytest
 import structlog
 from celery.contrib.testing.worker import start_worker
 
+from config import runtime
 from config.celery import app
 from external_apis import request_context, valkey
 from external_apis.request_context import acting, current
@@ -85,3 +89,36 @@ def test_a_malformed_id_is_replaced() -> None:
     request_context.start("evil\nid")
     assert current().request_id.startswith("req_")
     structlog.contextvars.clear_contextvars()
+
+
+# What a worker says whose pool misses a process, as Celery's own does: the pool's line, and that of the task's request.
+LOSS = """
+import django
+django.setup()
+from billiard import util
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import request
+from config.celery import app
+
+app.log.setup("INFO")
+util.get_logger().error("Process %r pid:%d exited with %r", "ForkPoolWorker-3", 5, "signal 9 (SIGKILL)")
+for kind in (WorkerLostError, TimeLimitExceeded, ValueError):
+    try:
+        raise kind("Why.")
+    except Exception as error:
+        request.error("Task handler raised error: %r", error, exc_info=ExceptionInfo().exc_info)
+"""
+
+
+def test_a_killed_process_of_the_pool_is_told_in_json_lines_without_a_traceback() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LOSS], cwd=runtime.CHECKOUT, env=os.environ, capture_output=True, text=True, check=True
+    ).stderr
+    lines = [json.loads(line) for line in told.splitlines()]
+    assert [(line["level"], line["event"].split()[0], "exception" in line) for line in lines] == [
+        ("error", "Process", False),
+        ("error", "Task", False),
+        ("error", "Task", False),
+        ("error", "Task", True),
+    ]
