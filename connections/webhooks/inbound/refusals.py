@@ -6,9 +6,6 @@ for that second and looked at; no body is ever stored.
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +13,7 @@ from datetime import UTC, datetime
 import structlog
 from django.db import connection
 
+from connections.coalescer import Coalescer
 from connections.models import WebhookRefusal
 from connections.webhooks.inbound.deliveries import Delivery
 from connections.webhooks.inbound.diagnosis import Diagnosis, diagnose
@@ -47,66 +45,38 @@ class _Noted:
     count: int = 1
 
 
-class _Reporter:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._noted: dict[tuple[str, Verdict], _Noted] = {}
-        self._has_work = threading.Event()
-        self._is_idle = threading.Event()
-        self._is_idle.set()
-        self._thread: threading.Thread | None = None
-
-    def note(self, noted: _Noted, verdict: Verdict) -> None:
-        key = (noted.receiver.api_id, verdict)
-        with self._lock:
-            known = self._noted.get(key)
-            if known is not None:
-                known.count += 1
-                return
-            if len(self._noted) >= _MOST_KINDS:
-                return
-            if sum(item.delivery is not None for item in self._noted.values()) >= _MOST_SAMPLES:
-                noted.delivery = None
-            self._noted[key] = noted
-            self._is_idle.clear()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="webhook-refusals", daemon=True)
-                self._thread.start()
-        self._has_work.set()
-
-    def flush(self, seconds: float) -> bool:
-        return self._is_idle.wait(seconds)
-
-    def _run(self) -> None:
-        while True:
-            self._has_work.wait()
-            self._has_work.clear()
-            with self._lock:
-                noted, self._noted = self._noted, {}
-            try:
-                until = time.thread_time() + _ROUND_SECONDS
-                for (_, verdict), item in noted.items():
-                    _report(item, verdict, until)
-            finally:
-                connection.close()
-            with self._lock:
-                if not self._noted:
-                    self._is_idle.set()
-            time.sleep(_PAUSE_SECONDS)
-
-
-_reporter = _Reporter()
+_Batch = dict[tuple[str, Verdict], _Noted]
 
 
 def note(receiver: Receiver, delivery: Delivery, verdict: Verdict, *, address: str | None, request_id: str) -> None:
     """Have a refused delivery reported soon."""
     known = receiver if receiver.api_id else _UNKNOWN
-    _reporter.note(_Noted(known, delivery, address, time.time(), request_id), verdict)
+    noted = _Noted(known, delivery, address, time.time(), request_id)
+    _reporter.put(lambda batch: _add(batch, verdict, noted))
 
 
 def flush(seconds: float) -> bool:
     """Wait until what was noted is reported; False when that took longer."""
     return _reporter.flush(seconds)
+
+
+def _add(batch: _Batch, verdict: Verdict, noted: _Noted) -> None:
+    key = (noted.receiver.api_id, verdict)
+    if key in batch:
+        batch[key].count += 1
+    elif len(batch) < _MOST_KINDS:
+        if sum(item.delivery is not None for item in batch.values()) >= _MOST_SAMPLES:
+            noted.delivery = None
+        batch[key] = noted
+
+
+def _report_all(batch: _Batch) -> None:
+    try:
+        until = time.thread_time() + _ROUND_SECONDS
+        for (_, verdict), item in batch.items():
+            _report(item, verdict, until)
+    finally:
+        connection.close()
 
 
 def _report(noted: _Noted, verdict: Verdict, until: float) -> None:
@@ -154,11 +124,4 @@ ON CONFLICT (external_api_id, reason) DO UPDATE SET
         cursor.execute(statement, values)
 
 
-def _start_afresh() -> None:
-    """A forked child has its parent's memory and not its thread."""
-    global _reporter  # noqa: PLW0603
-    _reporter = _Reporter()
-
-
-os.register_at_fork(after_in_child=_start_afresh)
-atexit.register(lambda: flush(1.0))
+_reporter = Coalescer("webhook-refusals", _report_all, pause_seconds=_PAUSE_SECONDS)
