@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from django.db import transaction
+
 from connections.models import WebhookDelivery, WebhookEndpoint
 from connections.webhooks.outbound import endpoints, replays
+from external_apis import outbox
+from external_apis.models import OutboxEvent
 
 
 @dataclass
@@ -102,3 +106,19 @@ def make_endpoint(receiver: Receiver | None, *events: str, **fields: Any) -> Web
         fields["tenant_id"] = tenant.pk
     url = receiver.url if receiver else "https://hooks.example.com/in"
     return endpoints.create({"url": url, "events": list(events) or ["*"], **fields}).endpoint
+
+
+def tell(
+    count: int = 1, event_type: str = "grant.expired", tenant_id: str | None = None, **data: Any
+) -> list[OutboxEvent]:
+    """Write so many events."""
+    with transaction.atomic():
+        events = [outbox.build(event_type, {"number": number, **data}, tenant_id=tenant_id) for number in range(count)]
+        outbox.write(events)
+    return events
+
+
+def answer(status: int, **headers: str) -> Callable[[Received], Reply]:
+    """Return what answers each request alike."""
+    body = b"" if status == 304 else b"said so"  # which has none
+    return lambda _: Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)

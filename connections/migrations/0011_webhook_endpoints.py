@@ -43,6 +43,9 @@ class Migration(migrations.Migration):
                 ('disabled_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('disabled_reason', models.CharField(blank=True, choices=[('by_hand', 'By Hand'), ('failing', 'Failing'), ('gone', 'Gone')], editable=False, max_length=10)),
                 ('failing_since', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('is_slow', models.BooleanField(default=False, editable=False)),
+                ('served_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('tenant', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='external_apis.tenant')),
             ],
             options={
@@ -65,7 +68,7 @@ class Migration(migrations.Migration):
                 ('last_status', models.PositiveSmallIntegerField(blank=True, help_text='Of the last answer.', null=True)),
                 ('last_error', models.CharField(blank=True, default='', max_length=300)),
                 ('event', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='external_apis.outboxevent')),
-                ('tenant', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='external_apis.tenant')),
+                ('tenant', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='external_apis.tenant')),
                 ('endpoint', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='connections.webhookendpoint')),
             ],
             options={
@@ -84,7 +87,7 @@ class Migration(migrations.Migration):
                 ('status', models.PositiveSmallIntegerField(blank=True, null=True)),
                 ('error', models.CharField(blank=True, default='', max_length=300)),
                 ('answer', external_apis.fields.SecretsField(default=dict, editable=False)),
-                ('tenant', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='external_apis.tenant')),
+                ('tenant', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='external_apis.tenant')),
                 ('delivery', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='connections.webhookdelivery')),
             ],
             options={
@@ -95,6 +98,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='webhookendpoint',
             index=models.Index(fields=['tenant', '-id'], name='webhook_endpoint_by_tenant'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookendpoint',
+            index=models.Index(condition=models.Q(('deleted_at__isnull', False)), fields=['id'], name='webhook_endpoint_deleted'),
         ),
         migrations.AddIndex(
             model_name='webhookdelivery',

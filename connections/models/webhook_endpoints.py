@@ -25,12 +25,23 @@ class DisabledReason(models.TextChoices):
     """It answered 410."""
 
 
+class LivingEndpoints(models.Manager["WebhookEndpoint"]):
+    """Those that nobody has deleted."""
+
+    def get_queryset(self) -> models.QuerySet[WebhookEndpoint]:
+        return super().get_queryset().filter(deleted_at=None)
+
+
 class WebhookEndpoint(SecretBearing, Authored, Timestamped):
     """A URL that is told of events: of its tenant's, or of all where it has no tenant.
 
     ``secrets`` holds ``secret``, and those before it that sign as well for a while (see
     `connections.webhooks.outbound.signing`). ``events`` are filters of `external_apis.event_types`. ``failing_since``
-    is the first failure after the last success, or after a day without an attempt that followed it.
+    is the first failure after the last success, or after a day without an attempt that followed it. ``is_slow`` tells
+    that the last answer took long, ``served_at`` when deliveries were claimed last.
+
+    One that is deleted is switched off and found no more; the row goes when its deliveries have gone, which are many
+    (see `connections.webhooks.outbound.pruning`).
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "whe"), editable=False)
@@ -42,11 +53,20 @@ class WebhookEndpoint(SecretBearing, Authored, Timestamped):
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
     disabled_reason = models.CharField(max_length=10, choices=DisabledReason.choices, blank=True, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    is_slow = models.BooleanField(default=False, editable=False)
+    served_at = models.DateTimeField(null=True, blank=True, editable=False)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = LivingEndpoints()
+    with_deleted = models.Manager["WebhookEndpoint"]()
 
     class Meta:
         verbose_name = "webhook endpoint"
         ordering = ("-id",)
-        indexes = (models.Index(fields=["tenant", "-id"], name="webhook_endpoint_by_tenant"),)
+        indexes = (
+            models.Index(fields=["tenant", "-id"], name="webhook_endpoint_by_tenant"),
+            models.Index(fields=["id"], condition=Q(deleted_at__isnull=False), name="webhook_endpoint_deleted"),
+        )
 
     def __str__(self) -> str:
         return self.url
@@ -64,13 +84,20 @@ class WebhookDelivery(DueWork):
     """One event for one endpoint. ``attempts`` begins anew with a replay; the message's id is always the event's.
 
     ``holder`` names the sweep that has claimed it, until ``due_at``; an endpoint's deliveries are claimed by one sweep
-    at a time, so that the number under way is bounded over all processes.
+    at a time, so that the number under way is bounded over all processes. As events do, deliveries and attempts outlive
+    their tenant for as long as they are kept: those foreign keys are not enforced, and need no index.
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "whd"), editable=False)
     endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.CASCADE, related_name="+", db_index=False)
     tenant = models.ForeignKey(
-        Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+        Tenant,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
     )
     event = models.ForeignKey(OutboxEvent, on_delete=models.CASCADE, related_name="+", db_index=False)
     type = models.CharField(max_length=60)
@@ -105,7 +132,13 @@ class DeliveryAttempt(models.Model):
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "wha"), editable=False)
     delivery = models.ForeignKey(WebhookDelivery, on_delete=models.CASCADE, related_name="+", db_index=False)
     tenant = models.ForeignKey(
-        Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+        Tenant,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
     )
     sent_at = models.DateTimeField()
     url = models.CharField(max_length=2000)

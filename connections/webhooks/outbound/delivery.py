@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import Error as DatabaseError
+from django.db import OperationalError
 from django.utils import timezone
 
 from connections import stopping
 from connections.models import DeliveryAttempt, DeliveryStatus
 from connections.webhooks.outbound import claims, endpoints
-from connections.webhooks.outbound.claims import Ending
-from connections.webhooks.outbound.fan_out import fan_out
-from connections.webhooks.outbound.lanes import FIRST_LOT, THREADS, Landed, Lanes
+from connections.webhooks.outbound.claims import Ending, Health
+from connections.webhooks.outbound.fan_out import ROWS, fan_out
+from connections.webhooks.outbound.lanes import FIRST_LOT, THREADS, Landed, Lanes, ends_turn, is_slow
 from connections.webhooks.outbound.message import Outcome
 from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER, wait_after
 from external_apis.database_connections import give_back_database_connections
@@ -38,6 +39,8 @@ _SWEEP_SECONDS = 20.0
 # Between two looks for more while something is under way.
 _LOOK_SECONDS = 0.5
 _STORED_EVERY_SECONDS = 0.1
+# How long something may still be sent to an endpoint that was switched off or changed.
+_REREAD_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -63,11 +66,11 @@ def deliver_due(*, seconds: float = _SWEEP_SECONDS, rng: random.Random | None = 
         try:
             run.go(lanes, lambda: is_told() or time.monotonic() > until)
         except BaseException:
-            unsent = lanes.stop()
+            lanes.stop()
             executor.shutdown()
             with suppress(DatabaseError):
                 run.settle(lanes.take(), lanes)
-                claims.release(unsent)
+                claims.release(lanes.unsent())
             raise
         executor.shutdown()
     give_back_database_connections()
@@ -81,17 +84,25 @@ class _Run:
         self.done = Delivered()
         self._rng = rng
         self._holder = new_id("swp")
-        self._looked_at = 0.0
+        self._looked_at = self._reread_at = 0.0
+        self._rows = ROWS
 
     def go(self, lanes: Lanes, is_over: Callable[[], bool]) -> None:
         is_dry = False
         while not (is_dry and lanes.is_idle):
-            unsent = lanes.stop() if is_over() else lanes.overdue()
-            claims.release(unsent)
+            if is_over():
+                lanes.stop()
             landed = lanes.take()
+            self._reread(lanes)
+            claims.release(lanes.unsent())
+            has_landed = bool(landed)
+            if any(ends_turn(item.outcome) for item in landed):
+                # What may be claimed goes by what these say of their endpoints.
+                self.settle(landed, lanes)
+                landed = []
             if is_over():
                 is_dry = True
-            elif landed or lanes.is_idle or time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            elif has_landed or lanes.is_idle or time.monotonic() - self._looked_at > _LOOK_SECONDS:
                 # First more for the threads to do, then what they have done.
                 is_dry = not self._claim(lanes)
             self.settle(landed, lanes)
@@ -103,21 +114,43 @@ class _Run:
     def _claim(self, lanes: Lanes) -> bool:
         """Look for more to send; False when there is nothing."""
         self._looked_at = time.monotonic()
-        found = fan_out() > 0
-        for is_failing in (False, True):
+        found = self._fan_out()
+        for is_troubled in (False, True):
             # What the first ones take the second do not have.
-            free = lanes.free()[is_failing]
+            free = lanes.free()[is_troubled]
             if not free:
                 continue
-            # One at a time of those that fail.
-            lots, lot = ({}, 1) if is_failing else (lanes.lots(), FIRST_LOT)
+            # One at a time of those that fail or are slow.
+            lots, lot = ({}, 1) if is_troubled else (lanes.lots(), FIRST_LOT)
             claimed = claims.claim(
-                self._holder, lots, lot=lot, endpoints=free, passed=lanes.passed(), failing=is_failing
-            )
+                self._holder, lots, lot=lot, endpoints=free, passed=lanes.passed(), troubled=is_troubled,
+                busy=lanes.busy(),
+            )  # fmt: skip
             self.settle(lanes.add(claimed), lanes)
             lanes.start()
             found = found or bool(claimed)
         return found
+
+    def _fan_out(self) -> bool:
+        """Fan out; what fails, because it takes too long, is tried with half as much, and keeps nothing from going."""
+        if not self._rows:
+            return False
+        try:
+            return fan_out(self._rows) > 0
+        except OperationalError as error:
+            log.warning("events could not be fanned out", rows=self._rows, reason=type(error).__name__)
+            self._rows //= 2
+            return self._rows > 0
+
+    def _reread(self, lanes: Lanes) -> None:
+        """Give back what is queued for endpoints that were changed or switched off since it was claimed."""
+        queued = lanes.queued()
+        if queued and time.monotonic() - self._reread_at > _REREAD_SECONDS:
+            self._reread_at = time.monotonic()
+            now = claims.versions(list(queued))
+            for endpoint_id, changed_at in queued.items():
+                if now.get(endpoint_id) != changed_at:
+                    lanes.drop(endpoint_id)
 
     def settle(self, landed: Sequence[Landed], lanes: Lanes) -> None:
         """Store what has landed, and what it says of the endpoints."""
@@ -158,21 +191,22 @@ class _Run:
         wait = wait_after(delivery.attempts, self._rng.random(), outcome.retry_after_seconds)
         if wait is None:
             return Ending(delivery, attempt, DeliveryStatus.FAILED, None)
-        return Ending(delivery, attempt, DeliveryStatus.PENDING, timezone.now() + wait)
+        return Ending(delivery, attempt, DeliveryStatus.PENDING, wait)
 
 
 def _judge(endpoint_id: str, outcomes: Sequence[Outcome], lanes: Lanes) -> None:
-    """Note whether an endpoint has begun or stopped to fail, and switch off one that is gone or given up."""
-    failing_since = lanes.failing_since(endpoint_id)
+    """Note how an endpoint does, and switch off one that is gone or given up."""
+    known = lanes.health(endpoint_id)
     is_working = any(outcome.is_success for outcome in outcomes)
-    since = None if is_working else failing_since or min(outcome.sent_at for outcome in outcomes)
-    if since != failing_since:
-        claims.note_health(endpoint_id, since)
-        lanes.note_health(endpoint_id, since)
-    if any(outcome.status == 410 for outcome in outcomes):
+    since = None if is_working else known.failing_since or min(outcome.sent_at for outcome in outcomes)
+    health = Health(since, is_slow(outcomes[-1]))
+    if health != known:
+        claims.note_health(endpoint_id, health)
+    if any(outcome.is_gone for outcome in outcomes):
         endpoints.note_gone(endpoint_id)
     elif since is not None and timezone.now() - since >= GIVEN_UP_AFTER:
         endpoints.give_up_failing(endpoint_id)
+    lanes.note_health(endpoint_id, health)
 
 
 def _wait_without_database(lanes: Lanes) -> None:

@@ -1,4 +1,7 @@
-"""Makes of each event in the outbox a delivery for each endpoint that wants it, many events in one statement."""
+"""Makes of each event in the outbox a delivery for each endpoint that wants it, many events in one statement.
+
+How many is bounded by the deliveries that there may be of them, as a statement has ten seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,33 @@ from connections.wakeups import wake
 from external_apis.event_types import EVENT_TYPES, matching_filters
 from external_apis.models import OutboxEvent, Tenant
 
-__all__ = ["TASK", "fan_out", "wake_worker"]
+__all__ = ["ROWS", "TASK", "fan_out", "wake_worker"]
 
 TASK = "connections.deliver_webhooks"
 
-_BATCH = 2_000
-_OUTBOX, _DELIVERIES = OutboxEvent._meta.db_table, WebhookDelivery._meta.db_table
+ROWS = 5_000
+"""How many deliveries a statement makes at most, but for all of one event."""
 
-# A delivery's id is a time-ordered one: its event's time, then random digits. An endpoint that is being deleted is
-# waited for, and then is none; one that is being changed is waited for too.
+_MOST_EVENTS = 2_000
+_OUTBOX, _DELIVERIES, _ENDPOINTS = (model._meta.db_table for model in (OutboxEvent, WebhookDelivery, WebhookEndpoint))
+
+# An event goes to those endpoints that are told of everybody's, and to one tenant's.
+_MOST_OF_ONE_EVENT = f"""
+SELECT coalesce(sum(number) FILTER (WHERE tenant_id IS NULL), 0)
+    + coalesce(max(number) FILTER (WHERE tenant_id IS NOT NULL), 0) AS number
+FROM (SELECT tenant_id, count(*) AS number FROM {_ENDPOINTS} WHERE is_enabled GROUP BY tenant_id) AS owner
+"""  # noqa: S608 (our own tables' names)
+
+# A delivery's id is a time-ordered one: its event's time, then random digits. An endpoint whose row is being removed is
+# waited for, and then is none.
 _FAN_OUT = f"""
 WITH taken AS (
     SELECT id, tenant_id, type FROM {_OUTBOX}
-    WHERE fanned_out_at IS NULL ORDER BY id LIMIT %(limit)s
+    WHERE fanned_out_at IS NULL ORDER BY id
+    LIMIT (
+        SELECT least(%(most_events)s, greatest(1, %(rows)s / greatest(1, most.number)))::bigint
+        FROM ({_MOST_OF_ONE_EVENT}) AS most
+    )
     FOR UPDATE SKIP LOCKED
 ), made AS (
     INSERT INTO {_DELIVERIES} (
@@ -34,7 +51,7 @@ WITH taken AS (
         statement_timestamp(), 0, 0, ''
     FROM taken
     JOIN unnest(%(types)s::text[], %(filters)s::text[]) AS wanted (type, filter) ON wanted.type = taken.type
-    JOIN {WebhookEndpoint._meta.db_table} AS endpoint
+    JOIN {_ENDPOINTS} AS endpoint
         ON wanted.filter = ANY(endpoint.events)
         AND endpoint.is_enabled
         AND (endpoint.tenant_id IS NULL OR endpoint.tenant_id = taken.tenant_id)
@@ -55,14 +72,15 @@ SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM made)
 _PASSED = [(name, passed) for name in EVENT_TYPES for passed in matching_filters(name)]
 
 
-def fan_out(batch_size: int = _BATCH) -> int:
-    """Make the deliveries of up to ``batch_size`` events that have none yet; returns how many events these were.
+def fan_out(rows: int = ROWS) -> int:
+    """Make up to ``rows`` deliveries of events that have none yet; returns how many events these were.
 
     What no endpoint wants is deleted; those of a tenant that is switched off want nothing. Several at the same time
-    take different events; nothing is made twice.
+    take different events; nothing is made twice, and an event's deliveries are made together.
     """
     values: dict[str, Any] = {
-        "limit": batch_size,
+        "rows": rows,
+        "most_events": _MOST_EVENTS,
         "types": [name for name, _ in _PASSED],
         "filters": [passed for _, passed in _PASSED],
     }

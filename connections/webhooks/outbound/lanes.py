@@ -1,14 +1,16 @@
 """Sends the claimed deliveries of many endpoints in threads: each endpoint has its queue, and so many lanes at most.
 
-An endpoint that fails has one lane, and all of those together half of the threads, so that receivers that hang leave
-room for the others. The threads touch no database: what they need was read, and its secrets opened, before.
+An endpoint that fails or answers slowly has one lane, and all of those together half of the threads, so that they
+leave room for the others. A lane gives its thread up after a while for whoever has waited longer. What is queued of an
+endpoint goes back to the database once an answer is slow or says that it is gone, and when it was changed meanwhile.
+The threads touch no database: what they need was read, and its secrets opened, before.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -18,15 +20,32 @@ from django.utils import timezone
 
 from connections.models import WebhookDelivery
 from connections.webhooks.outbound import signing
-from connections.webhooks.outbound.claims import LEASE
-from connections.webhooks.outbound.message import ANSWER_SECONDS, Outcome, body_of, send
+from connections.webhooks.outbound.claims import LEASE, Health
+from connections.webhooks.outbound.message import ANSWER_SECONDS, Outcome, send
 from connections.webhooks.outbound.signing import Signer
 from external_apis.errors import VaultError
 
-__all__ = ["FAILING_AT_MOST", "FIRST_LOT", "THREADS", "Landed", "Lanes"]
+__all__ = [
+    "FIRST_LOT",
+    "SLOW_SECONDS",
+    "THREADS",
+    "TROUBLED_AT_MOST",
+    "TURN_SECONDS",
+    "Landed",
+    "Lanes",
+    "ends_turn",
+    "is_slow",
+]
 
 THREADS = 32
-FAILING_AT_MOST = THREADS // 2
+TROUBLED_AT_MOST = THREADS // 2
+"""How many of the threads endpoints that fail or are slow may have."""
+
+SLOW_SECONDS = 2.0
+"""An answer that takes longer is slow."""
+
+TURN_SECONDS = 2.0
+"""After so long a lane begins no other request while somebody else has no thread."""
 
 FIRST_LOT = 8
 """How many of an endpoint's deliveries are claimed before it is known to answer quickly."""
@@ -49,18 +68,25 @@ class Landed:
 
 @dataclass(slots=True)
 class _Endpoint:
-    """``queue`` holds deliveries, each with the moment until which it may be sent."""
+    """``queue`` holds deliveries, each with the moment until which it may be sent.
 
-    signer: Signer | None
-    failing_since: datetime | None
+    ``is_judged`` is false from an answer that ended a turn until it has been noted what that says of the endpoint.
+    """
+
+    tenant_id: str | None
+    signer: Signer | None = None
+    health: Health = field(default_factory=Health)
+    is_judged: bool = True
+    changed_at: datetime | None = None
     queue: deque[tuple[WebhookDelivery, float]] = field(default_factory=deque)
     flying: int = 0
     claimed_at: float = 0.0
+    began_at: float = 0.0
     lot: int = FIRST_LOT
 
 
 class Lanes:
-    """What one sweep has under way. All methods are for its main thread."""
+    """What one sweep has under way. Its lanes run in threads; all else is for the sweep's main thread."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -68,6 +94,7 @@ class Lanes:
         self._news = threading.Event()
         self._endpoints: dict[str, _Endpoint] = {}
         self._landed: list[Landed] = []
+        self._unsent: list[WebhookDelivery] = []
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
@@ -78,25 +105,37 @@ class Lanes:
             return not self._landed and not any(one.flying or one.queue for one in self._endpoints.values())
 
     def free(self) -> tuple[int, int]:
-        """Return how many threads nobody uses, and how many of them endpoints that fail may have."""
+        """Return how many threads nobody uses, and how many of them endpoints that fail or are slow may have."""
         with self._lock:
             flying = sum(one.flying for one in self._endpoints.values())
-            failing = sum(one.flying for one in self._endpoints.values() if one.failing_since)
-        return THREADS - flying, max(0, min(THREADS - flying, FAILING_AT_MOST - failing))
+            troubled = sum(one.flying for one in self._endpoints.values() if one.health.is_troubled)
+        return THREADS - flying, max(0, min(THREADS - flying, TROUBLED_AT_MOST - troubled))
+
+    def busy(self) -> dict[str | None, int]:
+        """Return of how many endpoints of each tenant something is under way or waits."""
+        with self._lock:
+            return dict(Counter(one.tenant_id for one in self._endpoints.values() if one.flying or one.queue))
 
     def passed(self) -> list[str]:
-        """Return the endpoints of which no more is to be claimed now: they have work, or fail and are asked now."""
+        """Return the endpoints of which no more is to be claimed now: they have work or have to wait."""
         with self._lock:
             return [
                 name
                 for name, one in self._endpoints.items()
-                if len(one.queue) > one.lot // 4 or (one.failing_since and (one.queue or one.flying))
+                if len(one.queue) > one.lot // 4
+                or (one.health.is_troubled and (one.queue or one.flying))
+                or not one.is_judged
             ]
 
     def lots(self) -> dict[str, int]:
         """Return how many of an endpoint's deliveries to claim at a time: more as long as it answers quickly."""
         with self._lock:
             return {name: one.lot for name, one in self._endpoints.items()}
+
+    def queued(self) -> dict[str, datetime | None]:
+        """Return the endpoints of which something waits here, each with when it was changed last as far as is known."""
+        with self._lock:
+            return {name: one.changed_at for name, one in self._endpoints.items() if one.queue}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -121,40 +160,44 @@ class Lanes:
         """Put free threads to work: one for each endpoint, and while there are many more for those with more to do."""
         with self._lock:
             free = THREADS - sum(one.flying for one in self._endpoints.values())
+            queued = sorted((one for one in self._endpoints.values() if one.queue), key=lambda one: one.began_at)
             for most in (1, _LANES_EACH):
-                for one in self._endpoints.values():
-                    allowed = 1 if one.failing_since else most
+                for one in queued:
+                    allowed = 1 if one.health.is_troubled else most
                     while one.queue and one.flying < allowed and free > (THREADS // 2 if one.flying else 0):
                         one.flying += 1
+                        one.began_at = time.monotonic()
                         free -= 1
                         self._executor.submit(self._run, one)
 
     def stranded(self) -> list[WebhookDelivery]:
         """Return what no thread is free for, and is not going to be sent: another sweep may have one."""
-        unsent: list[WebhookDelivery] = []
         with self._lock:
             if sum(one.flying for one in self._endpoints.values()) >= THREADS:
                 for one in self._endpoints.values():
                     if not one.flying:
-                        unsent += [delivery for delivery, _ in one.queue]
-                        one.queue.clear()
-        return unsent
+                        self._drop(one)
+        return self.unsent()
 
-    def stop(self) -> list[WebhookDelivery]:
-        """Empty the queues; returns what is not going to be sent."""
+    def stop(self) -> None:
+        """Let nothing more begin."""
         with self._lock:
-            unsent = [delivery for one in self._endpoints.values() for delivery, _ in one.queue]
             for one in self._endpoints.values():
-                one.queue.clear()
-        return unsent
+                self._drop(one)
 
-    def overdue(self) -> list[WebhookDelivery]:
-        """Return what has waited for a thread for so long that its lease might end, and is not going to be sent."""
-        now, unsent = time.monotonic(), []
+    def drop(self, endpoint_id: str) -> None:
+        """Let nothing more begin of what is queued for an endpoint."""
+        with self._lock:
+            self._drop(self._endpoints[endpoint_id])
+
+    def unsent(self) -> list[WebhookDelivery]:
+        """Return what is not going to be sent, such as what has waited for so long that its lease might end."""
+        now = time.monotonic()
         with self._lock:
             for one in self._endpoints.values():
                 while one.queue and one.queue[0][1] < now:
-                    unsent.append(one.queue.popleft()[0])
+                    self._unsent.append(one.queue.popleft()[0])
+            unsent, self._unsent = self._unsent, []
         return unsent
 
     def wait(self, seconds: float) -> bool:
@@ -170,14 +213,15 @@ class Lanes:
             landed, self._landed = self._landed, []
         return landed
 
-    def failing_since(self, endpoint_id: str) -> datetime | None:
-        """Return since when an endpoint fails, as far as this sweep knows."""
-        return self._endpoints[endpoint_id].failing_since
+    def health(self, endpoint_id: str) -> Health:
+        """Return how an endpoint does, as far as this sweep knows."""
+        return self._endpoints[endpoint_id].health
 
-    def note_health(self, endpoint_id: str, failing_since: datetime | None) -> None:
-        """Learn that an endpoint fails from now on, or does not any more."""
+    def note_health(self, endpoint_id: str, health: Health) -> None:
+        """Learn how an endpoint does, which has been noted for others."""
         with self._lock:
-            self._endpoints[endpoint_id].failing_since = failing_since
+            one = self._endpoints[endpoint_id]
+            one.health, one.is_judged = health, True
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -189,26 +233,55 @@ class Lanes:
         except (VaultError, ValueError):
             signer = None
         with self._lock:
-            one = self._endpoints.setdefault(row.pk, _Endpoint(signer, row.failing_since))
+            one = self._endpoints.setdefault(row.pk, _Endpoint(row.tenant_id, lot=FIRST_LOT))
+            one.signer, one.changed_at = signer, row.updated_at
+            one.health = Health(row.failing_since, row.is_slow)
             if one.claimed_at:
-                is_quick = claimed_at - one.claimed_at < _QUICK_SECONDS and row.failing_since is None
+                is_quick = claimed_at - one.claimed_at < _QUICK_SECONDS and not one.health.is_troubled
                 one.lot = min(one.lot * 2, _LARGEST_LOT) if is_quick else FIRST_LOT
-            one.signer, one.failing_since, one.claimed_at = signer, row.failing_since, claimed_at
+            one.claimed_at = claimed_at
         return one
 
     def _run(self, one: _Endpoint) -> None:
-        """One lane: send what the endpoint's queue holds, until it is empty."""
-        while True:
+        """One lane, in a thread of its own."""
+        try:
+            self._send(one)
+        finally:
             with self._lock:
-                if not one.queue or one.queue[0][1] < time.monotonic() or (one.failing_since and one.flying > 1):
-                    one.flying -= 1
+                one.flying -= 1
+            self._news.set()
+
+    def _send(self, one: _Endpoint) -> None:
+        """Send what the endpoint's queue holds, until it is empty or the lane's turn is over."""
+        until, is_over = time.monotonic() + TURN_SECONDS, False
+        while not is_over:
+            with self._lock:
+                now = time.monotonic()
+                if not one.queue or min(until, one.queue[0][1]) < now or (one.health.is_troubled and one.flying > 1):
                     break
                 (delivery, _), signer = one.queue.popleft(), one.signer
             assert signer is not None  # noqa: S101 (only then is anything queued)
-            outcome = send(delivery.endpoint.url, delivery.event_id, body_of(delivery.event), signer)
+            outcome = send(delivery.endpoint.url, delivery.event, signer)
             with self._lock:
                 self._landed.append(Landed(delivery, outcome))
                 is_time = len(self._landed) == _TAKEN_AT_A_TIME
+                is_over = ends_turn(outcome)
+                if is_over:
+                    one.is_judged = False
+                    self._drop(one)
             if is_time:
                 self._news.set()
-        self._news.set()
+
+    def _drop(self, one: _Endpoint) -> None:
+        self._unsent += [delivery for delivery, _ in one.queue]
+        one.queue.clear()
+
+
+def is_slow(outcome: Outcome) -> bool:
+    """Whether an answer took so long that its endpoint has one thread from now on, of half of them all."""
+    return outcome.duration_ms > SLOW_SECONDS * 1000
+
+
+def ends_turn(outcome: Outcome) -> bool:
+    """Whether after such an answer nothing more is sent of what is queued."""
+    return outcome.is_gone or is_slow(outcome)

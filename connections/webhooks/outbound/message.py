@@ -54,6 +54,11 @@ class Outcome:
     def is_success(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the receiver says that it does not want to be told any more."""
+        return self.status == 410
+
 
 def body_of(event: OutboxEvent) -> str:
     """Return the JSON that tells of an event; each time the same."""
@@ -61,16 +66,17 @@ def body_of(event: OutboxEvent) -> str:
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
-def send(url: str, message_id: str, body: str, signer: Signer) -> Outcome:
-    """Post a message through the egress guard and return what came of it; follows no redirect and raises nothing."""
+def send(url: str, event: OutboxEvent, signer: Signer) -> Outcome:
+    """Tell of an event through the egress guard and return what came of it; follows no redirect and raises nothing."""
     outcome, began = Outcome(timezone.now()), monotonic()
     try:
-        _exchange(outcome, url, {**_HEADERS, **signer.headers(message_id, outcome.sent_at, body)}, body.encode())
+        body = body_of(event)
+        _exchange(outcome, url, {**_HEADERS, **signer.headers(event.pk, outcome.sent_at, body)}, body.encode())
     except ApiManagerError as error:
         outcome.error = error.message[:300]
     except Exception as error:
         # One receiver's oddity must not end the sweep, which is for all.
-        log.exception("a webhook could not be sent", message_id=message_id)
+        log.exception("a webhook could not be sent", message_id=event.pk)
         outcome.error = f"It could not be sent ({type(error).__name__})."
     outcome.duration_ms = round((monotonic() - began) * 1000)
     return outcome

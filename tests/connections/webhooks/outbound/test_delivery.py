@@ -28,25 +28,13 @@ from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.models import AuditEvent, OutboxEvent
 from tests.factories import make_tenant
 from tests.sockets import serve, trickle
-from tests.webhook_receiver import Received, Receiver, Reply, make_endpoint
+from tests.webhook_receiver import Received, Receiver, Reply, answer, make_endpoint, tell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def tell(count: int = 1, event_type: str = "grant.expired", **data: Any) -> list[OutboxEvent]:
-    with transaction.atomic():
-        events = [outbox.build(event_type, {"number": number, **data}, tenant_id=None) for number in range(count)]
-        outbox.write(events)
-    return events
-
-
 def forget_past() -> None:
     OutboxEvent.objects.filter(fanned_out_at=None).delete()
-
-
-def answer(status: int, **headers: str) -> Callable[[Received], Reply]:
-    body = b"" if status == 304 else b"said so"  # which has none
-    return lambda _: Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def only_delivery() -> WebhookDelivery:
@@ -324,13 +312,13 @@ def test_endpoints_that_fail_leave_room(make_receiver: Callable[[], Receiver], r
         running = pool.submit(work)
         until = time.monotonic() + 5
         while (
-            len(receiver.received) < 5 or hanging.most_at_a_time < lanes.FAILING_AT_MOST
+            len(receiver.received) < 5 or hanging.most_at_a_time < lanes.TROUBLED_AT_MOST
         ) and time.monotonic() < until:
             time.sleep(0.01)
         assert len(receiver.received) == 5
         release.set()
         running.result(15)
-    assert hanging.most_at_a_time == lanes.FAILING_AT_MOST
+    assert hanging.most_at_a_time == lanes.TROUBLED_AT_MOST
 
 
 def test_each_endpoint_has_a_thread_before_any_has_two(
@@ -374,7 +362,7 @@ def test_what_no_thread_is_free_for_is_given_back(receiver: Receiver) -> None:
     receiver.reply = lambda _: Reply(release=release)
     with ThreadPoolExecutor(lanes.THREADS) as pool:
         lanes_ = lanes.Lanes(pool)
-        options: Any = {"lot": 1, "passed": [], "failing": False, "endpoints": lanes.THREADS + 1}
+        options: Any = {"lot": 1, "passed": [], "troubled": False, "endpoints": lanes.THREADS + 1}
         lanes_.add(claims.claim("one", {}, **options))
         lanes_.start()
         assert len(lanes_.stranded()) == 1
@@ -405,7 +393,7 @@ def test_an_endpoint_deleted_while_a_delivery_is_stored(receiver: Receiver, monk
     endpoint = make_endpoint(receiver, "grant.*")
     tell()
     fan_out()
-    (claimed,) = claims.claim("one", {}, lot=1, endpoints=1, passed=[], failing=False)
+    (claimed,) = claims.claim("one", {}, lot=1, endpoints=1, passed=[], troubled=False)
     attempt = DeliveryAttempt(delivery=claimed, sent_at=timezone.now(), url=receiver.url, duration_ms=1)
     ending = claims.Ending(claimed, attempt, DeliveryStatus.DELIVERED, None)
     is_between, is_waiting = threading.Event(), threading.Event()
@@ -535,7 +523,7 @@ def test_claims_are_bounded_by_the_lease(receiver: Receiver) -> None:
     make_endpoint(receiver, "grant.*")
     tell(3)
     fan_out()
-    options: Any = {"lot": 2, "endpoints": 5, "passed": [], "failing": False}
+    options: Any = {"lot": 2, "endpoints": 5, "passed": [], "troubled": False}
     assert len(claims.claim("first", {}, **options)) == 2
     assert claims.claim("second", {}, **options) == [], "the endpoint is the first one's"
     assert len(claims.claim("first", {}, **options)) == 1
