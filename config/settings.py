@@ -86,14 +86,15 @@ if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     raise ImproperlyConfigured("METRICS_TOKEN has fewer than 16 characters.")
 METRICS_BY_CONNECTION = env.flag("METRICS_BY_CONNECTION", default=False)
 # How many processes of all workers together handle webhooks that came in, deliver others, and carry workflows on.
-INBOUND_SWEEPS = env.number("INBOUND_SWEEPS", 1, low=1, high=64)
+INBOUND_SWEEPS = env.number("INBOUND_SWEEPS", 2, low=1, high=64)
 DELIVERY_SWEEPS = env.number("DELIVERY_SWEEPS", 2, low=1, high=64)
 WORKFLOW_SWEEPS = env.number("WORKFLOW_SWEEPS", 2, low=1, high=64)
 # Of the worker that renews tokens and adds up figures, and of the one for those three, which wait for others' code,
 # receivers and providers.
 WORKER_CONCURRENCY = env.number("WORKER_CONCURRENCY", 2, low=1, high=256)
+# A process that waits for a step that hangs has given its place to another.
 SLOW_WORKER_CONCURRENCY = env.number(
-    "SLOW_WORKER_CONCURRENCY", INBOUND_SWEEPS + DELIVERY_SWEEPS + WORKFLOW_SWEEPS, low=1, high=256
+    "SLOW_WORKER_CONCURRENCY", INBOUND_SWEEPS + DELIVERY_SWEEPS + 2 * WORKFLOW_SWEEPS, low=1, high=256
 )
 
 MAX_BODY_BYTES = env.number("MAX_BODY_BYTES", 2_621_440, low=1024, high=1_073_741_824)
@@ -232,6 +233,7 @@ LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
+FORMAT_MODULE_PATH = "config.formats"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 APPEND_SLASH = False
 
