@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from io import StringIO
@@ -213,8 +214,13 @@ def test_a_refusal_ends_the_command(authority: Authority, monkeypatch: pytest.Mo
 
 
 def test_ctrl_c_is_a_clean_end(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = time.sleep
+
     def press(seconds: float) -> None:
-        signal.raise_signal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        else:  # another thread's pause is no moment of the command's
+            sleep(seconds)
 
     monkeypatch.setattr("time.sleep", press)
     with pytest.raises(CommandError, match="Given up") as caught:
