@@ -6,15 +6,18 @@ import inspect
 import io
 from collections.abc import Callable
 from dataclasses import asdict
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 import requests
 
 from connections.client import ApiClient
+from connections.models import ExternalApiConnection
 from connections.remote import RemoteClient, get_api_client
 from connections.remote.paging import Paging
 from connections.sandbox import definitions
+from connections.services import delete_connection
 from connections.services import get_api_client as get_local_client
 from external_apis.errors import (
     CallError,
@@ -234,3 +237,26 @@ def test_what_the_server_says_itself(both: tuple[ApiClient, RemoteClient], web: 
     key = make_key(scopes=["proxy"]).token
     with pytest.raises(NotFound):
         get_api_client("sandbox/other", base_url=web.url, key=key).get("/me")
+
+
+def test_after_a_404_of_the_gateway_the_connection_is_looked_up_anew(
+    both: tuple[ApiClient, RemoteClient], sandbox: Sandbox
+) -> None:
+    """It may have been made anew under its name; the old one would be asked for, for a minute."""
+    _, remote = both
+    assert remote.get("/me").status_code == 200
+    old = ExternalApiConnection.objects.get()
+    delete_connection(old)
+    deleted = monotonic()
+
+    def call_until_that_is_seen() -> None:
+        while monotonic() - deleted < 2:
+            remote.get("/me")
+            sleep(0.02)
+
+    with pytest.raises(NotFound):
+        call_until_that_is_seen()
+    body = next(body for body in definitions.providers(sandbox.url) if body["slug"] == "sandbox-bearer")
+    new = make_connection(old.external_api, slug="default", credentials=body["connection"]["credentials"])
+    assert new.pk != old.pk
+    assert remote.get("/me").status_code == 200

@@ -329,6 +329,48 @@ def test_an_answer_before_the_end_of_an_upload_is_read() -> None:
         remote_to(port).post("/x", iter([b"x" * 100_000] * 10))
 
 
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> None:
+    has_closed = threading.Event()
+    heads: list[bytes] = []
+
+    def play(client: socket.socket) -> None:
+        heads.append(read_head(client))
+        client.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"data":{}}')
+        client.shutdown(socket.SHUT_RDWR)
+        has_closed.set()
+
+    with serve(play) as port, Server(f"http://127.0.0.1:{port}", KEY) as server:
+        for _ in range(2):
+            assert server.ask("/", {}) == {}
+            assert has_closed.wait(5)
+            has_closed.clear()
+    assert len(heads) == 2
+
+
+def test_a_connection_with_half_an_upload_in_it_is_not_used_again() -> None:
+    """The server would take the next request for the rest of the body."""
+    refusal = b'{"success":false,"error":{"code":"PAYLOAD_TOO_LARGE","message":"No."}}'
+    has_refused = threading.Event()
+
+    def refuse(client: socket.socket, _: bytes) -> None:
+        client.sendall(b"HTTP/1.1 413 X\r\nContent-Length: %d\r\n\r\n%s" % (len(refusal), refusal))
+        client.shutdown(socket.SHUT_WR)
+        client.close()
+        has_refused.set()
+
+    def source() -> Iterator[bytes]:
+        yield b"x"
+        assert has_refused.wait(5)
+        for _ in range(100):
+            yield b"x" * 100_000
+
+    with serve(play_facts(refuse)) as port:
+        client = remote_to(port)
+        with pytest.raises(PayloadTooLarge):
+            client.post("/x", source())
+        assert not client._server._pool._idle
+
+
 def test_over_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     pair, authority = make_certificate("server", AUTHORITY), tmp_path / "authority.pem"
     authority.write_text(chain_pem(AUTHORITY))
