@@ -9,7 +9,6 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -22,8 +21,9 @@ from connections.admin.connection_form import connection_form, credential_fields
 from connections.models import ExternalApiConnection, ExternalApiCredential
 from connections.services import delete_connection, restore_connection, test_connection
 from external_apis import providers
-from external_apis.admin.pages import Button, DeletedFilter
+from external_apis.admin.pages import DeletedFilter
 from external_apis.admin.provider_form import auth_label
+from external_apis.admin.row_pages import Button
 from external_apis.models import ExternalApi
 from external_apis.tenancy import scope_of
 
@@ -195,15 +195,9 @@ class ConnectionAdmin(CallPages):
         if term:
             rows = rows.filter(Q(slug__startswith=term.lower()) | Q(name__icontains=term))
         found = list(rows.order_by("name", "pk")[: _OFFERED_AT_MOST + 1])
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": "Add connection: choose its provider",
-            "providers": found[:_OFFERED_AT_MOST],
-            "has_more": len(found) > _OFFERED_AT_MOST,
-            "term": term,
-        }
-        return TemplateResponse(request, "connections/choose_provider.html", context)
+        shown = {"providers": found[:_OFFERED_AT_MOST], "has_more": len(found) > _OFFERED_AT_MOST, "term": term}
+        title = "Which provider is the new connection for?"
+        return self.page(request, "connections/choose_provider.html", title, shown)
 
     def _chosen_provider(self, request: HttpRequest) -> ExternalApi | None:
         reference = request.GET.get("external_api", "")[:100]

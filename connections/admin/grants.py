@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST
@@ -16,7 +15,8 @@ from connections.models import ExternalApiConnection, Grant, GrantEvent, GrantSt
 from connections.oauth.revocation import revoke
 from connections.oauth.scopes import scope_facts
 from connections.services import refresh_token
-from external_apis.admin.pages import Button, ServiceAdmin
+from external_apis.admin.pages import ServiceAdmin
+from external_apis.admin.row_pages import Button
 from external_apis.errors import ApiManagerError
 from external_apis.models import ExternalApi
 from external_apis.oauth_config import BY_CONSENT, GRANTED, RENEWED
@@ -114,14 +114,8 @@ class GrantPages(ServiceAdmin):
         """Ask first: what is revoked has to be connected again."""
         row = self._actionable(request, object_id)
         if request.method != "POST":
-            context = {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "title": f"Revoke {row}",
-                "original": row,
-                "back": self.row_url(row, "change"),
-            }
-            return TemplateResponse(request, "connections/revoke.html", context)
+            shown = {"back": self.row_url(row, "change")}
+            return self.page(request, "connections/revoke.html", f"Revoke {row}?", shown, row)
         try:
             done = revoke(row)
         except ApiManagerError as error:

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
@@ -21,8 +20,8 @@ from connections.call_figures import periods_of_provider
 from connections.connecting import redirect_uri
 from connections.models import WebhookRefusal
 from connections.webhooks.inbound.addresses import receiving_url
-from external_apis.admin.pages import Button
 from external_apis.admin.providers import ProviderAdmin
+from external_apis.admin.row_pages import Button
 from external_apis.models import ExternalApi
 from external_apis.oauth_config import BY_CONSENT
 from external_apis.tenancy import scope_of
@@ -110,15 +109,8 @@ class ConnectedProviderAdmin(ProviderAdmin):
         row = self.row_or_404(request, object_id)
         if not self._may_connect(request, row):
             raise Http404
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"Connect {row}",
-            "original": row,
-            "authorize_url": connect_url(row),
-            "variables": list(row.api_config.get("url_variables", {})),
-        }
-        return TemplateResponse(request, "connections/connect_provider.html", context)
+        shown = {"authorize_url": connect_url(row), "variables": list(row.api_config.get("url_variables", {}))}
+        return self.page(request, "connections/connect_provider.html", f"Connect an account at {row}", shown, row)
 
     def _may_connect(self, request: HttpRequest, api: ExternalApi) -> bool:
         return request.user.has_perm(_ADD) and not api.is_deleted and api.auth_type in BY_CONSENT

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote, unquote
 from django.db.models import QuerySet
 from django.forms import Form
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
@@ -20,7 +17,8 @@ from connections.admin.webhook_endpoint_form import ChangedEndpointForm, NewEndp
 from connections.models import WebhookDelivery, WebhookEndpoint
 from connections.webhooks.outbound import endpoints, replays
 from connections.webhooks.outbound.message import body_of
-from external_apis.admin.pages import Button, QuickModelAdmin
+from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.row_pages import Button
 from external_apis.errors import ApiManagerError, NotFound, VaultError
 from external_apis.tenancy import scope_of
 
@@ -37,7 +35,6 @@ class WebhookEndpointAdmin(QuickModelAdmin):
     search_help_text = "URL, description or id"
     ordering: ClassVar = ["-id"]
     autocomplete_fields: ClassVar = ["tenant"]
-    change_form_outer_before_template = "external_apis/row_buttons.html"
     change_form_outer_after_template = "connections/webhook_deliveries.html"
 
     @display(description="status", label=_STATUS_COLOURS)  # type: ignore[untyped-decorator]
@@ -104,7 +101,7 @@ class WebhookEndpointAdmin(QuickModelAdmin):
             ("deliveries/<str:delivery_id>/replay/", "replay_one", require_POST(self.replay_one_view)),
         ]
         own = [
-            path(f"<str:object_id>/{route}", self.admin_site.admin_view(view), name=_name(name))
+            path(f"<str:object_id>/{route}", self.admin_site.admin_view(view), name=self.url_name(name))
             for route, name, view in views
         ]
         return [*own, *super().get_urls()]
@@ -114,39 +111,37 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         form_url: str = "", obj: Any = None,
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
-            context["row_buttons"] = self.row_buttons(request, obj)
             context["deliveries"] = replays.deliveries_of(obj)[:DELIVERIES_SHOWN]
             context["deliveries_shown"] = DELIVERIES_SHOWN
             context["may_replay"] = self._may_send(request, obj)
-        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
-        return response
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def row_buttons(self, request: HttpRequest, obj: WebhookEndpoint) -> list[Button]:
         if not self.has_change_permission(request, obj):
             return []
-        roll = Button("Roll secret", _url(obj, "roll"), "autorenew")
+        roll = Button("Roll secret", self.row_url(obj, "roll"), "autorenew")
         if not obj.is_enabled:
             return [roll]
         return [
-            Button("Send test event", _url(obj, "test"), "send", is_post=True),
-            Button("Replay", _url(obj, "replay"), "replay"),
+            Button("Send test event", self.row_url(obj, "test"), "send", is_post=True),
+            Button("Replay", self.row_url(obj, "replay"), "replay"),
             roll,
         ]
 
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have a test event sent, whose delivery is then in the list."""
-        row = self._changeable(request, object_id)
+        row = self.changeable_or_404(request, object_id)
         return self._done(request, row, lambda: replays.send_test(row), "The test event is on its way.")
 
     def replay_one_view(self, request: HttpRequest, object_id: str, delivery_id: str) -> HttpResponse:
         """Have one delivery made again."""
-        row = self._changeable(request, object_id)
+        row = self.changeable_or_404(request, object_id)
         delivery = _delivery_or_404(row, delivery_id)
         return self._done(request, row, lambda: replays.replay(row, delivery), "The delivery is made again.")
 
     def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask since when, and have all deliveries from then on made again."""
-        row = self._changeable(request, object_id)
+        row = self.changeable_or_404(request, object_id)
         form = ReplayForm(request.POST or None)
         if form.is_valid():
             given = form.cleaned_data
@@ -156,12 +151,12 @@ class WebhookEndpointAdmin(QuickModelAdmin):
                 form.add_error(None, error.message)
             else:
                 self.message_user(request, f"Deliveries that are made again: {count}.", messages.SUCCESS)
-                return HttpResponseRedirect(_url(row, "change"))
+                return self.to_row(row)
         return self._asking_page(request, row, form, "Replay")
 
     def roll_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for the overlap, and show the new secret once."""
-        row = self._changeable(request, object_id)
+        row = self.changeable_or_404(request, object_id)
         form = RollForm(request.POST or None)
         if form.is_valid():
             rolled = endpoints.roll_secret(row, form.cleaned_data["overlap_seconds"])
@@ -170,24 +165,16 @@ class WebhookEndpointAdmin(QuickModelAdmin):
 
     def delivery_view(self, request: HttpRequest, object_id: str, delivery_id: str) -> HttpResponse:
         """What was sent, and what each attempt came to."""
-        row = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
-        if not self.has_view_or_change_permission(request, row):
-            raise Http404
+        row = self.row_or_404(request, object_id)
         delivery = _delivery_or_404(row, delivery_id)
         attempts = [(attempt, _answer(attempt)) for attempt in replays.attempts_of(delivery)[:DELIVERIES_SHOWN]]
         context = {"endpoint": row, "delivery": delivery, "attempts": attempts, "body": body_of(delivery.event)}
-        return self._page(request, "connections/webhook_delivery.html", f"{delivery.type} to {row}", context)
+        return self.page(request, "connections/webhook_delivery.html", f"{delivery.type} to {row}", context, row)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _may_send(self, request: HttpRequest, row: WebhookEndpoint) -> bool:
         return row.is_enabled and self.has_change_permission(request, row)
-
-    def _changeable(self, request: HttpRequest, object_id: str) -> WebhookEndpoint:
-        row: WebhookEndpoint = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
-        if not self.has_change_permission(request, row):
-            raise Http404
-        return row
 
     def _done(self, request: HttpRequest, row: WebhookEndpoint, act: Callable[[], Any], message: str) -> HttpResponse:
         try:
@@ -196,28 +183,16 @@ class WebhookEndpointAdmin(QuickModelAdmin):
             self.message_user(request, error.message, messages.ERROR)
         else:
             self.message_user(request, message, messages.SUCCESS)
-        return HttpResponseRedirect(_url(row, "change"))
+        return self.to_row(row)
 
     def _asking_page(self, request: HttpRequest, row: WebhookEndpoint, form: Form, verb: str) -> HttpResponse:
         context = {"endpoint": row, "form": form, "verb": verb}
-        return self._page(request, "connections/webhook_form.html", f"{verb}: {row}", context)
+        return self.page(request, "connections/webhook_form.html", f"{verb}: {row}", context, row)
 
     def _show_once(self, request: HttpRequest, row: WebhookEndpoint, secret: str) -> HttpResponse:
         """The answer to the post itself, which the admin lets nobody store: the secret is asked for by no address."""
         context = {"endpoint": row, "secret": secret}
-        return self._page(request, "connections/webhook_secret.html", "Webhook secret", context)
-
-    def _page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
-        shared = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
-        return TemplateResponse(request, template, {**shared, **context})
-
-
-def _name(page: str) -> str:
-    return f"connections_webhookendpoint_{page}"
-
-
-def _url(row: WebhookEndpoint, page: str) -> str:
-    return reverse(f"admin:{_name(page)}", args=[quote(row.pk)])
+        return self.page(request, "connections/webhook_secret.html", f"Secret of {row}", context, row)
 
 
 def _delivery_or_404(row: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:

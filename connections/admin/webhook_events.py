@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
@@ -18,11 +17,11 @@ from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.webhooks.inbound import layouts
 from connections.webhooks.inbound.events import delivery_of
 from connections.webhooks.inbound.replay import replay
-from external_apis.admin.pages import Button, QuickModelAdmin
+from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.row_pages import Button
 from external_apis.errors import ApiManagerError
 
 _COLOURS = {"received": "info", "processed": "success", "ignored": "warning", "dead": "danger"}
-_PAGE = "connections_webhookevent"
 _LONGEST_SHOWN = 100_000
 
 
@@ -51,7 +50,6 @@ class WebhookEventAdmin(_ReadOnly):
     search_help_text = "Id, the provider's id, type or request id"
     ordering: ClassVar = ["-id"]
     actions: ClassVar = ["replay_selected"]
-    change_form_outer_before_template = "external_apis/row_buttons.html"
     fieldsets: ClassVar = [
         (None, {"fields": ["provider", "event_type", "event_id", "id", "shown_status", "tenant", "connection"]}),
         ("Handlers", {"fields": ["attempts", "due_at", "outcomes"]}),
@@ -93,17 +91,15 @@ class WebhookEventAdmin(_ReadOnly):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.replay_view))
-        return [path("<path:object_id>/replay/", view, name=f"{_PAGE}_replay"), *super().get_urls()]
+        return [path("<path:object_id>/replay/", view, name=self.url_name("replay")), *super().get_urls()]
 
     def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Process the event once more."""
-        row = get_object_or_404(self.get_queryset(request), pk=object_id)
-        if not self.has_change_permission(request, row):
-            raise Http404
+        row = self.changeable_or_404(request, object_id)
         problem = _replay(row)
         text = problem or "It is processed once more."
         self.message_user(request, text, messages.ERROR if problem else messages.SUCCESS)
-        return HttpResponseRedirect(reverse(f"admin:{_PAGE}_change", args=[row.pk]))
+        return self.to_row(row)
 
     @admin.action(description="Replay selected events", permissions=["change"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -113,16 +109,17 @@ class WebhookEventAdmin(_ReadOnly):
         text = f"Replayed: {done}." + (f" Not processed yet: {len(problems) - done}." if len(problems) > done else "")
         self.message_user(request, text, messages.SUCCESS if done else messages.WARNING)
 
+    def row_buttons(self, request: HttpRequest, obj: WebhookEvent) -> list[Button]:
+        if obj.status == EventStatus.RECEIVED or not self.has_change_permission(request, obj):
+            return []
+        return [Button("Replay", self.row_url(obj, "replay"), "replay", is_post=True)]
+
     def render_change_form(  # noqa: PLR0917 (Django's)
         self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
         form_url: str = "", obj: Any = None,
     ) -> HttpResponse:  # fmt: skip
-        if obj is not None and obj.status != EventStatus.RECEIVED and self.has_change_permission(request, obj):
-            url = reverse(f"admin:{_PAGE}_replay", args=[obj.pk])
-            context["row_buttons"] = [Button("Replay", url, "replay", is_post=True)]
         context |= {"show_save": False, "show_save_and_continue": False, "show_save_and_add_another": False}
-        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
-        return response
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
 
 @admin.register(WebhookRefusal)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote, unquote
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from unfold.decorators import display
 
 from external_apis import keys
 from external_apis.admin.key_form import EndForm, KeyTitleForm, NewKeyForm
-from external_apis.admin.pages import Button, QuickModelAdmin
+from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.row_pages import Button
 from external_apis.errors import ApiManagerError
 from external_apis.key_granting import Granter, granter_of
 from external_apis.models import ApiKey
@@ -44,7 +42,6 @@ class ApiKeyAdmin(QuickModelAdmin):
     ordering: ClassVar = ["-id"]
     autocomplete_fields: ClassVar = ["tenant", "owner"]
     actions: ClassVar = ["revoke_selected", "delete_selected"]
-    change_form_outer_before_template = "external_apis/row_buttons.html"
 
     # --- list -------------------------------------------------------------------------------------------------------
 
@@ -122,32 +119,23 @@ class ApiKeyAdmin(QuickModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         own = [
-            path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=f"external_apis_apikey_{name}")
+            path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=self.url_name(name))
             for name, view in (("revoke", self.revoke_view), ("roll", self.roll_view))
         ]
         return [*own, *super().get_urls()]
-
-    def render_change_form(  # noqa: PLR0917 (Django's)
-        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
-        form_url: str = "", obj: Any = None,
-    ) -> HttpResponse:  # fmt: skip
-        if obj is not None:
-            context["row_buttons"] = self.row_buttons(request, obj)
-        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
-        return response
 
     def row_buttons(self, request: HttpRequest, obj: ApiKey) -> list[Button]:
         status = keys.status_of(obj, timezone.now())
         if status == keys.KeyStatus.REVOKED or not self.has_change_permission(request, obj):
             return []
-        buttons = [Button("Revoke", _url(obj, "revoke"), "block")]
+        buttons = [Button("Revoke", self.row_url(obj, "revoke"), "block")]
         if status == keys.KeyStatus.ACTIVE and self.has_add_permission(request):
-            buttons.append(Button("Roll", _url(obj, "roll"), "autorenew"))
+            buttons.append(Button("Roll", self.row_url(obj, "roll"), "autorenew"))
         return buttons
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask when, and end the key then."""
-        key = self._changeable(request, object_id)
+        key = self.changeable_or_404(request, object_id)
         form = EndForm(request.POST or None)
         if form.is_valid():
             try:
@@ -159,7 +147,7 @@ class ApiKeyAdmin(QuickModelAdmin):
 
     def roll_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for the overlap, and show the new key once."""
-        key = self._changeable(request, object_id)
+        key = self.changeable_or_404(request, object_id)
         if not self.has_add_permission(request):
             raise Http404
         form = EndForm(request.POST or None)
@@ -171,12 +159,6 @@ class ApiKeyAdmin(QuickModelAdmin):
                 form.add_error(None, error.message)
         return self._ending_page(request, key.pk, form, "Roll")
 
-    def _changeable(self, request: HttpRequest, object_id: str) -> ApiKey:
-        key: ApiKey = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
-        if not self.has_change_permission(request, key):
-            raise Http404
-        return key
-
     def _granter(self, request: HttpRequest) -> Granter:
         return granter_of(request.user, scope_of(request.user))
 
@@ -185,17 +167,11 @@ class ApiKeyAdmin(QuickModelAdmin):
     def _ending_page(
         self, request: HttpRequest, key_id: str, form: EndForm, verb: str, *, is_done: bool = False
     ) -> HttpResponse:
-        context = {"key": keys.find(key_id), "form": form, "verb": verb, "is_done": is_done}
-        return self._page(request, "external_apis/end_key.html", f"{verb} API key", context)
+        key = keys.find(key_id)
+        context = {"key": key, "form": form, "verb": verb, "is_done": is_done}
+        return self.page(request, "external_apis/end_key.html", f"{verb} {key.title} ({key.redacted})", context, key)
 
     def _show_once(self, request: HttpRequest, key: ApiKey, token: str) -> HttpResponse:
         """The answer to the post itself, which the admin lets nobody store: the token is asked for by no address."""
-        return self._page(request, "external_apis/new_key.html", "New API key", {"key": key, "token": token})
-
-    def _page(self, request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
-        shared = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
-        return TemplateResponse(request, template, {**shared, **context})
-
-
-def _url(key: ApiKey, page: str) -> str:
-    return reverse(f"admin:external_apis_apikey_{page}", args=[quote(key.pk)])
+        title = f"New API key: {key.title}"
+        return self.page(request, "external_apis/new_key.html", title, {"key": key, "token": token}, key)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin import ShowFacets, actions
-from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import models, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.text import capfirst
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 
 from external_apis.admin.auditing import AuditedAdmin
 from external_apis.admin.counting import CountingPaginator
 from external_apis.admin.history import SHOWN_AT_MOST, entries
+from external_apis.admin.row_pages import Button, RowPages
 from external_apis.admin.service_form import ServiceForm
 from external_apis.errors import ApiManagerError
 from external_apis.tenancy import EVERYTHING, Scope, scope_of
@@ -31,17 +28,7 @@ TAKEN_AT_ONCE = 500
 _NAMED_AT_MOST = 50
 
 
-@dataclass(frozen=True)
-class Button:
-    """A button above a row's form. What changes something or calls somebody is posted, with a CSRF token."""
-
-    label: str
-    url: str
-    icon: str
-    is_post: bool = False
-
-
-class QuickModelAdmin(ModelAdmin):
+class QuickModelAdmin(RowPages):
     """A list page without counts that nobody reads, bounded to the tenant of whoever looks."""
 
     paginator = CountingPaginator
@@ -64,6 +51,12 @@ class QuickModelAdmin(ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return self.bound(scope_of(request.user), super().get_queryset(request))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Django's own, which would be called "Select … to change" where nothing can be."""
+        title = capfirst(self.opts.verbose_name_plural)
+        response: HttpResponse = super().changelist_view(request, {"title": title, **(extra_context or {})})
+        return response
 
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> CountingPaginator:
         paginator: CountingPaginator = super().get_paginator(request, *args, **kwargs)
@@ -139,7 +132,6 @@ class ServiceAdmin(QuickModelAdmin):
     """
 
     actions: ClassVar = ["delete_selected", "restore_selected"]
-    change_form_outer_before_template = "external_apis/row_buttons.html"
 
     # --- who may ----------------------------------------------------------------------------------------------------
 
@@ -253,35 +245,10 @@ class ServiceAdmin(QuickModelAdmin):
         row = self.row_or_404(request, object_id)
         if not self.is_own(request, row):
             raise Http404
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"History of {row}",
-            "original": row,
-            "entries": entries(*self.histories(row)),
-            "shown_at_most": SHOWN_AT_MOST,
-            **(extra_context or {}),
-        }
-        return TemplateResponse(request, "external_apis/history.html", context)
-
-    def row_or_404(self, request: HttpRequest, object_id: str) -> Any:
-        """The row, where whoever asks may see it: a foreign tenant's is as missing as one that never was."""
-        row = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
-        if not self.has_view_or_change_permission(request, row):
-            raise Http404
-        return row
-
-    def url_name(self, page: str) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
-
-    def row_url(self, row: Any, page: str) -> str:
-        return reverse(f"admin:{self.url_name(page)}", args=[quote(row.pk)])
-
-    def to_row(self, row: Any) -> HttpResponseRedirect:
-        return HttpResponseRedirect(self.row_url(row, "change"))
+        shown = {"entries": entries(*self.histories(row)), "shown_at_most": SHOWN_AT_MOST, **(extra_context or {})}
+        return self.page(request, "external_apis/history.html", f"History of {row}", shown, row)
 
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
-        """What else may be done with a row, above its form."""
         if obj.is_deleted and self.has_restore_permission(request, obj):
             return [Button("Restore", self.row_url(obj, "restore"), "undo", is_post=True)]
         return []
@@ -291,7 +258,5 @@ class ServiceAdmin(QuickModelAdmin):
         form_url: str = "", obj: Any = None,
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
-            context["row_buttons"] = self.row_buttons(request, obj)
             context["show_history"] = context.get("show_history") and self.is_own(request, obj)
-        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
-        return response
+        return super().render_change_form(request, context, add, change, form_url, obj)
