@@ -167,7 +167,7 @@ class ConnectionAdmin(CallPages):
 
     @admin.display(description="last problem")
     def problem(self, obj: ExternalApiConnection) -> str:
-        return obj.error_message or "none"
+        return obj.error_message or "-"
 
     @admin.display(description="provider data")
     def shown_data(self, obj: ExternalApiConnection) -> SafeString:
@@ -177,7 +177,7 @@ class ConnectionAdmin(CallPages):
     def shown_secrets(self, obj: ExternalApiConnection) -> str:
         credential = stored_credential(obj)
         rows = credential.fingerprints.items() if credential else ()
-        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "none"
+        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "-"
 
     # --- add: first the provider --------------------------------------------------------------------------------------
 

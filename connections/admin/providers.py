@@ -83,7 +83,7 @@ class ConnectedProviderAdmin(ProviderAdmin):
     def refused_webhooks(self, obj: ExternalApi) -> str:
         refusals = WebhookRefusal.objects.filter(external_api=obj)
         rows = ((row.count, row.explanation, f"{row.last_at:%Y-%m-%d %H:%M:%S}") for row in refusals)
-        return format_html_join("", "<div>{} times: {} (last {} UTC)</div>", rows) or "none"
+        return format_html_join("", "<div>{} times: {} (last {} UTC)</div>", rows) or "-"
 
     def row_buttons(self, request: HttpRequest, obj: Any) -> list[Button]:
         buttons = super().row_buttons(request, obj)

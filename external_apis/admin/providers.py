@@ -142,7 +142,7 @@ class ProviderAdmin(ServiceAdmin):
     @admin.display(description="stored secrets")
     def shown_secrets(self, obj: ExternalApi) -> str:
         rows = ((path, fingerprint) for path, fingerprint in obj.fingerprints.items())
-        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "none"
+        return format_html_join("", "<div>{} (fingerprint {})</div>", rows) or "-"
 
 
 def _title(block: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
 from django.test import Client
 
-from tests.admin_pages import addresses, make_rows
+from tests.admin_pages import addresses, lists, make_rows
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
@@ -24,16 +25,41 @@ def operator(client: Client) -> Client:
 def _text(page: str) -> str:
     """What is read: no tags, no scripts, and no values of inputs."""
     page = re.sub(r"(?s)<(script|style|textarea|pre)\b.*?</\1>", " ", page)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
 
 
-def test_pages(operator: Client) -> None:
-    for address in addresses(make_rows()):
+def _crumbs(page: str) -> list[str]:
+    (heading,) = re.findall(r"(?s)<h1\b.*?</h1>", page)
+    return [text.strip() for text in re.split(r"chevron_right|dock_to_right", _text(heading)) if text.strip()]
+
+
+def test_pages_of_rows(operator: Client) -> None:
+    for address, row in addresses(make_rows()).items():
         answer = operator.get(address)
         assert answer.status_code == 200, address
-        text = _text(answer.content.decode())
+        page = answer.content.decode()
+        text = _text(page)
         assert not re.search(rf"\b({_MONTHS})\b\.? \d", text), address
         # In a table the zone may stand above the column.
         zone = r"( UTC\b.*)?" if "(UTC)" in text else r" UTC\b.*"
         for time in re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d\S*(?: \w+)?", text):
             assert re.match(rf"[-\d]+ \d\d:\d\d:\d\d{zone}", time), (address, time)
+        if row is not None:
+            assert _crumbs(page)[-1] == str(row), address
+            if "/change/" not in address:
+                assert "<h2" in page, address
+        assert not re.search(r">\s*(null|None|none)\s*</(?!option)", page), address
+
+
+def test_lists_that_are_empty(operator: Client) -> None:
+    for address in lists():
+        page = operator.get(f"{address}?q=nothing-is-called-so").content.decode()
+        title = re.findall(r"<title>\s*(.*?) \|", page)[0]
+        assert "Select" not in title or "auth" in address, address  # users and groups are Django's
+        assert "Create a new item" not in page, address
+        if "Nothing matches" not in page:  # a list that has no search
+            assert operator.get(address).context["cl"].result_count, address
+    page = operator.get("/admin/connections/webhookevent/").content.decode()
+    assert "Nothing yet" in page
+    assert "Add webhook event" not in page
+    assert "Add webhook endpoint" in operator.get("/admin/connections/webhookendpoint/").content.decode()
