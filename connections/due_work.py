@@ -16,26 +16,27 @@ __all__ = ["claim", "settle"]
 Work = TypeVar("Work", bound=DueWork)
 
 
-def claim(model: type[Work], limit: int, lease: timedelta) -> list[Work]:
-    """Take up to ``limit`` due rows, the longest overdue first.
+def claim(model: type[Work], limit: int, lease: timedelta, **only: object) -> list[Work]:
+    """Take up to ``limit`` due rows, the longest overdue first; ``only`` those with such columns.
 
     One statement, by the database's clock; two callers never take the same row. The rows come as they are stored from
     now on.
     """
     table = model._meta.db_table
+    wanted = "".join(f" AND {name} = %({name})s" for name in only)
     statement = f"""
 UPDATE {table} AS row
 SET due_at = statement_timestamp() + %(lease)s, fence = row.fence + 1, attempts = row.attempts + 1
 FROM (
     SELECT id FROM {table}
-    WHERE due_at <= statement_timestamp()
+    WHERE due_at <= statement_timestamp(){wanted}
     ORDER BY due_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE row.id = free.id
 RETURNING row.*
 """  # noqa: S608 (our own table's name)
-    return list(model._default_manager.raw(statement, {"lease": lease, "limit": limit}))
+    return list(model._default_manager.raw(statement, {**only, "lease": lease, "limit": limit}))
 
 
 def settle(row: DueWork, **columns: object) -> bool:

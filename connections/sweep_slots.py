@@ -42,10 +42,14 @@ return redis.call('DEL', KEYS[2])
 """
 
 
-def in_slot(task: str, at_most: int, sweep: Callable[[], object]) -> None:
-    """Run a sweep unless ``at_most`` of the same task are running, one of which then wakes another as it ends."""
-    names = [f"{valkey.PREFIX}sweep:{task}:{number}" for number in range(1, at_most + 1)]
-    missed = f"{valkey.PREFIX}sweep:{task}:missed"
+def in_slot(task: str, at_most: int, sweep: Callable[[], object], part: str = "") -> None:
+    """Run a sweep unless ``at_most`` of the same task are running, one of which then wakes another as it ends.
+
+    ``part`` stands for a part of the task's work, which has slots of its own.
+    """
+    of = f"{task}:{part}" if part else task
+    names = [f"{valkey.PREFIX}sweep:{of}:{number}" for number in range(1, at_most + 1)]
+    missed = f"{valkey.PREFIX}sweep:{of}:missed"
     holder = secrets.token_hex(8)
     try:
         taken = _run(_TAKE, [*names, missed], holder, _LIVES_MS, _MISSED_LIVES_MS)

@@ -18,7 +18,7 @@ from connections.webhooks.outbound import delivery, pruning
 from connections.workflows import pruning as run_pruning
 from connections.workflows import running, schedules
 
-_LONG_SECONDS, _STEP_SECONDS = 120, 280
+_LONG_SECONDS, _STEP_SECONDS, _HANDLER_SECONDS = 120, 280, 110
 
 
 @shared_task(name="connections.roll_up_usage")
@@ -52,7 +52,8 @@ def prune_grant_events() -> None:
     events.prune()
 
 
-@shared_task(name="connections.process_webhook_events")
+# Twenty seconds for the sweep, and 110 for the handler that it has begun with: one that will not end is killed.
+@shared_task(name="connections.process_webhook_events", time_limit=_HANDLER_SECONDS + 25)
 def process_webhook_events() -> None:
     in_slot("connections.process_webhook_events", settings.INBOUND_SWEEPS, processing.process_due)
 

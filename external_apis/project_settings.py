@@ -34,7 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "ENCRYPTION_KEYS_FILE": "",
     "FAULT_FILE": "",
     "GATEWAY_CALLS_PER_CONNECTION": 64,
-    "INBOUND_SWEEPS": 1,
+    "INBOUND_SWEEPS": 2,
     "JWT_SECRET": "",  # none: no tokens are issued
     "MAX_BODY_BYTES": 2_621_440,
     "METRICS_BY_CONNECTION": False,

@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'webhook event',
                 'ordering': ('-id',),
-                'indexes': [models.Index(condition=models.Q(('due_at__isnull', False)), fields=['due_at'], name='webhook_event_by_due_at'), models.Index(condition=models.Q(('tenant__isnull', False)), fields=['tenant', '-id'], name='webhook_event_of_tenant'), models.Index(condition=models.Q(('connection__isnull', False)), fields=['connection'], name='webhook_event_connection'), models.Index(condition=models.Q(('status', 'dead')), fields=['-id'], name='webhook_event_dead')],
+                'indexes': [models.Index(condition=models.Q(('due_at__isnull', False)), fields=['external_api', 'due_at'], name='webhook_event_due'), models.Index(condition=models.Q(('tenant__isnull', False)), fields=['tenant', '-id'], name='webhook_event_of_tenant'), models.Index(condition=models.Q(('connection__isnull', False)), fields=['connection'], name='webhook_event_connection'), models.Index(condition=models.Q(('status', 'dead')), fields=['-id'], name='webhook_event_dead')],
                 'constraints': [models.UniqueConstraint(fields=('external_api', 'event_id'), name='webhook_event_once')],
             },
         ),

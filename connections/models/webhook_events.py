@@ -74,7 +74,9 @@ class WebhookEvent(DueWork):
         constraints = (models.UniqueConstraint(fields=["external_api", "event_id"], name="webhook_event_once"),)
         # The ids are ordered by time, so lists are; each index is one more to write before a provider is answered.
         indexes = (
-            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="webhook_event_by_due_at"),
+            models.Index(
+                fields=["external_api", "due_at"], condition=Q(due_at__isnull=False), name="webhook_event_due"
+            ),
             models.Index(fields=["tenant", "-id"], condition=Q(tenant__isnull=False), name="webhook_event_of_tenant"),
             models.Index(fields=["connection"], condition=Q(connection__isnull=False), name="webhook_event_connection"),
             models.Index(fields=["-id"], condition=Q(status="dead"), name="webhook_event_dead"),

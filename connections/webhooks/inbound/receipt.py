@@ -107,7 +107,6 @@ def _store(receiver: Receiver, scheme: Scheme, delivery: Delivery) -> None:
         "content": _sealed(row_id, receiver.tenant_id, delivery),
         "received_at": now,
         "finished_at": None if is_wanted else now,
-        "due_at": now if is_wanted else None,
         "request_id": request_context.current().request_id,
     }
     # One statement, which is its own transaction.
@@ -144,7 +143,8 @@ INSERT INTO {WebhookEvent._meta.db_table}
      request_id, due_at, results, fence, attempts)
 VALUES
     (%(id)s, %(external_api_id)s, %(tenant_id)s, %(event_id)s, %(event_type)s, %(types)s, %(status)s,
-     %(content)s, %(received_at)s, %(finished_at)s, %(request_id)s, %(due_at)s, '{{}}', 0, 0)
+     %(content)s, %(received_at)s, %(finished_at)s, %(request_id)s,
+     CASE WHEN %(status)s = 'received' THEN statement_timestamp() END, '{{}}', 0, 0)
 ON CONFLICT (external_api_id, event_id) DO NOTHING
 """  # noqa: S608 (our own table's name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from connections.models import EventStatus, WebhookEvent
 from connections.wakeups import wake
@@ -27,7 +27,9 @@ def replay(row: WebhookEvent) -> WebhookEvent:
         done = {name: result for name, result in row.results.items() if result.get("status") == "done"}
         audit.record("webhook.replayed", row, {"status": [row.status, EventStatus.RECEIVED.value]})
         row.status, row.results = EventStatus.RECEIVED, done if is_dead else {}
-        row.due_at, row.attempts, row.finished_at = timezone.now(), 0, None
-        row.save(update_fields=["status", "results", "due_at", "attempts", "finished_at"])
+        row.attempts, row.finished_at = 0, None
+        row.save(update_fields=["status", "results", "attempts", "finished_at"])
+        WebhookEvent.objects.filter(pk=row.pk).update(due_at=Now())
+        row.refresh_from_db(fields=["due_at"])
         wake(PROCESS)
     return row

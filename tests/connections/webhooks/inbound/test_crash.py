@@ -24,14 +24,15 @@ from connections.webhooks.inbound import processing, receipt
 from connections.webhooks.inbound.processing import process_due
 from external_apis.models import Partner
 from tests.factories import make_partner
-from tests.inbound import send, stripe_body, webhook_provider
+from tests.inbound import make_webhook_event, send, stripe_body, webhook_provider
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_worker(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(wakeups, "_send", lambda task: None)
+    settings.INBOUND_SWEEPS = 8  # several at one provider; and a killed one keeps its slot for fifteen seconds
 
 
 def begin(act: Callable[[], object]) -> int:
@@ -160,9 +161,11 @@ def test_a_worker_that_dies_has_begun_with_one_event(monkeypatch: pytest.MonkeyP
 
 def test_two_workers_at_once_have_one_effect() -> None:
     on_webhook("stripe")(write)
-    webhook_provider()
+    api = webhook_provider()
+    now = timezone.now()
+    waits: dict[str, Any] = {"status": EventStatus.RECEIVED, "due_at": now, "finished_at": None}
     for number in range(30):
-        send(Client(), stripe_body(f"evt_{number}", "invoice.paid"))
+        make_webhook_event(api, event_id=f"evt_{number}", **waits)
     pids = [begin(process_due) for _ in range(3)]
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
     assert Partner.objects.count() == 30

@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
-from threading import Event
+from datetime import datetime, timedelta
+from threading import Event, Thread
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+import time_machine
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -19,9 +20,10 @@ from connections import stopping
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.tasks import process_webhook_events, prune_webhook_events
 from connections.webhooks import ReceivedEvent, on_webhook
-from connections.webhooks.inbound import lookup, processing, pruning
+from connections.webhooks.inbound import lookup, processing, pruning, time_limit, turns
 from connections.webhooks.inbound.processing import BACKOFF_SECONDS, process_due
 from connections.webhooks.inbound.replay import replay
+from connections.webhooks.inbound.time_limit import TookTooLong
 from external_apis import audit
 from external_apis.errors import Conflict, MissingCredential, NotFound
 from external_apis.ids import first_id
@@ -44,22 +46,26 @@ def receive(client: Client, event_id: str = "evt_1", kind: str = "invoice.paid",
     return WebhookEvent.objects.get(event_id=event_id)
 
 
-def let_be_due(row: WebhookEvent) -> None:
-    WebhookEvent.objects.filter(pk=row.pk).update(due_at=timezone.now())
+def let_be_due(row: WebhookEvent, at: datetime | None = None) -> None:
+    WebhookEvent.objects.filter(pk=row.pk).update(due_at=at or timezone.now())
 
 
 def failing(
-    times: int, error: Callable[[], BaseException] = lambda: ValueError("Canary of the payload"), **options: bool
+    times: int,
+    error: Callable[[], BaseException] = lambda: ValueError("Canary of the payload"),
+    name: str = "fail",
+    **options: bool,
 ) -> list[int]:
     """Register a handler that fails so many times; returns the list of its attempts."""
     calls: list[int] = []
 
-    @on_webhook("stripe", "invoice.*", **options)
     def fail(event: ReceivedEvent) -> None:
         calls.append(event.attempt)
         if len(calls) <= times:
             raise error()
 
+    fail.__qualname__ = name
+    on_webhook("stripe", "invoice.*", **options)(fail)
     return calls
 
 
@@ -263,6 +269,39 @@ def test_what_fails_after_the_commit_undoes_and_repeats_nothing(client: Client, 
     assert process_due() == 0
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [OperationalError("server closed the connection"), TookTooLong()])
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_unknown_end_of_a_commit_is_looked_up(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch, error: BaseException, arrives: bool
+) -> None:
+    """The connection is lost, or the alarm rings, while PostgreSQL commits what the handler wrote."""
+    commits: list[int] = []
+    real = connection._commit  # type: ignore[attr-defined]
+
+    def commit_and_fail() -> None:
+        commits.append(1)
+        if len(commits) > 1 or arrives:
+            real()
+        if len(commits) == 1:
+            raise error
+
+    @on_webhook("stripe")
+    def write(event: ReceivedEvent) -> None:
+        make_partner(slug=f"attempt-{event.attempt}")
+
+    row = receive(client)
+    monkeypatch.setattr(connection, "_commit", commit_and_fail)
+    process_due()
+    row.refresh_from_db()
+    (result,) = row.results.values()
+    assert (result["status"], row.status) == (("done", "processed") if arrives else ("failed", "received"))
+    assert result["error"].startswith("after its commit: ") is arrives
+    let_be_due(row)
+    process_due()
+    assert Partner.objects.count() == 1
+
+
 @pytest.mark.parametrize("atomic", [True, False])
 def test_a_handler_that_hangs_is_ended(
     client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch, atomic: bool
@@ -287,8 +326,121 @@ def test_a_handler_that_hangs_is_ended(
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-def test_a_handler_is_ended_before_its_lease_is_over() -> None:
-    assert processing._LEASE.total_seconds() > processing._HANDLER_SECONDS
+@pytest.mark.django_db(transaction=True)
+def test_a_handler_that_hangs_holds_up_no_other_provider(client: Client, api: ExternalApi) -> None:
+    """It has one of the two sweeps; the other one takes everybody's events but that provider's."""
+    webhook_provider(slug="acme", scheme="stripe")
+    has_begun, may_end, done = Event(), Event(), []
+
+    @on_webhook("stripe")
+    def hang(event: ReceivedEvent) -> None:
+        has_begun.set()
+        may_end.wait(20)
+
+    @on_webhook("acme")
+    def note(event: ReceivedEvent) -> None:
+        done.append(event.id)
+
+    def sweep() -> None:
+        process_due()
+        connection.close()
+
+    for number in range(3):
+        receive(client, f"evt_{number}")
+    hanging = Thread(target=sweep)
+    hanging.start()
+    try:
+        assert has_begun.wait(10)
+        send(client, stripe_body("evt_quick"), path="acme")
+        assert process_due() == 1
+        assert done == ["evt_quick"]
+        assert sorted(WebhookEvent.objects.values_list("attempts", flat=True)) == [0, 0, 1, 1]
+    finally:
+        may_end.set()
+        hanging.join(20)
+    assert set(WebhookEvent.objects.values_list("status", flat=True)) == {"processed"}
+
+
+def test_providers_take_turns(client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much waits of one, the next one's turn comes."""
+    monkeypatch.setattr(processing, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "_WAITING", turns._WAITING.replace("LIMIT 100", "LIMIT 2"))
+    for slug in ("acme", "other"):
+        webhook_provider(slug=slug, scheme="stripe")
+    for number, path in enumerate(["stripe"] * 3 + ["acme", "other"]):
+        send(client, stripe_body(f"evt_{number}"), path=path)
+    assert turns.waiting() == [(api.pk, "stripe"), (ExternalApi.objects.get(slug="acme").pk, "acme")]
+    monkeypatch.setattr(processing, "_TURN_SECONDS", 2.0)
+    assert process_due() == 5
+    assert turns.waiting() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_query_that_hangs_is_ended_and_the_connection_is_as_good_as_before(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "_HANDLER_SECONDS", 0.2)
+
+    @on_webhook("stripe")
+    def hang(event: ReceivedEvent) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(30)")
+
+    row = receive(client)
+    process_due()
+    row.refresh_from_db()
+    assert (row.status, *(result["status"] for result in row.results.values())) == ("received", "failed")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)' AND state = 'active'")
+        assert cursor.fetchone() == (0,)
+
+
+def test_a_handler_that_swallows_the_alarm_hears_it_again(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "_HANDLER_SECONDS", 0.1)
+    monkeypatch.setattr(time_limit, "_AGAIN_SECONDS", 0.1)
+    heard: list[int] = []
+
+    @on_webhook("stripe", atomic=False)
+    def hang(event: ReceivedEvent) -> None:
+        for _ in range(2):
+            try:
+                Event().wait(10)
+            except BaseException:
+                heard.append(1)
+        Event().wait(10)
+
+    row = receive(client)
+    began = time.monotonic()
+    process_due()
+    assert time.monotonic() - began < 5
+    row.refresh_from_db()
+    assert (len(heard), *(result["status"] for result in row.results.values())) == (2, "failed")
+
+
+def test_no_handler_begins_after_the_sweep_is_over(
+    client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the task ends soon after the one that runs; the others' turn is no further attempt of theirs."""
+    calls = [failing(0, name=name) for name in ("first", "second", "third")]
+    row = receive(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "watched", lambda: _Watched(lambda: bool(calls[0])))
+        assert process_due() == 1
+    row.refresh_from_db()
+    assert (calls, row.attempts, row.status) == ([[1], [], []], 0, "received")
+    assert process_due() == 1
+    row.refresh_from_db()
+    assert (calls, row.status) == ([[1], [1], [1]], "processed")
+
+
+def test_the_limits_of_a_handler() -> None:
+    """Ended before its lease is over; and one that will not end, with its process when it is another's."""
+    lease, task = processing._LEASE.total_seconds(), process_webhook_events.time_limit
+    assert lease > processing._HANDLER_SECONDS
+    assert task is not None
+    assert lease > task - processing._SWEEP_SECONDS > processing._HANDLER_SECONDS
 
 
 def test_a_handler_that_wants_to_exit_has_failed(client: Client, api: ExternalApi) -> None:
@@ -322,10 +474,10 @@ def test_events_that_a_tenant_can_sign_reach_only_those_who_ask_for_them(client:
 def test_a_worker_that_is_to_stop_begins_no_other(
     client: Client, api: ExternalApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = failing(0)
     for number in range(3):
         receive(client, f"evt_{number}")
-    told = iter([False, True])
-    monkeypatch.setattr(stopping, "watched", lambda: _Watched(lambda: next(told)))
+    monkeypatch.setattr(stopping, "watched", lambda: _Watched(lambda: bool(calls)))
     assert process_due() == 1
     left = WebhookEvent.objects.filter(status="received", due_at__lte=timezone.now(), attempts=0)
     assert left.count() == 2
@@ -545,11 +697,42 @@ def test_old_ones_are_forgotten_once_they_are_done(
     assert WebhookRefusal.objects.get().reason == "secret"
 
 
+@pytest.mark.parametrize("ahead", [-180, 180])
+def test_what_is_due_goes_by_the_databases_clock(client: Client, api: ExternalApi, ahead: int) -> None:
+    """The clock of a web process or a worker may be wrong by minutes."""
+    leases: list[datetime | None] = []
+
+    @on_webhook("stripe", atomic=False)
+    def first(event: ReceivedEvent) -> None:
+        pass
+
+    @on_webhook("stripe", "invoice.*", atomic=False)
+    def second(event: ReceivedEvent) -> None:
+        leases.append(WebhookEvent.objects.values_list("due_at", flat=True).get(pk=event.row_id))
+        if event.attempt == 1:
+            raise ValueError
+
+    before = timezone.now()
+    with time_machine.travel(before + timedelta(seconds=ahead)):
+        row = receive(client)
+        assert process_due() == 1
+        row.refresh_from_db()
+        assert row.due_at is not None
+        assert 5 <= (row.due_at - before).total_seconds() < 60
+        let_be_due(row, at=before)
+        assert process_due() == 1
+        replay(row)
+        assert process_due() == 1
+    assert all(lease and 100 < (lease - before).total_seconds() < 179 for lease in leases)
+
+
 def test_old_ones_are_found_without_reading_the_others(api: ExternalApi) -> None:
     rows = [WebhookEvent(external_api=api, event_id=str(number)) for number in range(3_000)]
     WebhookEvent.objects.bulk_create(rows)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE connections_webhookevent")
+        cursor.execute(f"EXPLAIN {turns._WAITING}")
+        assert "webhook_event_due" in str(cursor.fetchall())
         before = first_id("wev", timezone.now() - timedelta(days=30))
         cursor.execute(f"EXPLAIN {pruning._PRUNE}", {"first": before, "before": timezone.now(), "limit": 5_000})
         plan = "\n".join(line for (line,) in cursor.fetchall())
