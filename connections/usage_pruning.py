@@ -9,12 +9,10 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from connections.batches import delete_in_batches
 from connections.models import CallPeriod, ObservedCall, ProviderPeriod, Step
 
 __all__ = ["kept", "outdated", "prune"]
-
-_BATCH = 5_000
-_MOST_BATCHES = 200  # in one run: the rest is for the next
 
 
 def kept(step: str) -> timedelta:
@@ -42,11 +40,9 @@ def outdated(now: datetime) -> list[QuerySet[Any]]:
 
 
 def _delete(rows: QuerySet[Any]) -> int:
-    total = 0
-    for _ in range(_MOST_BATCHES):
+    def delete(limit: int) -> int:
         # Two statements: the planner may run a subquery with a limit for each row anew.
-        keys = list(rows.values_list("pk", flat=True)[:_BATCH])
-        total += rows.model._default_manager.filter(pk__in=keys)._raw_delete(rows.db) if keys else 0  # noqa: SLF001
-        if len(keys) < _BATCH:
-            break
-    return total
+        keys = list(rows.values_list("pk", flat=True)[:limit])
+        return rows.model._default_manager.filter(pk__in=keys)._raw_delete(rows.db) if keys else 0  # noqa: SLF001
+
+    return delete_in_batches(delete)

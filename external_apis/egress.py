@@ -62,6 +62,7 @@ _FORBIDDEN_V6 = tuple(
 )
 _NAT64 = tuple(IPv6Network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _COMPATIBLE = IPv6Network("::/96")
+_LOOPBACK = IPv4Address("127.0.0.1")
 
 _RESOLUTION_SECONDS = 10.0
 # A name server that hangs holds a thread for as long as the system resolver's own patience lasts.
@@ -69,6 +70,7 @@ _lookups = threading.BoundedSemaphore(64)
 
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 _LOCAL_NAME = re.compile(r"(.*\.)?(localhost|internal|local|localdomain|home\.arpa)")
+_NOT_NAMED = "that EGRESS_ALLOW does not name"
 
 Address = IPv4Address | IPv6Address
 
@@ -136,18 +138,34 @@ class Policy:
         if address is not None:
             self.check_address(name, address, port)
         elif _LOCAL_NAME.fullmatch(name) and not self._is_allowed(name, None, port):
-            raise EgressRefused(f"{host} is refused: a name of the local network.")
+            raise EgressRefused(f"{host} is refused: a name of the local network {_NOT_NAMED}.")
 
     def check_address(self, host: str, address: Address, port: int) -> None:
         """Raise `EgressRefused`, which names host, port and reason, unless the address may be connected to."""
         name = host.strip("[]").rstrip(".").lower()
         reason = _objection(address)
         if reason and not self._is_allowed(name, address, port):
-            raise EgressRefused(f"{host}:{port} is refused: it leads to a {reason} address.")
+            raise EgressRefused(f"{host}:{port} is refused: it leads to a {reason} address {_NOT_NAMED}.")
         # An allowed NAT64 prefix opens the way to the public Internet, not to what lies behind the translator.
         inner = _embedded(address)
         if inner is not None and not self._is_allowed(name, inner, port) and (reason := _objection(inner)):
-            raise EgressRefused(f"{host}:{port} is refused: it leads to a {reason} address.")
+            raise EgressRefused(f"{host}:{port} is refused: it leads to a {reason} address {_NOT_NAMED}.")
+
+    def check_host(self, host: str, port: int) -> None:
+        """Raise `EgressRefused` for a host to which nothing can lead: nothing is resolved here.
+
+        These are those of `check_name`, forbidden addresses, and names that only a local network has, where
+        ``EGRESS_ALLOW`` names neither them nor any address that they might lead to.
+        """
+        self.check_name(host, port)
+        name = host.strip("[]").rstrip(".").lower()
+        address = _LOOPBACK if name.rpartition(".")[2] == "localhost" else _literal(name)
+        if address is not None:
+            self.check_address(host, address, port)
+        elif ("." not in name or _LOCAL_NAME.fullmatch(name)) and not (
+            self._is_allowed(name, None, port) or any(entry.network for entry in self.allow)
+        ):
+            raise EgressRefused(f"{host} is refused: a name of the local network {_NOT_NAMED}.")
 
     def resolve(self, host: str, port: int, seconds: float = _RESOLUTION_SECONDS) -> list[Any]:
         """Return the `socket.getaddrinfo` entries of the host that may be connected to, at least one.

@@ -10,6 +10,7 @@ from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
+from connections.batches import delete_in_batches, deletion
 from connections.models import ExternalApiConnection, GrantEvent
 from connections.signals import grant_changed
 from external_apis import outbox, request_context
@@ -82,15 +83,10 @@ def prune(kept: timedelta = timedelta(days=30), batch_size: int = 5_000) -> int:
     table = database.ops.quote_name(GrantEvent._meta.db_table)
     statement = (
         f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} "  # noqa: S608 (our own table's name)
-        "WHERE kind = ANY(%s) AND at < %s ORDER BY id LIMIT %s)"
+        "WHERE kind = ANY(%(kinds)s) AND at < %(before)s ORDER BY id LIMIT %(limit)s)"
     )
-    before = timezone.now() - kept
-    counts: list[int] = []
-    while not counts or counts[-1] == batch_size:
-        with database.cursor() as cursor:
-            cursor.execute(statement, [list(_ROUTINE), before, batch_size])
-            counts.append(cursor.rowcount)
-    return sum(counts)
+    values = {"kinds": list(_ROUTINE), "before": timezone.now() - kept}
+    return delete_in_batches(deletion(statement, values), size=batch_size)
 
 
 def _told(event: GrantEvent) -> OutboxEvent:

@@ -120,7 +120,10 @@ def test_only_the_permitted_addresses_of_a_name_are_connected_to(monkeypatch: py
 def test_a_refusal_names_host_and_reason() -> None:
     with pytest.raises(EgressRefused) as caught:
         NOBODY.check_address("metadata.test", ipaddress.ip_address("169.254.169.254"), 80)
-    assert caught.value.message == "metadata.test:80 is refused: it leads to a link-local or metadata address."
+    assert (
+        caught.value.message
+        == "metadata.test:80 is refused: it leads to a link-local or metadata address that EGRESS_ALLOW does not name."
+    )
 
 
 @pytest.mark.parametrize(

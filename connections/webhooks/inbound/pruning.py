@@ -5,16 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import connection as database
 from django.utils import timezone
 
+from connections.batches import delete_in_batches, deletion
 from connections.models import WebhookEvent, WebhookRefusal
 from external_apis.ids import first_id
 
 __all__ = ["prune"]
 
-_BATCH = 5_000
-_MOST_BATCHES = 200  # in one run: the rest is for the next
 _EVENTS = WebhookEvent._meta.db_table
 
 # Ids are in the order of time, so the oldest stand together at one end of their index.
@@ -33,12 +31,5 @@ def prune() -> int:
     provider sends again later than that counts as new.
     """
     before = timezone.now() - timedelta(days=settings.WEBHOOK_EVENTS_KEPT_DAYS)
-    total = 0
-    for _ in range(_MOST_BATCHES):
-        with database.cursor() as cursor:
-            cursor.execute(_PRUNE, {"first": first_id("wev", before), "before": before, "limit": _BATCH})
-            count = cursor.rowcount
-        total += count
-        if count < _BATCH:
-            break
-    return total + WebhookRefusal.objects.filter(last_at__lt=before).delete()[0]
+    count = delete_in_batches(deletion(_PRUNE, {"first": first_id("wev", before), "before": before}))
+    return count + WebhookRefusal.objects.filter(last_at__lt=before).delete()[0]

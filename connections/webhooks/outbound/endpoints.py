@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import Annotated, Any
 
 import structlog
 from django.conf import settings
+from django.db import connection as database
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
-from connections.models import DeliveryAttempt, DisabledReason, WebhookDelivery, WebhookEndpoint
+from connections.models import DeliveryAttempt, DisabledReason, WebhookEndpoint
+from connections.wakeups import wake
 from connections.webhooks.outbound import signing
 from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER
 from external_apis import audit
@@ -27,6 +27,7 @@ from external_apis.errors import Conflict, EgressRefused, InvalidInput, NotFound
 from external_apis.event_types import EVERYTHING as ALL_EVENTS
 from external_apis.event_types import check_filters
 from external_apis.ids import can_name, first_id
+from external_apis.models import Tenant
 from external_apis.provider_input import RowId, read_body
 from external_apis.tenancy import EVERYTHING, Scope
 from external_apis.tenants import find_tenant
@@ -36,6 +37,7 @@ from external_apis.url_rules import base_url_problem
 __all__ = [
     "ENDPOINTS_AT_MOST",
     "MAX_OVERLAP_SECONDS",
+    "PRUNING",
     "EndpointChanges",
     "EndpointInput",
     "WithSecret",
@@ -43,6 +45,7 @@ __all__ = [
     "delete",
     "find",
     "give_up_failing",
+    "locked",
     "matching",
     "note_gone",
     "roll_secret",
@@ -55,18 +58,22 @@ log = structlog.get_logger(__name__)
 MAX_OVERLAP_SECONDS = 30 * 86_400
 
 ENDPOINTS_AT_MOST = 50
-"""How many a tenant may have, as each event may be sent to all of them."""
+"""How many a tenant may have, and how many there may be without one, as each event may be sent to all of them."""
+
+PRUNING = "connections.prune_webhook_deliveries"
 
 
 def _receiving_url(value: str) -> str:
     """Plain http is for the loopback, and for trying things out."""
-    if problem := base_url_problem(value, https_only=not settings.DEBUG, loopback_may_be_http=True):
+    if problem := base_url_problem(value, https_only=False):
         raise ValueError(problem)
+    if base_url_problem(value, https_only=not settings.DEBUG, loopback_may_be_http=True):
+        raise ValueError("uses http: https is needed, but for the loopback, and for trying things out with DEBUG")
+    if not value.isascii():
+        raise ValueError("holds a character that has to be percent-encoded")
     try:
-        origin, policy = Origin.of(value), current_policy()
-        policy.check_name(origin.host, origin.port)
-        with suppress(ValueError):  # what a name leads to is known when it is called
-            policy.check_address(origin.host, ip_address(origin.host.strip("[]")), origin.port)
+        origin = Origin.of(value)
+        current_policy().check_host(origin.host, origin.port)
     except EgressRefused as error:
         raise ValueError(error.message) from None
     return value
@@ -144,7 +151,7 @@ def find(endpoint_id: str, scope: Scope = EVERYTHING) -> WebhookEndpoint:
 def create(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> WithSecret:
     """Store an endpoint with a secret of its own; a tenant's own caller makes the tenant's alone.
 
-    Raises `InvalidInput`, `NotFound` for a foreign tenant, and `Conflict` for one that has `ENDPOINTS_AT_MOST`.
+    Raises `InvalidInput`, `NotFound` for a foreign tenant, and `Conflict` where there are `ENDPOINTS_AT_MOST`.
     """
     body = read_body(EndpointInput, data)
     events = check_filters(body.events)
@@ -153,8 +160,7 @@ def create(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> WithSecret:
     row = WebhookEndpoint(tenant=tenant, url=body.url, events=events, description=body.description)
     row.secrets = signing.begin()
     with transaction.atomic():
-        if tenant is not None and WebhookEndpoint.objects.filter(tenant=tenant).count() >= ENDPOINTS_AT_MOST:
-            raise Conflict(f"A tenant may have {ENDPOINTS_AT_MOST} webhook endpoints, and this one has as many.")
+        _check_room(tenant)
         row.save(force_insert=True)
         audit.record("webhook_endpoint.created", row, audit.changed_fields(row))
     return WithSecret(row, row.secrets[signing.CURRENT])
@@ -165,7 +171,8 @@ def update(row: WebhookEndpoint, data: Mapping[str, Any]) -> WebhookEndpoint:
     body = read_body(EndpointChanges, data)
     given = body.model_fields_set
     with transaction.atomic():
-        row, before = _locked(row)
+        row = locked(row)
+        before = copy(row)
         for name in given - {"is_enabled", "events"}:
             setattr(row, name, getattr(body, name))
         if "events" in given:
@@ -184,7 +191,8 @@ def roll_secret(row: WebhookEndpoint, overlap_seconds: int = 0) -> WithSecret:
         details = {"errors": [{"path": "overlap_seconds", "message": message}]}
         raise InvalidInput(f"Invalid input: overlap_seconds: {message}", details=details)
     with transaction.atomic():
-        row, before = _locked(row)
+        row = locked(row)
+        before = copy(row)
         # A column that does not open is mended by this.
         stored = row.secrets_beside(row.fingerprints)
         row.secrets = signing.roll(stored, timedelta(seconds=overlap_seconds), timezone.now())
@@ -194,15 +202,18 @@ def roll_secret(row: WebhookEndpoint, overlap_seconds: int = 0) -> WithSecret:
 
 
 def delete(row: WebhookEndpoint) -> None:
-    """Remove an endpoint with its deliveries; what is under way is not followed by another attempt."""
+    """Remove an endpoint; what is under way is not followed by another attempt.
+
+    Its deliveries, which may be many, are deleted soon afterwards, and its row with the last of them: until then its
+    tenant cannot be deleted. Raises `NotFound` for one that is deleted.
+    """
     with transaction.atomic():
-        row, _ = _locked(row)
+        row = locked(row)
+        _switch(row, DisabledReason.BY_HAND)
+        row.deleted_at = row.disabled_at
+        row.save(update_fields=["is_enabled", "disabled_at", "disabled_reason", "deleted_at", "updated_at"])
         audit.record("webhook_endpoint.deleted", row, {"url": [row.url, None]})
-        # Set by set: Django would fetch all of them first.
-        deliveries = WebhookDelivery.objects.filter(endpoint=row)
-        DeliveryAttempt.objects.filter(delivery__in=deliveries)._raw_delete("default")  # noqa: SLF001
-        deliveries._raw_delete("default")  # noqa: SLF001
-        row.delete()
+        wake(PRUNING)
 
 
 def note_gone(endpoint_id: str) -> None:
@@ -226,9 +237,8 @@ def give_up_failing(endpoint_id: str) -> None:
 def _tried_on(endpoint_id: str, now: datetime) -> set[int]:
     """Return on which of the last days, from 0 for the last 24 hours, something was sent to an endpoint."""
     since = now - GIVEN_UP_AFTER
-    # A delivery is tried for no more than two days.
     attempts = DeliveryAttempt.objects.filter(
-        delivery__endpoint=endpoint_id, delivery__gte=first_id("whd", since - timedelta(days=2)), sent_at__gt=since
+        delivery__endpoint=endpoint_id, pk__gte=first_id("wha", since), sent_at__gt=since
     )
     hours = attempts.annotate(hour=TruncHour("sent_at")).values_list("hour", flat=True).distinct()
     return {max(0, (now - hour) // timedelta(days=1)) for hour in hours}
@@ -254,9 +264,21 @@ def _switch(row: WebhookEndpoint, reason: DisabledReason | None) -> None:
         row.failing_since = None
 
 
-def _locked(row: WebhookEndpoint) -> tuple[WebhookEndpoint, WebhookEndpoint]:
-    """Return the row as it is now, held until the transaction ends, and a copy of it."""
-    found = WebhookEndpoint.objects.select_for_update().filter(pk=row.pk).first()
+def _check_room(tenant: Tenant | None) -> None:
+    """Raise `Conflict` where no other endpoint may be made; until the transaction ends nobody else makes one there."""
+    if tenant is None:
+        with database.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", ["webhook endpoints of no tenant"])
+    else:
+        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+    if WebhookEndpoint.objects.filter(tenant=tenant).count() >= ENDPOINTS_AT_MOST:
+        whose = "may be without a tenant" if tenant is None else "a tenant may have"
+        raise Conflict(f"There are {ENDPOINTS_AT_MOST} webhook endpoints already, which is as many as {whose}.")
+
+
+def locked(row: WebhookEndpoint) -> WebhookEndpoint:
+    """Return an endpoint as it is now, which nobody else changes until the transaction ends. Raises `NotFound`."""
+    found = WebhookEndpoint.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
     if found is None:
         raise NotFound(f"Webhook endpoint {row.pk} not found")
-    return found, copy(found)
+    return found

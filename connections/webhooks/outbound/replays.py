@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from connections.models import DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from connections.webhooks.outbound.endpoints import locked
 from connections.webhooks.outbound.fan_out import wake_worker
 from external_apis import audit, outbox
 from external_apis.errors import Conflict, NotFound
@@ -41,15 +42,19 @@ def attempts_of(delivery: WebhookDelivery) -> QuerySet[DeliveryAttempt]:
 
 
 def send_test(row: WebhookEndpoint) -> WebhookDelivery:
-    """Have an event of the type ``test`` sent to this endpoint alone. Raises `Conflict` where it is switched off."""
+    """Have an event of the type ``test`` sent to this endpoint alone.
+
+    Raises `Conflict` where it, or its tenant, is switched off.
+    """
     with transaction.atomic():
-        row = _locked(row)
+        row = _sendable(row)
         facts = {"endpointId": row.pk, "tenantId": row.tenant_id}
         event = outbox.build(TEST, facts, tenant_id=row.tenant_id)
         event.fanned_out_at = timezone.now()
         event.save(force_insert=True)
-        delivery = WebhookDelivery(endpoint=row, tenant_id=row.tenant_id, event=event, type=TEST, due_at=timezone.now())
+        delivery = WebhookDelivery(endpoint=row, tenant_id=row.tenant_id, event=event, type=TEST, due_at=Now())
         delivery.save(force_insert=True)
+        delivery.refresh_from_db(fields=["due_at"])
         audit.record("webhook_endpoint.tested", row, {"delivery_id": delivery.pk})
         wake_worker()
     return delivery
@@ -58,10 +63,10 @@ def send_test(row: WebhookEndpoint) -> WebhookDelivery:
 def replay(row: WebhookEndpoint, delivery: WebhookDelivery) -> WebhookDelivery:
     """Have a delivery made again from its first attempt on, under the same message id.
 
-    Raises `Conflict` while it is under way, or where its endpoint is switched off.
+    Raises `Conflict` while it is under way, or where its endpoint or tenant is switched off.
     """
     with transaction.atomic():
-        row = _locked(row)
+        row = _sendable(row)
         if not _begin_anew(WebhookDelivery.objects.filter(pk=delivery.pk)):
             raise Conflict("The delivery is under way at this moment.")
         audit.record("webhook_endpoint.replayed", row, {"delivery_id": delivery.pk})
@@ -73,7 +78,7 @@ def replay_since(row: WebhookEndpoint, since: datetime, *, only_failed: bool = F
     """Have all deliveries of events since a time made again, or those alone that have not succeeded.
 
     Those that are under way are left to it. Batch by batch, each with its audit event: what was begun anew before an
-    error stays so. Returns how many it is. Raises `Conflict` for an endpoint that is switched off.
+    error stays so. Returns how many it is. Raises `Conflict` where it, or its tenant, is switched off.
     """
     rows = WebhookDelivery.objects.filter(endpoint=row, event__at__gte=since)
     if only_failed:
@@ -85,7 +90,7 @@ def replay_since(row: WebhookEndpoint, since: datetime, *, only_failed: bool = F
         after = ids[_BATCH : _BATCH + 1].first()
         batch = rows.filter(pk__gte=first) if after is None else rows.filter(pk__gte=first, pk__lt=after)
         with transaction.atomic():
-            row = _locked(row)
+            row = _sendable(row)
             count = _begin_anew(batch)
             if count or not (total or after):
                 audit.record("webhook_endpoint.replayed", row, {"since": since.isoformat(), "deliveries": count})
@@ -104,11 +109,11 @@ def _begin_anew(rows: QuerySet[WebhookDelivery]) -> int:
     )
 
 
-def _locked(row: WebhookEndpoint) -> WebhookEndpoint:
-    """Return the endpoint as it is now, of which nothing is claimed until the transaction ends."""
-    found = WebhookEndpoint.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
-    if found is None:
-        raise NotFound(f"Webhook endpoint {row.pk} not found")
-    if not found.is_enabled:
+def _sendable(row: WebhookEndpoint) -> WebhookEndpoint:
+    """Return the endpoint as it is now, of which nothing is claimed until the transaction ends. Raises `Conflict`."""
+    row = locked(row)
+    if not row.is_enabled:
         raise Conflict("The webhook endpoint is switched off.")
-    return found
+    if row.tenant is not None and not row.tenant.is_active:
+        raise Conflict("The webhook endpoint's tenant is switched off.")
+    return row

@@ -16,15 +16,18 @@ import pytest
 import time_machine
 from django.db import connection as database
 from django.db import transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from standardwebhooks import Webhook
 
+from connections import batches
 from connections.models import DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint
-from connections.webhooks.outbound import claims, delivery, endpoints, lanes, message, replays
+from connections.webhooks.outbound import claims, delivery, endpoints, lanes, message, pruning, replays
 from connections.webhooks.outbound.delivery import deliver_due
 from connections.webhooks.outbound.fan_out import fan_out
-from external_apis import outbox
+from external_apis import outbox, tenants
 from external_apis.errors import Conflict, InvalidInput, NotFound
+from external_apis.ids import first_id
 from external_apis.models import AuditEvent, OutboxEvent
 from tests.factories import make_tenant
 from tests.sockets import serve, trickle
@@ -78,7 +81,8 @@ def test_the_rhythm_ends_after_eight_attempts(receiver: Receiver) -> None:
     receiver.reply = answer(500)
     plain = [5, 300, 1800, 7200, 18000, 36000, 36000]
     for expected in plain:
-        deliver_due(rng=random.Random(1))
+        with time_machine.travel(timezone.now() + timedelta(hours=1)):  # as the database's clock does not say
+            deliver_due(rng=random.Random(1))
         row = only_delivery()
         assert row.due_at is not None
         wait = row.due_at - timezone.now()
@@ -181,6 +185,22 @@ def test_days_without_an_attempt_do_not_count(receiver: Receiver) -> None:
     assert timezone.now() - endpoint.failing_since < timedelta(hours=1), "the days begin anew"
 
 
+def test_attempts_at_what_is_older_than_the_days_count(receiver: Receiver) -> None:
+    """A delivery is tried for 70 hours where its receiver asks for that, and anew when it is replayed."""
+    endpoint = make_endpoint(receiver, "grant.*")
+    receiver.reply = answer(500)
+    tell()
+    deliver_due()
+    DeliveryAttempt.objects.all().delete()
+    WebhookDelivery.objects.update(id=first_id("whd", timezone.now() - timedelta(days=20)))
+    for _ in range(6):
+        let_pass(timedelta(hours=23, minutes=50))
+        WebhookDelivery.objects.update(due_at=timezone.now(), attempts=0)
+        deliver_due()
+    endpoint.refresh_from_db()
+    assert endpoint.disabled_reason == "failing"
+
+
 def test_an_answer_is_kept_in_part_and_sealed(receiver: Receiver) -> None:
     make_endpoint(receiver, "grant.*", tenant=None)
     tell(3)
@@ -239,11 +259,13 @@ def test_the_egress_guard_holds(receiver: Receiver, settings: Any) -> None:
 
 
 def test_a_name_that_leads_inside_is_refused_when_it_is_called(settings: Any) -> None:
-    settings.EGRESS_ALLOW = []
+    settings.EGRESS_ALLOW = ["localhost"]
     endpoints.create({"url": "https://localhost/hook", "events": ["grant.*"]})
+    settings.EGRESS_ALLOW = []
     tell()
     assert deliver_due().delivered == 0
     assert "loopback" in only_delivery().last_error
+    assert "EGRESS_ALLOW" in only_delivery().last_error
 
 
 def test_a_secret_that_does_not_open_is_a_failure_and_nothing_is_sent(receiver: Receiver) -> None:
@@ -372,7 +394,7 @@ def test_what_no_thread_is_free_for_is_given_back(receiver: Receiver) -> None:
 
 def test_nobody_is_told_for_a_tenant_that_is_switched_off(receiver: Receiver) -> None:
     tenant = make_tenant()
-    make_endpoint(receiver, "grant.*", tenant=tenant)
+    endpoint = make_endpoint(receiver, "grant.*", tenant=tenant)
 
     def tell_tenant() -> None:
         with transaction.atomic():
@@ -384,6 +406,10 @@ def test_nobody_is_told_for_a_tenant_that_is_switched_off(receiver: Receiver) ->
     tenant.save()
     tell_tenant()
     assert deliver_due().attempts == 0
+    with pytest.raises(Conflict, match="tenant is switched off"):
+        replays.send_test(endpoint)
+    with pytest.raises(Conflict, match="tenant is switched off"):
+        replays.replay_since(endpoint, timezone.now())
     tenant.is_active = True
     tenant.save()
     assert deliver_due().delivered == 1, "what waited, and not what happened meanwhile"
@@ -396,12 +422,12 @@ def test_an_endpoint_deleted_while_a_delivery_is_stored(receiver: Receiver, monk
     (claimed,) = claims.claim("one", {}, lot=1, endpoints=1, passed=[], troubled=False)
     attempt = DeliveryAttempt(delivery=claimed, sent_at=timezone.now(), url=receiver.url, duration_ms=1)
     ending = claims.Ending(claimed, attempt, DeliveryStatus.DELIVERED, None)
-    is_between, is_waiting = threading.Event(), threading.Event()
+    is_between, is_deleted = threading.Event(), threading.Event()
     store = DeliveryAttempt.objects.bulk_create
 
     def pause(*args: Any, **kwargs: Any) -> Any:
         is_between.set()
-        is_waiting.wait(0.5)  # the other one cannot go on before this is committed
+        assert is_deleted.wait(5), "whoever deletes waits for nobody"
         return store(*args, **kwargs)
 
     monkeypatch.setattr(DeliveryAttempt.objects, "bulk_create", pause)
@@ -416,20 +442,37 @@ def test_an_endpoint_deleted_while_a_delivery_is_stored(receiver: Receiver, monk
         running = pool.submit(work)
         assert is_between.wait(5)
         endpoints.delete(endpoint)
-        is_waiting.set()
+        is_deleted.set()
+        pruning.prune()  # waits
         running.result(5)
+    pruning.prune()
     assert not DeliveryAttempt.objects.exists()
+    assert not WebhookEndpoint.with_deleted.exists()
 
 
-def test_a_tenant_has_so_many_endpoints_at_most(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_endpoints_at_most_however_many_are_made_at_a_time(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(endpoints, "ENDPOINTS_AT_MOST", 2)
-    tenant = make_tenant()
-    for _ in range(2):
-        make_endpoint(receiver, tenant=tenant)
-        make_endpoint(receiver)
-    with pytest.raises(Conflict, match="2 webhook endpoints"):
-        make_endpoint(receiver, tenant=tenant)
-    make_endpoint(receiver, tenant=make_tenant())
+    tenant, told = make_tenant(), set[str]()
+
+    def make(owner: Any) -> bool:
+        try:
+            make_endpoint(receiver, tenant=owner)
+        except Conflict as error:
+            told.add(error.message.partition(" already")[0])
+            return False
+        finally:
+            database.close()
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(make, [tenant] * 6)) == 2
+        assert sum(pool.map(make, [None] * 6)) == 2
+    assert told == {"There are 2 webhook endpoints"}
+    endpoints.delete(WebhookEndpoint.objects.filter(tenant=tenant)[0])
+    assert make(tenant), "one that is deleted does not count"
+    assert make(make_tenant())
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "169.254.169.254", "192.168.1.1:8443"])
@@ -439,6 +482,19 @@ def test_a_private_address_is_refused_at_once(settings: Any, host: str) -> None:
         endpoints.create({"url": f"https://{host}/in", "events": ["*"]})
     settings.EGRESS_ALLOW = [host.partition(":8443")[0].strip("[]")]
     endpoints.create({"url": f"https://{host}/in", "events": ["*"]})
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "hooks.localhost", "LOCALHOST", "metadata.google.internal", "printer.local", "intranet"]
+)
+def test_a_name_that_can_only_lead_inside_is_refused_at_once(settings: Any, host: str) -> None:
+    settings.EGRESS_ALLOW = ["other"]
+    with pytest.raises(InvalidInput, match="EGRESS_ALLOW"):
+        endpoints.create({"url": f"https://{host}/in", "events": ["*"]})
+    allowed = ["127.0.0.0/8" if "localhost" in host.lower() else "10.0.0.0/8", host.rstrip(".").lower()]
+    for entry in allowed:
+        settings.EGRESS_ALLOW = [entry]
+        endpoints.create({"url": f"https://{host}/in", "events": ["*"]})
 
 
 def test_no_more_at_a_time_than_agreed_whatever_the_number_of_sweeps(receiver: Receiver) -> None:
@@ -506,17 +562,71 @@ def test_an_endpoint_deleted_while_a_delivery_is_under_way(receiver: Receiver) -
     tell(5)
 
     def reply(_: Received) -> Reply:
-        if WebhookEndpoint.objects.filter(pk=endpoint.pk).exists():
-            with suppress(NotFound):  # several requests come at a time
-                endpoints.delete(endpoint)
+        with suppress(NotFound):  # several requests come at a time
+            endpoints.delete(endpoint)
+            pruning.prune()
         database.close()
         return Reply()
 
     receiver.reply = reply
     deliver_due()
+    pruning.prune()
     assert not WebhookDelivery.objects.exists()
     assert not DeliveryAttempt.objects.exists()
     assert deliver_due().attempts == 0
+
+
+def test_an_endpoint_is_deleted_at_once_and_its_history_bit_by_bit(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(receiver, "grant.*", tenant=tenant)
+    tell(5, tenant_id=tenant.pk)
+    deliver_due()
+    tell(5, tenant_id=tenant.pk)
+    fan_out()
+    with transaction.atomic(), ThreadPoolExecutor() as pool:
+        # Whoever stores attempts or fans out holds the row like this.
+        with database.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM connections_webhookendpoint FOR KEY SHARE")
+        for change in (
+            lambda: endpoints.update(endpoint, {"description": "changed"}),
+            lambda: endpoints.roll_secret(endpoint),
+            lambda: endpoints.delete(endpoint),
+        ):
+            pool.submit(_alone, change).result(3)
+    assert not WebhookEndpoint.objects.exists()
+    with pytest.raises(NotFound):
+        endpoints.find(endpoint.pk)
+    make_endpoint(receiver, "grant.*", tenant=tenant)  # of the same URL
+    assert (WebhookDelivery.objects.count(), DeliveryAttempt.objects.count()) == (10, 5)
+    assert deliver_due().attempts == 0
+    monkeypatch.setattr(batches, "SIZE", 4)
+    monkeypatch.setattr(batches, "AT_MOST", 2)
+    assert pruning.prune() == 8
+    assert WebhookEndpoint.with_deleted.filter(pk=endpoint.pk).exists(), "the row goes at last"
+    pruning.prune()
+    assert (WebhookDelivery.objects.count(), DeliveryAttempt.objects.count()) == (0, 0)
+    assert not WebhookEndpoint.with_deleted.filter(pk=endpoint.pk).exists()
+
+
+def _alone(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    finally:
+        database.close()
+
+
+def test_a_tenant_goes_however_much_was_sent_for_it(receiver: Receiver) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(receiver, "grant.*", tenant=tenant)
+    tell(tenant_id=tenant.pk)
+    deliver_due()
+    endpoints.delete(endpoint)
+    pruning.prune()
+    with CaptureQueriesContext(database) as captured:
+        tenants.delete(tenant)
+    assert not any("webhookdelivery" in query["sql"] for query in captured), "there is no index for it"
 
 
 def test_claims_are_bounded_by_the_lease(receiver: Receiver) -> None:
@@ -595,9 +705,11 @@ def test_a_test_event_goes_to_one_endpoint_whatever_it_listens_to(receiver: Rece
     endpoint = make_endpoint(receiver, "provider.created", tenant=make_tenant())
     make_endpoint(receiver)
     forget_past()
-    sent = replays.send_test(endpoint)
+    with time_machine.travel(timezone.now() + timedelta(hours=1)):  # of whoever asks
+        sent = replays.send_test(endpoint)
     forget_past()
-    deliver_due()
+    with time_machine.travel(timezone.now() - timedelta(hours=1)):  # of the worker
+        deliver_due()
     assert receiver.types() == ["test"]
     assert json.loads(receiver.received[0].body)["data"] == {"endpointId": endpoint.pk, "tenantId": endpoint.tenant_id}
     assert replays.find_delivery(endpoint, sent.pk).status == DeliveryStatus.DELIVERED

@@ -121,7 +121,7 @@ def test_who_has_waited_longest_is_claimed_first_and_tenants_take_turns(receiver
     assert len({*turns} & {endpoint.pk for endpoint in many}) == 2
 
 
-@pytest.mark.usefixtures("four_threads")
+@pytest.mark.usefixtures("four_threads", "one_lot")
 def test_a_lane_gives_its_thread_up_when_others_wait(
     make_receiver: Callable[[], Receiver], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_the_life_of_an_endpoint(receiver: Receiver) -> None:
     assert (on["disabledReason"], on["disabledAt"]) == (None, None)
     assert data_of(client.delete(url))["deleted"] is True
     assert failure_of(client.get(url)) == (404, "NOT_FOUND")
+    pruning.prune()
     assert not WebhookDelivery.objects.exists()
     actions = AuditEvent.objects.filter(object_id=made["id"]).values_list("action", flat=True).order_by("pk")
     assert list(actions) == [
@@ -95,6 +96,7 @@ def test_the_life_of_an_endpoint(receiver: Receiver) -> None:
         "https://127.1/", "https://2130706433/", "https://0x7f.0.0.1/", "https://hooks.example.com/../x",
         "https://hooks.example.com:0/", "https://hooks.example.com:99999/", "https://[fe80::1%25eth0]/",
         f"https://{'a' * 300}/",
+        "https://hooks.example.com/caf\xe9", "https://hooks.example.com/\u2713",
         "https://hooks.example.com/" + "a" * 2000, "//hooks.example.com", "javascript:alert(1)",
     ],
 )  # fmt: skip
@@ -211,7 +213,7 @@ def test_old_deliveries_are_forgotten(settings: Any) -> None:
         WebhookDelivery.objects.filter(pk=delivery_id).update(event=first_id("msg", at))
         OutboxEvent.objects.filter(pk=event_id).delete()
         DeliveryAttempt.objects.filter(delivery=delivery_id).delete()
-        WebhookDelivery.objects.filter(pk=delivery_id).update(id=first_id("whd", at))
+        WebhookDelivery.objects.filter(pk=delivery_id).update(id=first_id("whd", at), due_at=None, status="failed")
     DeliveryAttempt.objects.create(
         delivery=WebhookDelivery.objects.order_by("pk")[0], sent_at=timezone.now(), url=row.url, duration_ms=1
     )
@@ -222,3 +224,24 @@ def test_old_deliveries_are_forgotten(settings: Any) -> None:
     ]
     assert not DeliveryAttempt.objects.exists()
     assert OutboxEvent.objects.filter(pk=waiting.pk).exists(), "what was never fanned out is not lost"
+
+
+@pytest.mark.django_db(transaction=False)
+def test_what_waits_is_kept_longer_and_not_for_ever_for_who_is_off(settings: Any) -> None:
+    settings.WEBHOOK_DELIVERIES_KEPT_DAYS = 30
+    tenant = make_tenant()
+    on, off, of_tenant = make_endpoint(None), make_endpoint(None), make_endpoint(None, tenant=tenant)
+    kept = {}
+    for row in (on, off, of_tenant):
+        for days in (31, 59, 61):
+            at = timezone.now() - timedelta(days=days)
+            delivery = make_delivery(row)
+            WebhookDelivery.objects.filter(pk=delivery.pk).update(id=f"{first_id('whd', at)[:14]}{row.pk[-16:]}")
+            kept[row.pk, days] = f"{first_id('whd', at)[:14]}{row.pk[-16:]}"
+    endpoints.update(off, {"is_enabled": False})
+    tenant.is_active = False
+    tenant.save()
+    assert pruning.prune() == 2
+    gone = {kept.pop((off.pk, 61)), kept.pop((of_tenant.pk, 61))}
+    assert set(WebhookDelivery.objects.values_list("pk", flat=True)) == set(kept.values())
+    assert len(gone) == 2
