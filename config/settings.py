@@ -383,6 +383,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}external_apis/favicon.svg"},
     ],
+    "STYLES": [f"{STATIC_URL}external_apis/admin.css"],
     "SCRIPTS": [f"{STATIC_URL}external_apis/keyboard.js"],
     "SIDEBAR": {"navigation": "connections.admin.navigation.navigation"},
 }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.test import Client
 
+from config.runtime import CHECKOUT
 from tests.admin_pages import addresses, lists, make_rows
 from tests.factories import make_user
 
@@ -20,6 +23,31 @@ _MONTHS = "Jan|Feb|March|April|May|June|July|Aug|Sept|Oct|Nov|Dec"
 def operator(client: Client) -> Client:
     client.force_login(make_user(username="operator", is_superuser=True))
     return client
+
+
+def _styled(name: str) -> set[str]:
+    """The classes that a stylesheet knows, by its name among the static files."""
+    path = finders.find(name)
+    assert path
+    return {re.sub(r"\\(.)", r"\1", found) for found in re.findall(r"\.((?:\\.|[\w-])+)", Path(path).read_text())}
+
+
+def test_every_class_of_our_own_pages_is_in_a_stylesheet() -> None:
+    """Unfold's holds those classes alone that its own pages use; another one is without effect, and nobody says so."""
+    ours = _styled("external_apis/admin.css")
+    unfolds = _styled("unfold/css/styles.css")
+    assert not ours & unfolds
+    visitors = _styled("connections/connect.css")
+    files = [path for top in ("templates", "connections", "external_apis") for path in (CHECKOUT / top).rglob("*.html")]
+    files += [path for top in ("connections", "external_apis") for path in (CHECKOUT / top / "admin").glob("*.py")]
+    used = set()
+    for path in files:
+        for value in re.findall(r'class="([^"]*)"', path.read_text()):
+            names = set(re.sub(r"{%.*?%}|{{.*?}}", " ", value).split())
+            used |= names
+            known = visitors if path.parent.name == "connect" else ours | unfolds
+            assert names <= known, (path.name, names - known)
+    assert ours <= used, "what nobody uses"
 
 
 def _text(page: str) -> str:
