@@ -9,6 +9,7 @@ from typing import Any
 from celery.exceptions import SecurityWarning
 from celery.signals import (
     after_task_publish,
+    beat_embedded_init,
     beat_init,
     heartbeat_sent,
     task_prerun,
@@ -36,6 +37,7 @@ __all__ = ["app"]
 
 
 @worker_process_init.connect
+@beat_embedded_init.connect
 def _end_with_master(**_: object) -> None:
     lifeline.watch_parent()
 

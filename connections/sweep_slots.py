@@ -42,9 +42,10 @@ return redis.call('DEL', KEYS[2])
 """
 
 
-def in_slot(task: str, at_most: int, sweep: Callable[[], object], part: str = "") -> None:
+def in_slot(task: str, at_most: int, sweep: Callable[[Callable[[], None]], object], part: str = "") -> None:
     """Run a sweep unless ``at_most`` of the same task are running, one of which then wakes another as it ends.
 
+    The sweep is given a function that leaves its slot: once it takes nothing more and only waits for what it has begun.
     ``part`` stands for a part of the task's work, which has slots of its own.
     """
     of = f"{task}:{part}" if part else task
@@ -54,7 +55,7 @@ def in_slot(task: str, at_most: int, sweep: Callable[[], object], part: str = ""
     try:
         taken = _run(_TAKE, [*names, missed], holder, _LIVES_MS, _MISSED_LIVES_MS)
     except redis.RedisError:
-        sweep()
+        sweep(lambda: None)
         return
     if not taken:
         return
@@ -62,14 +63,20 @@ def in_slot(task: str, at_most: int, sweep: Callable[[], object], part: str = ""
     is_over = threading.Event()
     keeper = threading.Thread(target=_keep, args=(name, holder, is_over), name="sweep-slot", daemon=True)
     keeper.start()
-    try:
-        sweep()
-    finally:
+
+    def leave() -> None:
+        if is_over.is_set():
+            return
         is_over.set()
         keeper.join()
         with suppress(redis.RedisError):
             if _run(_LEAVE, [name, missed], holder):
                 wake(task)
+
+    try:
+        sweep(leave)
+    finally:
+        leave()
 
 
 def _keep(name: str, holder: str, is_over: threading.Event) -> None:

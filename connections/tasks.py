@@ -55,7 +55,7 @@ def prune_grant_events() -> None:
 # Twenty seconds for the sweep, and 110 for the handler that it has begun with: one that will not end is killed.
 @shared_task(name="connections.process_webhook_events", time_limit=_HANDLER_SECONDS + 25)
 def process_webhook_events() -> None:
-    in_slot("connections.process_webhook_events", settings.INBOUND_SWEEPS, processing.process_due)
+    in_slot("connections.process_webhook_events", settings.INBOUND_SWEEPS, lambda _: processing.process_due())
 
 
 @shared_task(name="connections.prune_webhook_events")
@@ -66,7 +66,9 @@ def prune_webhook_events() -> None:
 @shared_task(name="connections.deliver_webhooks")
 def deliver_webhooks() -> None:
     in_slot(
-        "connections.deliver_webhooks", settings.DELIVERY_SWEEPS, lambda: delivery.deliver_due(seconds=_LONG_SECONDS)
+        "connections.deliver_webhooks",
+        settings.DELIVERY_SWEEPS,
+        lambda _: delivery.deliver_due(seconds=_LONG_SECONDS),
     )
 
 
@@ -75,10 +77,15 @@ def prune_webhook_deliveries() -> None:
     pruning.prune()
 
 
-# One step that hangs keeps a sweep that is to end from ending, and so its slot: that is to be rare.
-@shared_task(name="connections.run_workflows", time_limit=_LONG_SECONDS + _STEP_SECONDS)
+# One that waits for steps that hang has left its slot, and has ended before the next one has to do the same: so there
+# are never more than twice as many processes with workflows as there are slots.
+@shared_task(name="connections.run_workflows", time_limit=2 * _STEP_SECONDS)
 def run_workflows() -> None:
-    in_slot("connections.run_workflows", settings.WORKFLOW_SWEEPS, lambda: running.sweep(seconds=_LONG_SECONDS))
+    in_slot(
+        "connections.run_workflows",
+        settings.WORKFLOW_SWEEPS,
+        lambda leave: running.sweep(seconds=_STEP_SECONDS, leave=leave),
+    )
 
 
 @shared_task(name="connections.start_scheduled_workflows")

@@ -55,6 +55,9 @@ class Migration(migrations.Migration):
                 ("tries", models.PositiveIntegerField(default=0)),
                 ("is_in_doubt", models.BooleanField(default=False)),
                 ("hands_over", models.BooleanField(default=False)),
+                ("step_position", models.PositiveIntegerField(default=0, editable=False)),
+                ("step_name", models.CharField(blank=True, default="", editable=False, max_length=100)),
+                ("step_began_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("error_code", models.CharField(blank=True, default="", max_length=60)),
                 ("error_message", models.TextField(blank=True, default="")),
                 ("request_id", models.CharField(blank=True, default="", max_length=64)),
@@ -137,9 +140,10 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         blank=True,
+                        db_constraint=False,
                         db_index=False,
                         null=True,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
                         to="external_apis.tenant",
                     ),
@@ -158,6 +162,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="workflowrun",
             index=models.Index(fields=["tenant", "-id"], name="workflow_run_by_tenant"),
+        ),
+        migrations.AddIndex(
+            model_name="workflowrun",
+            index=models.Index(fields=["state", "-id"], name="workflow_run_by_state"),
         ),
         migrations.AddIndex(
             model_name="workflowrun",

@@ -44,8 +44,10 @@ class WorkflowRun(DueWork):
     ``handed_back`` is the ``fence`` of the claim that was handed back last: while both are the same nobody works on the
     run, and when a claim finds more than one between them its predecessor died. ``is_in_doubt`` tells that the step
     under way may have had an effect already, and ``tries`` how often it failed (of a reverting run: the compensation).
-    ``mode`` is that of the key that started the run, empty where it was none. ``input`` and ``result`` hold JSON under
-    the name ``json``. ``hands_over`` tells that a step left something to be taken once (see `connections.workflows`).
+    ``step_position``, ``step_name`` and ``step_began_at`` are of the step that was being done or undone when anything
+    was last stored of the run, seconds ago; it may be done since. ``mode`` is that of the key that started the run,
+    empty where it was none. ``input`` and ``result`` hold JSON under the name ``json``. ``hands_over`` tells that a
+    step left something to be taken once (see `connections.workflows`).
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "run"), editable=False)
@@ -62,6 +64,9 @@ class WorkflowRun(DueWork):
     tries = models.PositiveIntegerField(default=0)
     is_in_doubt = models.BooleanField(default=False)
     hands_over = models.BooleanField(default=False)
+    step_position = models.PositiveIntegerField(default=0, editable=False)
+    step_name = models.CharField(max_length=100, blank=True, default="", editable=False)
+    step_began_at = models.DateTimeField(null=True, blank=True, editable=False)
     error_code = models.CharField(max_length=60, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
     request_id = models.CharField(max_length=64, blank=True, default="")
@@ -87,6 +92,7 @@ class WorkflowRun(DueWork):
         indexes = (
             models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="workflow_run_by_due_at"),
             models.Index(fields=["tenant", "-id"], name="workflow_run_by_tenant"),
+            models.Index(fields=["state", "-id"], name="workflow_run_by_state"),
             # What is pruned, and what is wiped before.
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="workflow_run_by_end"),
             models.Index(fields=["finished_at"], condition=Q(hands_over=True), name="workflow_run_untaken"),
@@ -104,8 +110,15 @@ class WorkflowStep(models.Model):
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "step"), editable=False)
     run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="steps", db_index=False)
+    # Its run's, and gone with that: nothing looks for steps by their tenant.
     tenant = models.ForeignKey(
-        Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="+", db_index=False
+        Tenant,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
     )
     position = models.PositiveIntegerField()
     name = models.CharField(max_length=100)

@@ -13,17 +13,26 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, DataError, transaction
 from django.utils import timezone
 
 from connections.models import RunState, WorkflowRun, WorkflowStep
 from connections.workflows.absences import WAIT, Postponed, is_away, patiently
 from connections.workflows.context import Context
 from connections.workflows.definitions import Step, Workflow, find_workflow
-from connections.workflows.failures import describe, may_have_happened, may_pass, wait_seconds
+from connections.workflows.failures import NoJson, describe, may_have_happened, may_pass, wait_seconds
 from connections.workflows.journal import Attempt, Journal, dump
 from connections.workflows.reverting import revert
-from external_apis.errors import NotFound, StepAbandoned, StepInDoubt, VaultError, WorkflowBroken, WorkflowCancelled
+from external_apis.errors import (
+    Conflict,
+    NotFound,
+    StepAbandoned,
+    StepInDoubt,
+    VaultError,
+    WorkflowBroken,
+    WorkflowCancelled,
+)
+from external_apis.models import Tenant
 
 __all__ = ["MOST_DEATHS", "Unstored", "carry_on"]
 
@@ -31,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 MOST_DEATHS = 5
 """So many workers may die in one step before it counts as failed."""
-_UNKNOWN_WAIT = timedelta(seconds=60)
+_UNKNOWN_WAIT, _INACTIVE_WAIT = timedelta(seconds=60), timedelta(minutes=5)
 
 
 class Unstored(BaseException):
@@ -77,6 +86,10 @@ def carry_on(run: WorkflowRun, is_over: Callable[[], bool]) -> None:
     whoever takes it goes on from what is stored.
     """
     journal = Journal(run)
+    if run.tenant_id is not None and not patiently(Tenant.objects.filter(pk=run.tenant_id, is_active=True).exists):
+        problem = Conflict("The tenant is deactivated: its runs wait.")
+        journal.hand_back(_INACTIVE_WAIT, error=problem, is_in_doubt=_is_in_doubt(run), is_failure=False)
+        return
     if run.state == RunState.OPEN:
         _advance(journal, is_over)
     if run.state == RunState.REVERTING:
@@ -111,7 +124,7 @@ def _run_body(definition: Workflow, steps: _Steps) -> str:
     try:
         result = definition.body(context, definition.read(json.loads(run.input["json"])))
         steps.check_end()
-        return dump(result)
+        return _dumped(result, f"the workflow {definition.name}")
     except Exception as error:  # whatever a body raises, its steps are undone
         steps.leave_again()
         if is_away(error):
@@ -211,6 +224,7 @@ class _Steps:
         attempt = Attempt(step, self._position, dump(given), timezone.now())
         is_in_doubt = self._is_in_doubt(step)
         self._check_beginning(attempt, is_in_doubt)
+        self.journal.begin(attempt.position, step.name)
         if not step.is_repeatable and not step.is_local:
             self.journal.note_beginning()
         try:
@@ -227,6 +241,8 @@ class _Steps:
         except Postponed as postponed:
             may = is_in_doubt or (postponed.may_have_happened and not step.is_local)
             raise Postponed(postponed.error, may_have_happened=may) from postponed.error
+        except DataError as error:  # another attempt would be as much too long, or whatever it is
+            raise _Ended(error, attempt, may_have_happened=not step.is_local) from error
         except (DatabaseError, VaultError) as error:
             raise Unstored from error
         return json.loads(result)
@@ -259,11 +275,18 @@ class _Steps:
 
 def _call(step: Step, context: Context, given: Mapping[str, Any]) -> str:
     try:
-        result = dump(step.function(context, **given))
-        dump(context.left)
+        result = _dumped(step.function(context, **given), f"the step {step.name}")
+        _dumped(context.left, f"the step {step.name}")
     except Exception as error:
         raise _StepRaised(error) from error
     return result
+
+
+def _dumped(value: Any, whose: str) -> str:
+    try:
+        return dump(value)
+    except (TypeError, ValueError, RecursionError):
+        raise NoJson(f"What {whose} returns or hands over is no JSON.") from None
 
 
 def _cancellation() -> WorkflowCancelled:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from sysconfig import get_path
 from traceback import extract_tb
 
 from connections.workflows.definitions import Step
 from external_apis.errors import ApiManagerError
 
-__all__ = ["describe", "locate", "may_have_happened", "may_pass", "wait_seconds"]
+__all__ = ["NoJson", "describe", "locate", "may_have_happened", "may_pass", "wait_seconds"]
 
 _LONGEST_WAIT_SECONDS = 600.0
 _LONGEST_MESSAGE = 500
+_LIBRARIES = {Path(__file__).parent, *(Path(get_path(name)) for name in ("stdlib", "purelib", "platlib"))}
+
+
+class NoJson(Exception):
+    """What somebody's function returned cannot be stored; the message names the function alone."""
 
 
 def describe(error: Exception) -> tuple[str, str]:
@@ -21,13 +27,18 @@ def describe(error: Exception) -> tuple[str, str]:
         # A provider's words may be such as no database stores.
         clean = error.message.replace("\0", "").encode(errors="replace").decode()
         return error.code, clean[:_LONGEST_MESSAGE]
+    if isinstance(error, NoJson):
+        return "UNEXPECTED_ERROR", str(error)
     return "UNEXPECTED_ERROR", f"{type(error).__name__} in {locate(error)}"
 
 
 def locate(error: Exception) -> str:
-    """Return the file and line that an error was raised in."""
+    """Return file, line and function of the last code of a project's own, or of ours, that an error went through."""
     places = extract_tb(error.__traceback__)
-    return f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else "an unknown place"
+    theirs = [place for place in places if not _LIBRARIES & set(Path(place.filename).parents)]
+    for place in (theirs or places)[-1:]:
+        return f"{Path(place.filename).name}:{place.lineno}, {place.name}"
+    return "an unknown place"
 
 
 def may_have_happened(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -96,9 +96,14 @@ class Journal:
         run.handed_back = run.fence - 1
         return bool(found[0])
 
+    def begin(self, position: int, name: str) -> None:
+        """Remember which step is being done, or undone; it is stored with whatever is stored next of the run."""
+        run = self.run
+        run.step_position, run.step_name, run.step_began_at = position, name, timezone.now()
+
     def note_beginning(self) -> None:
         """Note before a step that is not repeatable that from now on it may have been done."""
-        patiently(lambda: self._settle(is_in_doubt=True))
+        patiently(lambda: self._settle(is_in_doubt=True, **self._current()))
 
     def hand_back(
         self,
@@ -115,6 +120,7 @@ class Journal:
             "handed_back": run.fence,
             "attempts": 0,
             "is_in_doubt": is_in_doubt,
+            **self._current(),
         }
         if error is not None:
             columns["tries"] = run.tries + is_failure
@@ -129,9 +135,10 @@ class Journal:
     def begin_reverting(self, error: Exception, attempt: Attempt | None, *, may_have_happened: bool) -> None:
         """Note why the run ends and, where one failed, at which step."""
         code, message = describe(error)
+        self.run.step_name = ""
         columns = {"state": RunState.REVERTING, "attempts": 1, "error_code": code, "error_message": message}
         with transaction.atomic():
-            self._settle(tries=0, is_in_doubt=False, **columns)
+            self._settle(tries=0, is_in_doubt=False, step_name="", **columns)
             if attempt is not None:
                 WorkflowStep.objects.create(
                     run=self.run,
@@ -197,17 +204,23 @@ class Journal:
     def _read(self) -> dict[int, WorkflowStep]:
         return {row.position: row for row in self.run.steps.all()}
 
+    def _current(self) -> dict[str, Any]:
+        return {name: getattr(self.run, name) for name in ("step_position", "step_name", "step_began_at")}
+
     def _settle(self, **columns: Any) -> None:
         if not settle(self.run, **columns):
             raise Overtaken
 
 
-def extend(claims: Mapping[str, int], lease: timedelta) -> None:
-    """Move the ends of leases on: of the runs under way, by their ids, with the fences of their claims."""
+def extend(runs: Sequence[WorkflowRun], lease: timedelta) -> None:
+    """Move the ends of leases on, of the runs under way as they were claimed, and store which step each has come to."""
     statement = f"""
-UPDATE {_RUNS} AS run SET due_at = clock_timestamp() + make_interval(secs => %s)
-FROM unnest(%s::text[], %s::bigint[]) AS mine (id, fence)
+UPDATE {_RUNS} AS run SET due_at = clock_timestamp() + make_interval(secs => %s),
+    step_position = mine.step_position, step_name = mine.step_name, step_began_at = mine.step_began_at
+FROM unnest(%s::text[], %s::bigint[], %s::integer[], %s::text[], %s::timestamptz[])
+    AS mine (id, fence, step_position, step_name, step_began_at)
 WHERE run.id = mine.id AND run.fence = mine.fence AND run.handed_back <> run.fence
 """  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(statement, [lease.total_seconds(), list(claims), list(claims.values())])
+        names = ("pk", "fence", "step_position", "step_name", "step_began_at")
+        cursor.execute(statement, [lease.total_seconds(), *([getattr(run, name) for run in runs] for name in names)])

@@ -50,15 +50,21 @@ def revert(journal: Journal, is_over: Callable[[], bool], *, most_deaths: int) -
             return
         if not _undo(journal, row, step, most_deaths):
             return
-    if any(row.undo == UndoState.FAILED for row in journal.steps.values()):
+    if any(_is_left_behind(row) for row in journal.steps.values()):
         journal.end(RunState.FAILED)
     else:
         journal.end(RunState.CANCELLED if run.error_code == WorkflowCancelled.code else RunState.REVERTED)
 
 
+def _is_left_behind(row: WorkflowStep) -> bool:
+    """Whether a step could not be undone, or nobody knows what it did and nothing undoes it."""
+    return row.undo == UndoState.FAILED or (row.may_have_happened and row.undo != UndoState.DONE)
+
+
 def _undo(journal: Journal, row: WorkflowStep, step: Step | None, most_deaths: int) -> bool:
     """Compensate a step and note it; False where it is to be tried again later."""
     run = journal.run
+    journal.begin(row.position, row.name)
     try:
         with transaction.atomic() if step is not None and step.is_local else nullcontext():
             _compensate(run, row, step, most_deaths)
@@ -79,6 +85,7 @@ def _undo(journal: Journal, row: WorkflowStep, step: Step | None, most_deaths: i
     seconds = wait_seconds(step, error, run.tries + 1, run.pk) if step is not None else _UNKNOWN_WAIT_SECONDS
     wait = timedelta(seconds=seconds)
     journal.hand_back(wait, error=error)
+    WorkflowStep.objects.filter(pk=row.pk, undo=UndoState.NONE).update(undo_error=": ".join(describe(error)))
     return False
 
 

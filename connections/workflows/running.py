@@ -29,10 +29,15 @@ _SWEEP_SECONDS, _BEAT_SECONDS = 20.0, 5.0
 _ROOM_SECONDS, _NOTHING_DUE_SECONDS, _IDLE_SECONDS = 0.02, 0.25, 0.1
 
 
-def sweep(*, seconds: float = _SWEEP_SECONDS) -> int:
+def _stay() -> None:
+    """Leave nothing to others."""
+
+
+def sweep(*, seconds: float = _SWEEP_SECONDS, leave: Callable[[], object] = _stay) -> int:
     """Carry on what is due, the longest overdue first, until nothing is; return how many claims that took.
 
-    After ``seconds``, or when the worker is to stop, runs are handed back as soon as their present steps have ended.
+    After ``seconds``, or when the worker is to stop, runs are handed back as soon as their present steps have ended;
+    those that have not are waited for once ``leave`` was called, so that another sweep may begin meanwhile.
     Any number of sweeps at the same time take different runs. Raises Django's database errors.
     """
     until, count = time.monotonic() + seconds, 0
@@ -51,13 +56,16 @@ def sweep(*, seconds: float = _SWEEP_SECONDS) -> int:
                 crew.take(runs)
                 crew.wait(_ROOM_SECONDS if runs or not crew.room else _NOTHING_DUE_SECONDS)
         finally:
+            give_back_database_connections()  # the one that the sweep may have failed with
+            if crew.under_way:
+                leave()
             crew.end()
             give_back_database_connections()
     return count
 
 
 class _Crew:
-    """Threads that carry runs on, and the fences of the claims under way by their runs' ids."""
+    """Threads that carry runs on, and the runs under way, as they were claimed, by their ids."""
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
         self._is_over = is_over
@@ -65,7 +73,7 @@ class _Crew:
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._beaten_at = time.monotonic()
-        self.under_way: dict[str, int] = {}
+        self.under_way: dict[str, WorkflowRun] = {}
 
     @property
     def room(self) -> int:
@@ -75,7 +83,7 @@ class _Crew:
     def take(self, runs: list[WorkflowRun]) -> None:
         for run in runs:
             with self._changed:
-                self.under_way[run.pk] = run.fence
+                self.under_way[run.pk] = run
             self._queue.put(run)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             if len(self._threads) < len(self.under_way):
@@ -87,14 +95,15 @@ class _Crew:
         """Wait until all are done, or so long; leases that are to be extended are."""
         with self._changed:
             self._changed.wait_for(lambda: not self.under_way, seconds)
-            claims = dict(self.under_way)
-        if claims and time.monotonic() - self._beaten_at > _BEAT_SECONDS:
+            runs = list(self.under_way.values())
+        if runs and time.monotonic() - self._beaten_at > _BEAT_SECONDS:
             self._beaten_at = time.monotonic()
             try:
-                extend(claims, LEASE)
-                give_back_database_connections()
+                extend(runs, LEASE)
             except DatabaseError as error:
                 logger.warning("leases of workflow runs were not extended (%s)", type(error).__name__)
+            finally:
+                give_back_database_connections()  # one that was lost is no use next time either
 
     def end(self) -> None:
         """Wait for the steps under way; what nobody carries on is left to its lease."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from connections.models import WorkflowRun
+from connections.models import RunState, WorkflowRun, WorkflowStep
 from external_apis.errors import VaultError
 
-__all__ = ["REDACTED", "redact", "shown_input", "shown_result", "shown_steps"]
+__all__ = ["REDACTED", "redact", "shown_current_step", "shown_input", "shown_result", "shown_steps"]
 
 REDACTED = "[redacted]"
 _SHOWN_NAMES = re.compile(r"(?:.*_)?(?:id|sid|status|state|type|mode|currency|redacted|ts)")
@@ -60,8 +60,31 @@ def shown_result(run: WorkflowRun) -> Any:
     return _opened(run, "result", "json")
 
 
-def shown_steps(run: WorkflowRun) -> list[dict[str, Any]]:
-    """Return the steps that have come to their end, in order, with inputs and results redacted."""
+def shown_current_step(run: WorkflowRun, steps: Iterable[WorkflowStep]) -> dict[str, Any] | None:
+    """Return the step that is being done or undone, or waits for its next attempt; None where that is not known (yet).
+
+    ``steps`` are all those that have come to their end.
+    """
+    row = next((one for one in steps if one.position == run.step_position), None)
+    is_undone = run.state == RunState.REVERTING
+    if not run.step_name or run.state not in (RunState.OPEN, RunState.REVERTING) or (row is not None) is not is_undone:
+        return None
+    if row is not None and row.undo:
+        return None
+    return {
+        "position": run.step_position,
+        "name": run.step_name,
+        "is_being_undone": is_undone,
+        "tries": run.tries,
+        "started_at": run.step_began_at,
+        "error_code": "" if is_undone else run.error_code,
+        "error_message": row.undo_error if row is not None else run.error_message,
+        "next_attempt_at": run.due_at if run.fence == run.handed_back else None,
+    }
+
+
+def shown_steps(steps: Iterable[WorkflowStep]) -> list[dict[str, Any]]:
+    """Return steps that have come to their end with inputs and results redacted."""
     names = (
         "position", "name", "state", "error_code", "error_message", "tries", "may_have_happened", "started_at",
         "finished_at", "undo", "undo_error", "undone_at",
@@ -69,7 +92,7 @@ def shown_steps(run: WorkflowRun) -> list[dict[str, Any]]:
     return [
         {name: getattr(row, name) for name in names}
         | {"input": _opened(row, "contents", "input"), "result": _opened(row, "contents", "result")}
-        for row in run.steps.all()
+        for row in steps
     ]
 
 

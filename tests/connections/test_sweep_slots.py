@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,16 +19,23 @@ from django.test import Client
 
 from config import runtime
 from connections import sweep_slots, wakeups
-from connections.models import EventStatus, WebhookDelivery, WebhookEvent, WorkflowRun
+from connections.models import EventStatus, RunState, WebhookDelivery, WebhookEvent, WorkflowRun
 from connections.sweep_slots import in_slot
-from connections.workflows import start, step, workflow
+from connections.workflows import Context, definitions, running, start, step, workflow
 from external_apis import valkey
-from tests.connections.webhooks.outbound.test_delivery import tell
 from tests.inbound import send, stripe_body, webhook_provider
+from tests.processes import die, environ_of_tests, in_child
 from tests.queues import routed
-from tests.webhook_receiver import Receiver, Reply, make_endpoint
+from tests.webhook_receiver import Receiver, Reply, make_endpoint, tell
+from tests.workflow_runs import stored
 
 TASK = "connections.nothing"
+
+
+@pytest.fixture(autouse=True)
+def _own_workflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions, "_steps", dict(definitions._steps))
+    monkeypatch.setattr(definitions, "_workflows", dict(definitions._workflows))
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ class TestSlots:
     def test_one_more_is_turned_away_and_has_its_turn_after_another(self, queue: Callable[[], int]) -> None:
         entered, release, swept = threading.Semaphore(0), threading.Event(), []
 
-        def sweep() -> None:
+        def sweep(leave: Callable[[], None]) -> None:
             swept.append(1)
             entered.release()
             release.wait(10)
@@ -61,13 +66,13 @@ class TestSlots:
             database.close()
 
         with ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(work) for _ in range(2)]
+            sweeps = [pool.submit(work) for _ in range(2)]
             assert entered.acquire(timeout=5)
             assert entered.acquire(timeout=5)
             in_slot(TASK, 2, sweep)
             assert (len(swept), queue()) == (2, 0)
             release.set()
-            for one in running:
+            for one in sweeps:
                 one.result(10)
         assert queue() == 1, "whoever ends first lets another begin, once"
         in_slot(TASK, 2, sweep)
@@ -75,40 +80,90 @@ class TestSlots:
 
     def test_a_sweep_that_fails_leaves_its_slot(self, queue: Callable[[], int]) -> None:
         with pytest.raises(ZeroDivisionError):
-            in_slot(TASK, 1, lambda: 1 // 0)
+            in_slot(TASK, 1, lambda _: 1 // 0)
         done: list[int] = []
-        in_slot(TASK, 1, lambda: done.append(1))
+        in_slot(TASK, 1, lambda _: done.append(1))
         assert (done, queue()) == ([1], 0)
 
     def test_a_slot_lives_as_long_as_its_holder(
         self, queue: Callable[[], int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep_slots, "_LIVES_MS", 300)
-        monkeypatch.setattr(sweep_slots, "_BEAT_SECONDS", 0.05)
+        monkeypatch.setattr(sweep_slots, "_LIVES_MS", 150)
+        monkeypatch.setattr(sweep_slots, "_BEAT_SECONDS", 0.02)
         store, key = valkey.client(), f"{valkey.PREFIX}sweep:{TASK}:1"
 
-        def sweep() -> None:
-            time.sleep(0.5)  # longer than a slot lives that nobody keeps
+        def sweep(leave: Callable[[], None]) -> None:
+            time.sleep(0.25)  # longer than a slot lives that nobody keeps
             assert store.exists(key)
             store.delete(key)  # as a restart does
-            time.sleep(0.2)
-            assert store.exists(key)
+            wait_for(lambda: bool(store.exists(key)), 2)
 
         in_slot(TASK, 1, sweep)
         assert not store.exists(key)
-        child = os.fork()
-        if not child:
-            in_slot(TASK, 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        os.waitpid(child, 0)
+        assert in_child(lambda: in_slot(TASK, 1, die)) == -signal.SIGKILL
         done: list[int] = []
-        while not done:
-            in_slot(TASK, 1, lambda: done.append(1))
+
+        def is_free() -> bool:
+            in_slot(TASK, 1, lambda _: done.append(1))
+            return bool(done)
+
+        wait_for(is_free, 2)
+
+    def test_a_slot_that_was_left_is_anothers(self, queue: Callable[[], int]) -> None:
+        done: list[str] = []
+
+        def sweep(leave: Callable[[], None]) -> None:
+            in_slot(TASK, 1, lambda _: done.append("too soon"))
+            leave()
+            leave()
+            in_slot(TASK, 1, lambda _: done.append("meanwhile"))
+
+        in_slot(TASK, 1, sweep)
+        assert (done, queue()) == (["meanwhile"], 1), "whoever was turned away was woken"
+        in_slot(TASK, 1, lambda _: done.append("after"))
+        assert done == ["meanwhile", "after"]
 
     def test_without_valkey_a_sweep_runs_as_it_comes(self, settings: Any) -> None:
         settings.REDIS_URL = "redis://127.0.0.1:1/0"
         done: list[int] = []
-        in_slot(TASK, 1, lambda: done.append(1))
+        in_slot(TASK, 1, lambda _: done.append(1))
         assert done == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_steps_that_hang_leave_room_for_others(queue: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each sweep one hangs that began shortly before its end: both wait for it, and others carry on what is due."""
+    monkeypatch.setattr(running, "THREADS", 1)
+    release, hanging = threading.Event(), threading.Semaphore(0)
+
+    def wait(context: Context) -> None:
+        hanging.release()
+        release.wait(20)
+
+    def work() -> None:
+        in_slot(TASK, 2, lambda leave: running.sweep(seconds=0.2, leave=leave))
+        database.close()
+
+    hang = step(name="hangs")(wait)
+    workflow("hangs")(lambda context, given: hang(context))
+    workflow("trivial")(lambda context, given: None)
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            sweeps = []
+            for _ in range(2):
+                start("hangs")
+                sweeps.append(pool.submit(work))
+                assert hanging.acquire(timeout=5)
+            run = start("trivial")
+
+            def is_done() -> bool:
+                pool.submit(work).result(10)  # as beat has it, every few seconds
+                return stored(run).state == RunState.SUCCEEDED
+
+            wait_for(is_done, 3)
+            assert not any(one.done() for one in sweeps)
+        finally:
+            release.set()
 
 
 # A worker that knows a workflow whose step hangs and a handler that does, and a task that is done at once.
@@ -137,14 +192,7 @@ app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", *s
 
 @pytest.fixture
 def workers() -> Iterator[None]:
-    at, folder = database.settings_dict, Path(django_settings.VAR_DIR)
-    environ = {
-        **os.environ,
-        **runtime.environment(folder),
-        "DATABASE_URL": f"postgresql://{at['USER']}@/{at['NAME']}?host={runtime.socket_dir(folder)}"
-        f"&port={runtime.POSTGRES_PORT}",
-        "EGRESS_ALLOW": "127.0.0.1",
-    }
+    environ = environ_of_tests(EGRESS_ALLOW="127.0.0.1")
     started = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, "-l", "ERROR", "-Q", queue, "-c", count, "--hostname", f"{queue}@tests"],
@@ -175,7 +223,7 @@ def test_receivers_and_steps_that_hang_hold_up_nobody_else(client: Client, setti
     store, release = valkey.client(), threading.Event()
     store.delete("tests:quick")
     workflow("hangs")(lambda context, given: step(name="hang")(lambda context: None)(context))
-    receivers = [Receiver() for _ in range(70)]
+    receivers = [Receiver() for _ in range(48)]
     try:
         for receiver in receivers:
             receiver.reply = lambda _: Reply(release=release)
@@ -188,14 +236,14 @@ def test_receivers_and_steps_that_hang_hold_up_nobody_else(client: Client, setti
         for _ in range(8):  # as beat does, every few seconds
             for task in ("deliver_webhooks", "run_workflows"):
                 current_app.send_task(f"connections.{task}")
-        time.sleep(0.5)
+        time.sleep(0.3)
         began = time.monotonic()
         assert send(client, stripe_body()).status_code == 200
         current_app.send_task("tests.quick")
         wait_for(lambda: WebhookEvent.objects.get().status == EventStatus.PROCESSED, 8)
         wait_for(lambda: bool(store.exists("tests:quick")), 8)
         assert time.monotonic() - began < 8
-        assert WebhookDelivery.objects.filter(status="pending").count() == 210
+        assert WebhookDelivery.objects.filter(status="pending").count() == 144
     finally:
         release.set()
         for receiver in receivers:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -22,6 +21,7 @@ from connections.workflows.running import sweep
 from external_apis.models import Partner
 from tests.factories import make_partner
 from tests.inbound import send, stripe_body, webhook_provider
+from tests.processes import die, dying, in_child
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,32 +51,6 @@ def _paid(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[None]:
     receivers.forget()
 
 
-def run(act: Callable[[], object]) -> int:
-    """Let a forked process act; returns its exit code, negative for a signal."""
-    connection.close()  # its socket is nothing to share
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def die(*args: object, **options: object) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dying(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run_and_die(*args: Any, **options: Any) -> Any:
-        function(*args, **options)
-        die()
-
-    return run_and_die
-
-
 def deliver() -> None:
     assert send(Client(), stripe_body()).status_code == 200
 
@@ -100,9 +74,9 @@ def assert_one_delivery() -> None:
 def test_two_deliveries_start_one_run() -> None:
     deliver()
     deliver()
-    assert run(work) == 0
+    assert in_child(work) == 0
     deliver()
-    assert run(work) == 0
+    assert in_child(work) == 0
     assert_one_delivery()
     request_id = WebhookEvent.objects.get().request_id
     assert request_id
@@ -120,7 +94,7 @@ def test_two_deliveries_start_one_run() -> None:
         (running, "carry_on", True, 1),
     ],
 )
-def test_a_worker_killed_on_the_way_starts_one_run(
+def test_a_worker_killed_on_the_way_starts_one_in_child(
     monkeypatch: pytest.MonkeyPatch, owner: Any, point: str, after: bool, count: int
 ) -> None:
     deliver()
@@ -129,11 +103,11 @@ def test_a_worker_killed_on_the_way_starts_one_run(
         monkeypatch.setattr(owner, point, dying(getattr(owner, point)) if after else die)
         work()
 
-    assert run(work_and_die) == -signal.SIGKILL
+    assert in_child(work_and_die) == -signal.SIGKILL
     assert WorkflowRun.objects.count() == count
     let_leases_end()
     deliver()  # the provider is not sure either
-    assert run(work) == 0
+    assert in_child(work) == 0
     assert_one_delivery()
 
 
@@ -156,10 +130,10 @@ def test_whoever_starts_a_run_is_killed(monkeypatch: pytest.MonkeyPatch, point: 
                 transaction.on_commit(die)
         die()
 
-    assert run(begin_and_die) == -signal.SIGKILL
+    assert in_child(begin_and_die) == -signal.SIGKILL
     assert WorkflowRun.objects.count() == count
-    assert run(begin) == 0
+    assert in_child(begin) == 0
     assert WorkflowRun.objects.count() == 1
-    assert run(sweep) == 0
+    assert in_child(sweep) == 0
     assert WorkflowRun.objects.get().state == RunState.SUCCEEDED
     assert Partner.objects.count() == 1

@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import connection as database
 from django.utils import timezone
 
 from config import runtime
 from connections import workflows
 from connections.models import RunState, WorkflowRun
 from connections.workflows import start, workflow
+from tests.processes import environ_of_tests
 from tests.workflow_runs import stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,17 +91,6 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def environ() -> dict[str, str]:
-    at = database.settings_dict
-    sockets = runtime.socket_dir(Path(django_settings.VAR_DIR))
-    return {
-        **os.environ,
-        **runtime.environment(Path(django_settings.VAR_DIR)),
-        "DATABASE_URL": f"postgresql://{at['USER']}@/{at['NAME']}?host={sockets}&port={runtime.POSTGRES_PORT}",
-    }
-
-
 @pytest.fixture(autouse=True)
 def _known_here_too() -> None:
     for name in ("good", "bad"):
@@ -110,11 +100,11 @@ def _known_here_too() -> None:
 class Elsewhere:
     """A process whose children sweep, and die where they are told to."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER],
             cwd=runtime.CHECKOUT,
-            env=environ,
+            env=environ_of_tests(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -132,8 +122,8 @@ class Elsewhere:
 
 
 @pytest.fixture
-def elsewhere(environ: dict[str, str]) -> Iterator[Elsewhere]:
-    started = Elsewhere(environ)
+def elsewhere() -> Iterator[Elsewhere]:
+    started = Elsewhere()
     yield started
     started.process.kill()
     started.process.communicate()
@@ -176,14 +166,33 @@ def test_killed_at_each_point_every_run_ends_and_no_effect_is_doubled(elsewhere:
 
 
 @pytest.fixture
-def worker(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A real Celery worker with a beat that sweeps every second."""
+def worker() -> Iterator[subprocess.Popen[bytes]]:
+    """A real Celery worker with its own beat."""
     command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-B", "-c", "1", "-l", "ERROR"]
     command += ["-s", str(Path(django_settings.VAR_DIR) / "beat-of-workflows"), "-Q", "celery,slow"]
-    process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ, stderr=subprocess.DEVNULL)
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ_of_tests(), start_new_session=True, **output)
     yield process
-    process.kill()  # its children end with it
+    process.kill()
     process.wait(10)
+    try:
+        wait_for(lambda: not _is_alive(process.pid), 5)  # its processes, and beat's, end with it
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _is_alive(session: int) -> bool:
+    """Whether a process of a session lives, but for those that nobody has buried."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return any(not line.startswith("Z") for line in listed.stdout.split("\n") if line)
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_messages_that_are_lost_with_valkey_cost_a_sweep(worker: Any, settings: Any) -> None:
@@ -192,8 +201,5 @@ def test_messages_that_are_lost_with_valkey_cost_a_sweep(worker: Any, settings: 
 
     run = start("create-api-key", {"title": "Key", "type": "secret"})
     valkey.client().flushall()
-    deadline = time.monotonic() + 15
-    while stored(run).state == RunState.OPEN:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: stored(run).state != RunState.OPEN, 30)
     assert workflows.result_of(stored(run))["api_key"]["id"]
