@@ -14,6 +14,8 @@ ApiManagerError
 │   ├── CallInProgress                a call with this idempotency key is under way
 │   ├── CallInDoubt                   nobody knows what became of the call with this idempotency key
 │   ├── WorkflowCancelled             somebody ended the run
+│   ├── NotUndone                     what is left of the run is for somebody to look at before another one begins
+│   ├── NothingToTake                 a run hands over nothing, or did so before
 │   └── AnswerNotKept                 the call with this idempotency key was made; its answer was too long to keep
 ├── LinkUnusable                 410  a connect link that was used, has expired, or is none
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
@@ -98,6 +100,8 @@ __all__ = [
     "NotAuthenticated",
     "NotFound",
     "NotSealed",
+    "NotUndone",
+    "NothingToTake",
     "PaginationBroken",
     "PayloadTooLarge",
     "RateLimited",
@@ -194,6 +198,14 @@ class AnswerNotKept(Conflict):
 
 class WorkflowCancelled(Conflict):
     code = "WORKFLOW_CANCELLED"
+
+
+class NotUndone(Conflict):
+    code = "WORKFLOW_NOT_UNDONE"
+
+
+class NothingToTake(Conflict):
+    code = "NOTHING_TO_TAKE"
 
 
 class IdempotencyKeyReused(ApiManagerError):

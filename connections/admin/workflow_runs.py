@@ -7,11 +7,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote, unquote
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
@@ -19,11 +16,12 @@ from connections import workflows
 from connections.admin.workflow_form import StartForm
 from connections.models import RunState, WorkflowRun
 from connections.workflows import RunStatus
-from connections.workflows.runs import of_status
-from connections.workflows.showing import shown_input, shown_result, shown_steps
+from connections.workflows.runs import FINISHED, RETRIABLE, of_status
+from connections.workflows.showing import shown_current_step, shown_input, shown_result, shown_steps
 from external_apis import request_context
-from external_apis.admin.pages import Button, QuickModelAdmin
-from external_apis.errors import ApiManagerError
+from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.row_pages import Button
+from external_apis.errors import ApiManagerError, NotUndone
 from external_apis.key_granting import Granter, granter_of
 from external_apis.tenancy import scope_of
 
@@ -35,7 +33,7 @@ _COLOURS = {
     RunStatus.WAITING: "info",
     RunStatus.RUNNING: "info",
 }
-_RETRIABLE = (RunState.FAILED, RunState.REVERTED, RunState.CANCELLED)
+_REFRESH_SECONDS = 5
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -59,7 +57,6 @@ class WorkflowRunAdmin(QuickModelAdmin):
     search_help_text = "Id, workflow or request id"
     ordering: ClassVar = ["-id"]
     actions: ClassVar = []
-    change_form_outer_before_template = "external_apis/row_buttons.html"
     change_form_outer_after_template = "connections/workflow_steps.html"
     fieldsets: ClassVar = [
         (None, {"fields": ["workflow", "id", "shown_status", "tenant", "error", "redacted_input", "redacted_result"]}),
@@ -79,7 +76,7 @@ class WorkflowRunAdmin(QuickModelAdmin):
 
     @admin.display(description="error")
     def error(self, obj: WorkflowRun) -> str:
-        return f"{obj.error_code}: {obj.error_message}" if obj.error_code else "none"
+        return f"{obj.error_code}: {obj.error_message}" if obj.error_code else "-"
 
     @admin.display(description="input (redacted)")
     def redacted_input(self, obj: WorkflowRun) -> str:
@@ -87,7 +84,7 @@ class WorkflowRunAdmin(QuickModelAdmin):
 
     @admin.display(description="result (redacted)")
     def redacted_result(self, obj: WorkflowRun) -> str:
-        return json.dumps(shown_result(obj), ensure_ascii=False)
+        return _shown(shown_result(obj)) or "-"
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -102,9 +99,9 @@ class WorkflowRunAdmin(QuickModelAdmin):
             except ApiManagerError as error:
                 form.add_error(None, error.message)
             else:
-                return HttpResponseRedirect(_url(run, "change"))
-        context = {**self._shared(request, "Start a workflow"), "form": form, "workflows": workflows.workflows()}
-        return TemplateResponse(request, "connections/start_workflow.html", context)
+                return self.to_row(run)
+        context = {"form": form, "workflows": workflows.workflows()}
+        return self.page(request, "connections/start_workflow.html", "Start a workflow", context)
 
     # --- buttons ------------------------------------------------------------------------------------------------------
 
@@ -118,7 +115,7 @@ class WorkflowRunAdmin(QuickModelAdmin):
             path(
                 f"<path:object_id>/{name}/",
                 self.admin_site.admin_view(require_POST(view)),
-                name=f"connections_workflowrun_{name}",
+                name=self.url_name(name),
             )
             for name, view in views.items()
         ]
@@ -126,41 +123,45 @@ class WorkflowRunAdmin(QuickModelAdmin):
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """End the run after its present step, and undo it."""
-        return self._act(request, object_id, workflows.cancel, "The run ends after its present step, and is undone.")
+        granter, done = _granter(request), "The run ends after its present step, and is undone."
+        return self._act(request, object_id, lambda run: workflows.cancel(run, granter), done)
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Try again what was not successful; that may be another run."""
-        granter = _granter(request)
-        return self._act(request, object_id, lambda run: workflows.retry(run, granter), "It is tried again.")
+        """Try again what was not successful; where something is left of it that is asked for a second time."""
+        granter, confirm = _granter(request), bool(request.POST.get("confirm"))
+        try:
+            return self._act(
+                request, object_id, lambda run: workflows.retry(run, granter, confirm=confirm), "It is tried again."
+            )
+        except NotUndone as error:
+            run = self.changeable_or_404(request, object_id)
+            context = {"problem": error.message, "back": self.row_url(run, "change")}
+            return self.page(request, "connections/confirm_retry.html", "Begin another run?", context, run)
 
     def take_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The answer to the post itself shows it, which the admin lets nobody store."""
-        run = self._changeable(request, object_id)
+        run = self.changeable_or_404(request, object_id)
         try:
             taken = workflows.take_over(run)
         except ApiManagerError as error:
             self.message_user(request, error.message, messages.ERROR)
-            return HttpResponseRedirect(_url(run, "change"))
-        context = {**self._shared(request, "Handed over"), "taken": taken, "back": _url(run, "change")}
-        return TemplateResponse(request, "connections/handed_over.html", context)
+            return self.to_row(run)
+        context = {"taken": taken, "back": self.row_url(run, "change")}
+        return self.page(request, "connections/handed_over.html", "Handed over", context, run)
 
     def _act(
         self, request: HttpRequest, object_id: str, act: Callable[[WorkflowRun], WorkflowRun], done: str
     ) -> HttpResponse:
-        run = self._changeable(request, object_id)
+        run = self.changeable_or_404(request, object_id)
         try:
             run = act(run)
+        except NotUndone:
+            raise
         except ApiManagerError as error:
             self.message_user(request, error.message, messages.ERROR)
         else:
             self.message_user(request, done, messages.SUCCESS)
-        return HttpResponseRedirect(_url(run, "change"))
-
-    def _changeable(self, request: HttpRequest, object_id: str) -> WorkflowRun:
-        run: WorkflowRun = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
-        if not self.has_change_permission(request, run):
-            raise Http404
-        return run
+        return self.to_row(run)
 
     def row_buttons(self, request: HttpRequest, run: WorkflowRun) -> list[Button]:
         """What may be done with a run now."""
@@ -168,12 +169,14 @@ class WorkflowRunAdmin(QuickModelAdmin):
             return []
         buttons = []
         if run.state == RunState.OPEN and run.cancel_requested_at is None:
-            buttons.append(Button("Cancel", _url(run, "cancel"), "cancel", is_post=True))
-        if run.state in _RETRIABLE:
-            buttons.append(Button("Retry", _url(run, "retry"), "replay", is_post=True))
+            buttons.append(Button("Cancel", self.row_url(run, "cancel"), "cancel", is_post=True))
+        if run.state in RETRIABLE:
+            buttons.append(Button("Retry", self.row_url(run, "retry"), "replay", is_post=True))
         is_mine = run.started_by == request_context.current().actor
         if run.state == RunState.SUCCEEDED and run.hands_over and is_mine:
-            buttons.append(Button("Show once what it hands over", _url(run, "take"), "visibility", is_post=True))
+            buttons.append(
+                Button("Show once what it hands over", self.row_url(run, "take"), "visibility", is_post=True)
+            )
         return buttons
 
     # --- pages --------------------------------------------------------------------------------------------------------
@@ -184,15 +187,17 @@ class WorkflowRunAdmin(QuickModelAdmin):
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
             context["row_buttons"] = self.row_buttons(request, obj)
-            context["workflow_steps"] = [step | {"result": _shown(step["result"])} for step in shown_steps(obj)]
+            steps = list(obj.steps.all())
+            context["workflow_steps"] = [step | {"result": _shown(step["result"])} for step in shown_steps(steps)]
+            context["current_step"] = shown_current_step(obj, steps)
+            context["is_open"] = obj.state not in FINISHED
             # Nothing of a run is written by a form.
             context |= {"show_save": False, "show_save_and_continue": False, "show_save_and_add_another": False}
             context["show_history"] = False
         response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
+        if context.get("is_open"):
+            response["Refresh"] = str(_REFRESH_SECONDS)
         return response
-
-    def _shared(self, request: HttpRequest, title: str) -> dict[str, Any]:
-        return {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
 
 
 def _shown(value: Any) -> str:
@@ -201,7 +206,3 @@ def _shown(value: Any) -> str:
 
 def _granter(request: HttpRequest) -> Granter:
     return granter_of(request.user, scope_of(request.user))
-
-
-def _url(run: WorkflowRun, page: str) -> str:
-    return reverse(f"admin:connections_workflowrun_{page}", args=[quote(run.pk)])

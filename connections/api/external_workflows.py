@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.urls import path
-from pydantic import Field
+from pydantic import Field, StrictBool
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from connections import workflows
 from connections.models import WorkflowRun
-from connections.workflows import RunStatus
+from connections.workflows import RunStatus, waiting
 from connections.workflows.definitions import Workflow
 from connections.workflows.runs import MAX_KEY_LENGTH, of_status, visible
-from connections.workflows.showing import shown_input, shown_result, shown_steps
+from connections.workflows.showing import shown_current_step, shown_input, shown_result, shown_steps
+from connections.workflows.waiting import LONGEST_WAIT_SECONDS
 from external_apis import envelope
 from external_apis.admin_api.frame import ResourceView
-from external_apis.admin_api.operations import CamelAnswer, CamelModel, PageQuery, lists, reads, writes
+from external_apis.admin_api.operations import CamelAnswer, CamelModel, PageQuery, Query, lists, reads, writes
 from external_apis.json_output import Timestamp
 from external_apis.key_granting import Granter, granter_of
 from external_apis.provider_input import RowId
+from external_apis.query_input import DIGITS_ALONE
 
 
 class WorkflowFacts(CamelAnswer):
@@ -29,6 +31,10 @@ class WorkflowFacts(CamelAnswer):
     input_schema: dict[str, Any]
     """JSON Schema of what a run is started with."""
     is_scheduled: bool
+    schedule: str | None
+    """Its times in UTC: `0 3 * * *` as crontab has it, or `every 3600 s`, counted from 1970."""
+    needs: str
+    """The scope that starting, cancelling and retrying it needs beside `workflows:write`; mostly none."""
 
 
 class RunItem(CamelAnswer):
@@ -74,17 +80,32 @@ class StepFacts(CamelAnswer):
     undone_at: Timestamp | None
 
 
+class CurrentStep(CamelAnswer):
+    position: int
+    name: str
+    is_being_undone: bool
+    tries: int
+    """How often it failed, or its compensation did."""
+    started_at: Timestamp | None
+    """When the last attempt began."""
+    error_code: str
+    error_message: str
+    """Why that did not succeed; of a compensation the message alone."""
+    next_attempt_at: Timestamp | None
+
+
 class RunFacts(RunItem):
     """Of inputs and results text is masked, unless its name says that it is an id or a state."""
 
     input: Any
+    current_step: CurrentStep | None
+    """The one that is being done or undone, or waits to be tried again; known some seconds after it has begun."""
     result: Any
     steps: list[StepFacts]
 
 
 class TakenOver(CamelAnswer):
     secrets: dict[str, str]
-    """Empty when it was taken before, or there was nothing."""
 
 
 class StartBody(CamelModel):
@@ -96,6 +117,16 @@ class StartBody(CamelModel):
     """The same key gives the run that there is."""
     sales_channel_id: RowId | None = None
     """The tenant that it runs for; one's own unless given."""
+
+
+class RetryBody(CamelModel):
+    confirm: StrictBool = False
+    """Begin another run in spite of steps that were done, or may have been, and are not undone."""
+
+
+class WaitQuery(Query):
+    wait: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS), DIGITS_ALONE] = 0
+    """So many seconds, at most 25, for the run to finish; it is answered as it is then, or at once while many wait."""
 
 
 class RunQuery(PageQuery):
@@ -139,21 +170,24 @@ class RunList(ResourceView):
 
 
 class RunPage(ResourceView):
-    @reads("get_workflow_run", "workflows:read", RunFacts, "Show a run with its steps")
+    @reads("get_workflow_run", "workflows:read", RunFacts, "Show a run with its steps, or wait for its end", WaitQuery)
     def get(self, request: Request, run_id: str) -> Response:
-        return self.answer(_facts(workflows.find(run_id, self.scope)))
+        assert isinstance(self.query, WaitQuery)  # noqa: S101 (tells the type checker)
+        return self.answer(_facts(waiting.wait_in_turn(run_id, self.query.wait, self.scope)))
 
 
 class RunCancel(ResourceView):
     @writes("cancel_workflow_run", "workflows:write", None, RunFacts, "End a run after its present step, and undo it")
     def post(self, request: Request, run_id: str) -> Response:
-        return self.answer(_facts(workflows.cancel(workflows.find(run_id, self.scope))))
+        return self.answer(_facts(workflows.cancel(workflows.find(run_id, self.scope), _granter(self))))
 
 
 class RunRetry(ResourceView):
-    @writes("retry_workflow_run", "workflows:write", None, RunFacts, "Try a run again that was not successful")
+    @writes("retry_workflow_run", "workflows:write", RetryBody, RunFacts, "Try a run again that was not successful")
     def post(self, request: Request, run_id: str) -> Response:
-        return self.answer(_facts(workflows.retry(workflows.find(run_id, self.scope), _granter(self))))
+        confirm = self.given.get("confirm", False)
+        run = workflows.find(run_id, self.scope)
+        return self.answer(_facts(workflows.retry(run, _granter(self), confirm=confirm)))
 
 
 class RunTake(ResourceView):
@@ -179,12 +213,16 @@ def _workflow(one: Workflow) -> dict[str, Any]:
         description=one.description,
         input_schema=one.input.model_json_schema(),
         is_scheduled=one.schedule is not None,
+        schedule=one.shown_schedule,
+        needs=one.needs,
     )
     return facts.model_dump(mode="json", by_alias=True)
 
 
 def _facts(run: WorkflowRun) -> dict[str, Any]:
-    facts = {"input": shown_input(run), "result": shown_result(run), "steps": shown_steps(run)}
+    steps = list(run.steps.all())
+    facts = {"input": shown_input(run), "result": shown_result(run), "steps": shown_steps(steps)}
+    facts["current_step"] = shown_current_step(run, steps)
     return _shown(RunFacts, run, **facts)
 
 

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import requests
 from pydantic import BaseModel, ConfigDict, Field
 
 from connections.client import ApiClient
-from external_apis import scopes
-from external_apis.errors import Forbidden, StepFailed, UpstreamClientError
-from external_apis.key_granting import Granter
+from external_apis.errors import StepFailed, UpstreamClientError
 
-__all__ = ["RecipeInput", "Reference", "Text", "admit_caller", "answered", "delete_once", "stored_fact"]
+__all__ = ["RecipeInput", "Reference", "Text", "answered", "delete_once", "stored_fact"]
 
 Reference = Annotated[str, Field(min_length=1, max_length=250)]
 """A connection's id, or ``provider-slug/connection-slug``."""
-InputOf = TypeVar("InputOf", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
 class RecipeInput(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
-
-
-def admit_caller(given: InputOf, granter: Granter) -> InputOf:
-    """What calls providers is for whoever may call them by the gateway too. Raises `Forbidden`."""
-    if not scopes.grants(granter.scopes, "proxy"):
-        raise Forbidden("This needs the scope proxy.", details={"scope": "proxy"})
-    return given
 
 
 def delete_once(client: ApiClient, path: str, *, says_gone: bytes = b"") -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered
+from connections.recipes.inputs import RecipeInput, Reference, answered
 from connections.workflows import Context, step, workflow
 from external_apis.errors import StepFailed
 
@@ -33,7 +33,7 @@ def post_message(context: Context, *, connection_id: str, channel: str, text: st
     return {"channel_id": answered(response, "channel"), "ts": answered(response, "ts")}
 
 
-@workflow("post-to-slack", input=SlackInput, admit=admit_caller)
+@workflow("post-to-slack", input=SlackInput, needs="proxy")
 def post_to_slack(context: Context, given: SlackInput) -> Any:
     """Post a message to a Slack channel."""
     text = f"*{given.title}*\n{given.message}" if given.title else given.message

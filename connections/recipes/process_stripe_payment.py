@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, ValidationInfo, field_validator
 
-from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, delete_once
+from connections.recipes.inputs import RecipeInput, Reference, answered, delete_once
 from connections.workflows import Context, step, workflow
 from external_apis.errors import StepFailed, UpstreamClientError
 
@@ -106,7 +106,7 @@ def confirm_intent(context: Context, *, connection_id: str, payment_intent: str)
     return {"status": status}
 
 
-@workflow("process-stripe-payment", input=PaymentInput, admit=admit_caller)
+@workflow("process-stripe-payment", input=PaymentInput, needs="proxy")
 def process_stripe_payment(context: Context, given: PaymentInput) -> Any:
     """Charge a customer by Stripe; undone by cancelling the intent, and deleting a customer that was created."""
     connection_id = given.stripe_connection_id

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, delete_once, stored_fact
+from connections.recipes.inputs import RecipeInput, Reference, answered, delete_once, stored_fact
 from connections.workflows import Context, step, workflow
 from external_apis.errors import StepFailed
 
@@ -36,7 +36,7 @@ def publish_photo(context: Context, *, connection_id: str, image_url: str, capti
     return {"post_id": answered(response, "post_id", "id")}
 
 
-@workflow("publish-to-facebook", input=PublishInput, admit=admit_caller)
+@workflow("publish-to-facebook", input=PublishInput, needs="proxy")
 def publish_to_facebook(context: Context, given: PublishInput) -> Any:
     """Publish a photo on a Facebook page; undone by deleting the post."""
     return publish_photo(context, **given.model_dump())

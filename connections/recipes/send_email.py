@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from connections.recipes.inputs import RecipeInput, Reference, Text, admit_caller, stored_fact
+from connections.recipes.inputs import RecipeInput, Reference, Text, stored_fact
 from connections.workflows import Context, step, workflow
 
 __all__ = ["EmailInput", "send_email", "send_mail"]
@@ -36,7 +36,7 @@ def send_mail(context: Context, *, connection_id: str, mail: dict[str, Any]) -> 
     return {"message_id": response.headers.get("X-Message-Id", "")}
 
 
-@workflow("send-email", input=EmailInput, admit=admit_caller)
+@workflow("send-email", input=EmailInput, needs="proxy")
 def send_email(context: Context, given: EmailInput) -> Any:
     """Send a mail by SendGrid."""
     mail = {

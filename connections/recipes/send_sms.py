@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from connections.recipes.inputs import RecipeInput, Reference, admit_caller, answered, stored_fact
+from connections.recipes.inputs import RecipeInput, Reference, answered, stored_fact
 from connections.workflows import Context, step, workflow
 
 __all__ = ["SmsInput", "send_message", "send_sms"]
@@ -29,7 +29,7 @@ def send_message(context: Context, *, connection_id: str, to_number: str, messag
     return {"message_sid": answered(response, "sid")}
 
 
-@workflow("send-sms", input=SmsInput, admit=admit_caller)
+@workflow("send-sms", input=SmsInput, needs="proxy")
 def send_sms(context: Context, given: SmsInput) -> Any:
     """Send a text message by Twilio."""
     return send_message(

@@ -8,7 +8,7 @@
     def order(context, given):
         return charge(context, amount=given.amount)
 
-    run = start("order", {"amount": 100}, idempotency_key=order_id)
+and, in what runs, no module of definitions: ``start("order", {"amount": 100}, idempotency_key=order_id)``.
 
 Celery carries runs, rows are the truth: see ``docs/workflows.md``.
 """
@@ -16,7 +16,8 @@ Celery carries runs, rows are the truth: see ``docs/workflows.md``.
 from __future__ import annotations
 
 from connections.workflows.context import Context
-from connections.workflows.definitions import NoInput, step, workflow, workflows
+from connections.workflows.definitions import NoInput, nothing_to_undo, step, workflow, workflows
+from connections.workflows.handing_over import take_over
 from connections.workflows.runs import (
     RunStatus,
     cancel,
@@ -26,7 +27,6 @@ from connections.workflows.runs import (
     retry,
     start,
     status_of,
-    take_over,
     wait,
 )
 
@@ -37,6 +37,7 @@ __all__ = [
     "cancel",
     "find",
     "input_of",
+    "nothing_to_undo",
     "result_of",
     "retry",
     "start",

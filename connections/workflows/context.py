@@ -74,5 +74,12 @@ class Context:
         return client
 
     def hand_over(self, **secrets: str) -> None:
-        """Leave what only whoever started the run may have, once; it is no part of any result."""
+        """Leave what only whoever started the run may have, once; it is no part of any result.
+
+        Raises `TypeError` for what is no text, and `WorkflowBroken` outside of a step.
+        """
+        if not self.idempotency_key or self.idempotency_key != self.step_key:
+            raise WorkflowBroken("Only a step hands something over, no body and no compensation.")
+        if odd := [name for name, value in secrets.items() if not isinstance(value, str)]:
+            raise TypeError(f"{odd[0]} is no text")
         self.left.update(secrets)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from django.apps import apps
+from django.core.exceptions import AppRegistryNotReady
 from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, When
 from django.utils import timezone
 
-from connections.models import RunState, UndoState, WorkflowRun
+from connections.models import RunState, StepState, UndoState, WorkflowRun
 from connections.wakeups import wake
+from connections.workflows.admission import admitted_input, find_tenant, refused, require_control
 from connections.workflows.definitions import Workflow, find_workflow
-from connections.workflows.journal import dump
 from external_apis import audit, request_context
 from external_apis.database_connections import give_back_database_connections
-from external_apis.errors import Conflict, Forbidden, IdempotencyKeyReused, InvalidInput, NotFound, VaultError
+from external_apis.errors import Conflict, IdempotencyKeyReused, NotFound, NotUndone
 from external_apis.ids import can_name
 from external_apis.key_granting import OPERATOR, Granter
-from external_apis.models import KeyMode, Tenant
+from external_apis.models import KeyMode
 from external_apis.tenancy import EVERYTHING, Scope
 
 __all__ = [
     "FINISHED",
+    "RETRIABLE",
     "RunStatus",
     "cancel",
     "find",
@@ -38,13 +40,13 @@ __all__ = [
     "start",
     "start_scheduled_at",
     "status_of",
-    "take_over",
     "visible",
     "wait",
 ]
 
 TASK = "connections.run_workflows"
 FINISHED = frozenset((RunState.SUCCEEDED, RunState.REVERTED, RunState.CANCELLED, RunState.FAILED))
+RETRIABLE = frozenset((RunState.FAILED, RunState.REVERTED, RunState.CANCELLED))
 MAX_KEY_LENGTH = 255
 _SCHEDULED = "schedule "
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.5
@@ -74,22 +76,25 @@ def start(
     """Store a run of a workflow, in the present transaction where there is one; a worker begins after the commit.
 
     The same ``idempotency_key`` of the same workflow, tenant and mode gives the run that there is. ``tenant`` is an
-    id, the granter's own unless given. Raises `NotFound` for an unknown workflow or tenant, `InvalidInput` with field
-    paths, `Forbidden` for what the granter may not have done, `IdempotencyKeyReused` for a key that came with another
-    input.
+    id, the granter's own unless given; within it the granter is bound. Raises `NotFound` for an unknown workflow or
+    tenant, `Conflict` for a deactivated one, `InvalidInput` with field paths, `Forbidden` for what the granter may not
+    have done, `IdempotencyKeyReused` for a key that came with another input.
     """
+    if not apps.ready:
+        raise AppRegistryNotReady("A workflow is started by what runs, not by a module as it is imported.")
     definition = find_workflow(name)
-    given = _admitted(definition, dict(input or {}), granter)
+    owner = find_tenant(tenant, granter.scope)
+    given = admitted_input(definition, dict(input or {}), granter, owner)
     if len(idempotency_key) > MAX_KEY_LENGTH or not can_name(idempotency_key):
-        raise _refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
+        raise refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
     if idempotency_key.startswith(_SCHEDULED):
-        raise _refused("idempotency_key", f"begins with {_SCHEDULED!r}, as those of schedules do")
-    return _start(_new(name, given, _tenant(tenant, granter.scope), granter.scope), idempotency_key)
+        raise refused("idempotency_key", f"begins with {_SCHEDULED!r}, as those of schedules do")
+    return _start(_new(name, given, owner, granter.scope), idempotency_key)
 
 
 def start_scheduled_at(definition: Workflow, due: datetime) -> WorkflowRun:
     """Start the one run of a workflow for a time of its schedule, or return it. Raises as `start`."""
-    given = _admitted(definition, dict(definition.scheduled_input), OPERATOR)
+    given = admitted_input(definition, dict(definition.scheduled_input), OPERATOR, None)
     return _start(_new(definition.name, given, None, EVERYTHING), f"{_SCHEDULED}{due.isoformat()}")
 
 
@@ -121,11 +126,13 @@ def wait(run_id: str, timeout_seconds: float = 60.0, scope: Scope = EVERYTHING) 
         pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
 
-def cancel(run: WorkflowRun) -> WorkflowRun:
+def cancel(run: WorkflowRun, granter: Granter = OPERATOR) -> WorkflowRun:
     """End a run between two steps and undo what it has done; one that nobody works on at once.
 
-    Raises `Conflict` for one that has finished or is being reverted. Asked again, nothing changes.
+    Raises `Conflict` for one that has finished or is being reverted, and `Forbidden` for whoever may not start its
+    workflow: what it has done is undone by calls. Asked again, nothing changes.
     """
+    require_control(run, granter)
     with transaction.atomic():
         row = WorkflowRun.objects.select_for_update().get(pk=run.pk)
         if row.state != RunState.OPEN:
@@ -140,19 +147,27 @@ def cancel(run: WorkflowRun) -> WorkflowRun:
     return row
 
 
-def retry(run: WorkflowRun, granter: Granter = OPERATOR) -> WorkflowRun:
+def retry(run: WorkflowRun, granter: Granter = OPERATOR, *, confirm: bool = False) -> WorkflowRun:
     """Try again what a run has not come to, and return the run that does.
 
-    Of a failed one the compensations that failed run once more, in the same run. One that was reverted or cancelled has
-    nothing left of it: another run with the same input begins anew, and asked again, that one is returned. Raises
-    `Conflict` for any other, and as `start`.
+    Of a failed one the compensations that failed run once more, in the same run. Of any other that was not successful
+    another run with the same input begins anew, and asked again, that one is returned. ``confirm`` says that it is to
+    begin in spite of what is left of the first. Raises `Conflict` for a run that was not unsuccessful, `NotUndone`
+    where something is left of it, and as `start`.
     """
-    if run.state == RunState.FAILED:
-        return _revert_again(run)
-    if run.state not in (RunState.REVERTED, RunState.CANCELLED):
+    require_control(run, granter)
+    if run.state not in RETRIABLE:
         raise Conflict(f"The run is {status_of(run)}: there is nothing to retry.")
-    given = _admitted(find_workflow(run.workflow), input_of(run), granter)
-    row = _new(run.workflow, given, run.tenant_id, granter.scope)
+    left = run.steps.filter(Q(state=StepState.DONE) | Q(may_have_happened=True)).exclude(undo=UndoState.DONE)
+    if not confirm and run.state == RunState.FAILED and left.filter(undo=UndoState.FAILED).exists():
+        return _revert_again(run)
+    if not confirm and (names := list(left.values_list("name", flat=True))):
+        raise NotUndone(
+            f"{', '.join(names)} was done, or may have been, and is not undone: another run may do it a second time."
+        )
+    owner = find_tenant(run.tenant_id, granter.scope)
+    given = admitted_input(find_workflow(run.workflow), input_of(run), granter, owner)
+    row = _new(run.workflow, given, owner, granter.scope)
     row.mode, row.retry_of = run.mode, run
     return _store(row, WorkflowRun.objects.filter(retry_of=run))
 
@@ -165,39 +180,6 @@ def input_of(run: WorkflowRun) -> Any:
 def result_of(run: WorkflowRun) -> Any:
     """Return what a run that succeeded came to, None for any other. Raises `VaultError`."""
     return json.loads(run.result["json"]) if run.state == RunState.SUCCEEDED else None
-
-
-def take_over(run: WorkflowRun) -> dict[str, str]:
-    """Return what the steps of a run that succeeded handed over, and forget it; empty once it is taken.
-
-    Only whoever started the run gets it. Raises `Forbidden` for anybody else, `Conflict` before the run has finished.
-    """
-    if run.started_by != request_context.current().actor:
-        raise Forbidden("What a run hands over is for whoever started it.")
-    if run.state not in FINISHED:
-        raise Conflict(f"The run is {status_of(run)}: what it hands over is there once it has succeeded.")
-    taken: dict[str, str] = {}
-    with transaction.atomic():
-        row = WorkflowRun.objects.select_for_update().get(pk=run.pk)
-        if not row.hands_over or row.state != RunState.SUCCEEDED:
-            return taken
-        for step in row.steps.all():
-            taken |= json.loads(step.contents.get("once", "{}"))
-        forget_left([row.pk])
-        audit.record("workflow_run.taken_over", row, {"read": sorted(taken)})
-    return taken
-
-
-def forget_left(run_ids: list[str]) -> None:
-    """Wipe what runs hand over, taken or not."""
-    with transaction.atomic():
-        rows = WorkflowRun.objects.select_for_update().filter(pk__in=run_ids, hands_over=True)
-        for run in rows:
-            for step in run.steps.all():
-                with suppress(VaultError):  # what does not open is not taken either
-                    step.contents = {name: value for name, value in step.contents.items() if name != "once"}
-                    step.save(update_fields=["contents"])
-        WorkflowRun.objects.filter(pk__in=[run.pk for run in rows]).update(hands_over=False)
 
 
 def status_of(run: WorkflowRun) -> RunStatus:
@@ -222,21 +204,6 @@ def of_status(rows: QuerySet[WorkflowRun], status: RunStatus) -> QuerySet[Workfl
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
-
-
-def _admitted(definition: Workflow, given: Any, granter: Granter) -> str:
-    """Return an input, as JSON, that whoever starts the run may have dealt with."""
-    try:
-        read = definition.read(given)
-        if definition.admit is not None:
-            read = definition.admit(read, granter)
-    except InvalidInput as error:
-        errors = [{**item, "path": f"input.{item['path']}"} for item in error.details.get("errors", ())]
-        if not errors:
-            raise
-        summary = "; ".join(f"{item['path']}: {item['message']}" for item in errors[:5])
-        raise InvalidInput(f"Invalid input: {summary}", details={"errors": errors}) from None
-    return dump(read.model_dump(mode="json"))
 
 
 def _new(name: str, given: str, tenant_id: str | None, scope: Scope) -> WorkflowRun:
@@ -266,7 +233,7 @@ def _store(row: WorkflowRun, same: QuerySet[WorkflowRun]) -> WorkflowRun:
         if stored.pk == row.pk:
             audit.record("workflow_run.started", row, {"workflow": row.workflow, "retry_of": row.retry_of_id})
             wake(TASK)
-        elif row.idempotency_key and input_of(stored) != input_of(row):
+        elif row.idempotency_key and stored.input["json"] != row.input["json"]:
             raise IdempotencyKeyReused("The idempotency key came with another input before.")
     return stored
 
@@ -282,16 +249,3 @@ def _revert_again(run: WorkflowRun) -> WorkflowRun:
         audit.record("workflow_run.retried", row, {"workflow": row.workflow, "state": [RunState.FAILED, row.state]})
         wake(TASK)
     return row
-
-
-def _tenant(tenant_id: str | None, scope: Scope) -> str | None:
-    tenant_id = tenant_id or scope.tenant_id
-    if tenant_id is None:
-        return None
-    if scope.tenant_id not in (None, tenant_id) or not Tenant.objects.filter(pk=tenant_id).exists():
-        raise NotFound(f"Tenant {tenant_id} not found")
-    return tenant_id
-
-
-def _refused(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

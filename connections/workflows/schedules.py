@@ -27,16 +27,16 @@ def start_scheduled(now: datetime | None = None) -> list[str]:
     started = []
     with request_context.acting("system"):
         for definition in workflows():
-            due = latest_time(definition.schedule, now) if definition.schedule is not None else None
-            if due is not None:
-                started += _start(definition, due)
+            if definition.schedule is not None:
+                started += _start(definition, definition.schedule, now)
     return started
 
 
-def _start(definition: Workflow, due: datetime) -> list[str]:
-    """Start one; what keeps it from starting is no reason for others not to."""
+def _start(definition: Workflow, schedule: Schedule, now: datetime) -> list[str]:
+    """Start one whose time has come; what keeps it from starting is no reason for others not to."""
     try:
-        return [start_scheduled_at(definition, due).pk]
+        due = latest_time(schedule, now)
+        return [start_scheduled_at(definition, due).pk] if due is not None else []
     except Exception as error:  # of whoever wrote it
         logger.error("the scheduled workflow %s was not started: %s", definition.name, ": ".join(describe(error)))  # noqa: TRY400
         return []

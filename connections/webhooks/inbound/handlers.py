@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from connections.call_shapes import require_arguments
 from connections.webhooks.inbound.patterns import matches_any
 
 if TYPE_CHECKING:
@@ -81,10 +82,12 @@ def on_webhook(
     A tenant's own provider may have any slug, and its secret is the tenant's: who knows that can make up events. So
     only one that says ``tenants=True`` gets those too, and has to heed ``event.tenant_id``.
 
-    Raises `ValueError` for a second function of the same name, whose outcomes could not be told apart.
+    Raises `ValueError` for a second function of the same name, whose outcomes could not be told apart, and for one that
+    does not take an event.
     """
 
     def register(function: _Function) -> _Function:
+        require_arguments(function, "event")
         name = f"{function.__module__}.{function.__qualname__}"
         if any(handler.name == name and handler.function is not function for handler in _handlers):
             raise ValueError(f"There is another webhook handler called {name}.")

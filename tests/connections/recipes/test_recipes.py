@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import shlex
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 from django.core.management import call_command
+from django.test import Client
 from django.utils import timezone
 
 import connections
@@ -27,11 +30,13 @@ from connections.sandbox import credentials
 from connections.seeding import seed_sandbox
 from connections.workflows import Context, start, step, workflow
 from external_apis import key_use, keys, request_context
-from external_apis.errors import CallTimeout, Forbidden, InvalidInput, StepFailed, UpstreamClientError
+from external_apis.errors import CallTimeout, Forbidden, InvalidInput, NotFound, StepFailed, UpstreamClientError
 from external_apis.key_granting import Granter
 from external_apis.models import ApiKey, AuditEvent
 from external_apis.tenancy import Scope
-from tests.factories import make_connection, make_provider, make_tenant
+from tests.envelope import EXTERNAL
+from tests.factories import make_connection, make_provider, make_tenant, make_user
+from tests.rest import with_key
 from tests.sandbox import Sandbox
 from tests.workflow_runs import SMS, finish, stored, work
 
@@ -548,6 +553,39 @@ def test_nobody_makes_a_key_that_may_do_more_than_they() -> None:
     finish(start("create-api-key", KEY, granter=mine))
     key = made_key()
     assert (key.tenant_id, key.allowed_networks, key.rate_limit) == (tenant.pk, ["10.0.0.0/8"], 5)
+
+
+def test_a_key_made_for_a_tenant_is_the_tenants() -> None:
+    """Whoever starts the run for it, and by whatever way."""
+    tenant, other = make_tenant(), make_tenant()
+    client = Client()
+    client.force_login(make_user(is_superuser=True))
+    ways: list[Callable[[dict[str, Any]], object]] = [
+        lambda given: start("create-api-key", given, tenant=tenant.pk),
+        lambda given: with_key().send(
+            "post",
+            f"{EXTERNAL}/workflows",
+            {"name": "create-api-key", "input": given, "salesChannelId": tenant.pk},
+        ),
+        lambda given: client.post(
+            "/admin/connections/workflowrun/add/",
+            {"name": "create-api-key", "input": json.dumps(given), "tenant": tenant.pk},
+        ),
+    ]
+    for begin in ways:
+        begin(KEY)
+        made = finish(WorkflowRun.objects.latest("id"))
+        assert (made.state, made.tenant_id) == (RunState.SUCCEEDED, tenant.pk)
+        assert ApiKey.objects.latest("id").tenant_id == tenant.pk
+        count = WorkflowRun.objects.count()
+        with contextlib.suppress(NotFound):
+            begin({**KEY, "tenant_id": other.pk})
+        assert WorkflowRun.objects.count() == count, "another tenant's key is no run's of this one"
+    first = WorkflowRun.objects.earliest("id")
+    WorkflowRun.objects.filter(pk=first.pk).update(state=RunState.REVERTED)
+    first.steps.update(undo="done")
+    again = workflows.retry(stored(first))
+    assert json.loads(stored(again).input["json"])["tenant_id"] == tenant.pk
 
 
 # --- whoever may not call ---------------------------------------------------------------------------------------------

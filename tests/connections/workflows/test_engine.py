@@ -295,7 +295,7 @@ def test_a_step_in_which_workers_die_ends(told: Protocol) -> None:
             carry_on(take(run, after_death=True), lambda: False)
     carry_on(take(run, after_death=True), lambda: False)
     run = stored(run)
-    assert (run.state, run.error_code) == (RunState.REVERTED, "STEP_ABANDONED")
+    assert (run.state, run.error_code) == (RunState.FAILED, "STEP_ABANDONED"), "nothing undoes what may have happened"
     assert len(told.lines) == engine.MOST_DEATHS
 
 
@@ -425,7 +425,9 @@ def test_what_is_no_json_is_no_result(told: Protocol, value: Any) -> None:
         return value
 
     workflow("odd")(lambda context, given: [one(context), odd(context)])
-    assert (finish(start("odd")).state, told.undone()) == (RunState.REVERTED, ["one"])
+    run = finish(start("odd"))
+    assert (run.state, told.undone()) == (RunState.FAILED, ["one"]), "odd was done, and nothing undoes it"
+    assert run.error_message == "What the step odd returns or hands over is no JSON."
 
 
 def test_a_step_calls_no_step(told: Protocol) -> None:

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 from pydantic import BaseModel
@@ -27,12 +28,21 @@ from connections.workflows.running import LEASE, sweep
 from connections.workflows.runs import of_status, visible
 from connections.workflows.showing import REDACTED, redact
 from external_apis import request_context
-from external_apis.errors import Conflict, Forbidden, IdempotencyKeyReused, InvalidInput, NotFound, StepFailed
+from external_apis.errors import (
+    Conflict,
+    Forbidden,
+    IdempotencyKeyReused,
+    InvalidInput,
+    NotFound,
+    NothingToTake,
+    NotUndone,
+    StepFailed,
+)
 from external_apis.key_granting import Granter
-from external_apis.models import AuditEvent
+from external_apis.models import AuditEvent, Tenant
 from external_apis.tenancy import Scope
 from tests.factories import make_connection, make_provider, make_tenant
-from tests.workflow_runs import stored, sweep_and_leave, work
+from tests.workflow_runs import finish, stored, sweep_and_leave, work
 
 pytestmark = pytest.mark.django_db
 
@@ -158,6 +168,52 @@ def test_bad_input_starts_nothing(given: dict[str, Any], options: dict[str, Any]
     with pytest.raises(InvalidInput):
         start("order", given, **options)
     assert not WorkflowRun.objects.exists()
+
+
+def test_a_workflow_says_which_scope_it_needs(make_step: Callable[..., Step]) -> None:
+    """To be started, ended or tried again, as each of them may call somebody."""
+    fails = make_step("fails", refuse)
+    workflow("order", needs="proxy")(lambda context, given: fails(context))
+    weak = Granter(scopes=frozenset(("workflows:write",)))
+    strong = Granter(scopes=frozenset(("workflows:write", "proxy")))
+    run = start("order", granter=strong)
+    acts: list[Callable[[], Any]] = [
+        lambda: start("order", granter=weak),
+        lambda: workflows.cancel(stored(run), weak),
+        lambda: workflows.retry(stored(run), weak),
+    ]
+    for state in RunState.values:
+        WorkflowRun.objects.filter(pk=run.pk).update(state=state)
+        for act in acts:
+            with pytest.raises(Forbidden, match="proxy"):
+                act()
+    WorkflowRun.objects.filter(pk=run.pk).update(state=RunState.OPEN)
+    assert workflows.cancel(run, strong).cancel_requested_at
+    WorkflowRun.objects.filter(pk=run.pk).update(workflow="forgotten")
+    with pytest.raises(Forbidden):
+        workflows.cancel(stored(run), strong)
+
+
+def test_a_deactivated_tenant_has_nothing_done(make_step: Callable[..., Step], done: Done) -> None:
+    one, fails = make_step("one"), make_step("fails", refuse)
+    workflow("order")(lambda context, given: one(context))
+    workflow("fails")(lambda context, given: [one(context), fails(context)])
+    tenant = make_tenant()
+    run, reverting = start("order", tenant=tenant.pk), start("fails", tenant=tenant.pk)
+    (claimed,) = [one for one in claim(WorkflowRun, 2, LEASE) if one.pk == reverting.pk]
+    carry_on(claimed, lambda: len(done) == 2)
+    Tenant.objects.update(is_active=False)
+    with pytest.raises(Conflict, match="deactivated"):
+        start("order", tenant=tenant.pk)
+    assert done == ["one", "fails"]
+    WorkflowRun.objects.update(due_at=timezone.now())
+    work()
+    assert (done, stored(run).state, stored(run).tries) == (["one", "fails"], RunState.OPEN, 0)
+    assert "deactivated" in stored(run).error_message
+    Tenant.objects.update(is_active=True)
+    finish(run)
+    finish(reverting)
+    assert done == ["one", "fails", "one", "undo one"]
 
 
 def test_a_granter_starts_for_the_own_tenant_alone() -> None:
@@ -359,6 +415,43 @@ def test_a_reverted_run_is_retried_as_another(make_step: Callable[..., Step], do
         workflows.retry(stored(again))
 
 
+@pytest.mark.parametrize("was_done", [False, True])
+def test_what_is_not_undone_is_done_again_only_on_purpose(
+    make_step: Callable[..., Step], done: Done, was_done: bool
+) -> None:
+    """A text message that was sent, or may have been, and that nothing takes back."""
+
+    def stumble(context: Context) -> None:
+        raise ConnectionError
+
+    send = make_step("send", (lambda context: None) if was_done else stumble, compensate=None, is_repeatable=False)
+    look = make_step("look", refuse, compensate=workflows.nothing_to_undo)
+    workflow("order")(lambda context, given: [send(context), look(context)])
+    run = start("order")
+    work()
+    run = stored(run)
+    assert run.state == (RunState.REVERTED if was_done else RunState.FAILED)
+    for _ in range(2):
+        with pytest.raises(NotUndone, match="send"):
+            workflows.retry(stored(run))
+    again = workflows.retry(stored(run), confirm=True)
+    assert (again.retry_of_id, workflows.retry(stored(run), confirm=True).pk) == (run.pk, again.pk)
+    work()
+    assert done.count("send") == 2
+
+
+def test_what_only_reads_leaves_nothing(make_step: Callable[..., Step], done: Done) -> None:
+    def stumble(context: Context) -> None:
+        raise ConnectionError
+
+    look = make_step("look", stumble, compensate=workflows.nothing_to_undo, retries=0)
+    workflow("order")(lambda context, given: look(context))
+    run = start("order")
+    work()
+    assert stored(run).state == RunState.REVERTED
+    assert workflows.retry(stored(run)).retry_of_id == run.pk
+
+
 def test_of_a_failed_run_the_compensations_that_failed_are_retried(make_step: Callable[..., Step], done: Done) -> None:
     problems = [StepFailed("It stays.")]
 
@@ -402,11 +495,33 @@ def test_what_is_handed_over_is_taken_once_by_whoever_started_the_run(leaving: W
         workflows.take_over(leaving)
     with request_context.acting("user:alice"):
         assert workflows.take_over(leaving) == {"token": "swordfish"}
-        assert workflows.take_over(leaving) == {}
+        with pytest.raises(NothingToTake):
+            workflows.take_over(leaving)
     assert not stored(leaving).hands_over
     assert set(leaving.steps.get().contents) == {"input", "result"}
     event = AuditEvent.objects.get(action="workflow_run.taken_over")
     assert (event.changes, event.actor) == ({"read": ["token"]}, "user:alice")
+
+
+def test_steps_may_hand_over_under_one_name(make_step: Callable[..., Step]) -> None:
+    steps = [make_step(name, lambda context: context.hand_over(token=context.idempotency_key)) for name in "abc"]
+    workflow("leave")(lambda context, given: [one(context) for one in steps])
+    run = start("leave")
+    work()
+    taken = workflows.take_over(stored(run))
+    assert taken == {"token": f"{run.pk}-1", "token-2": f"{run.pk}-2", "token-3": f"{run.pk}-3"}
+
+
+def test_only_steps_hand_over_text(make_step: Callable[..., Step]) -> None:
+    one = make_step("one", lambda context: context.hand_over(token=5), retries=0)
+    workflow("no-text")(lambda context, given: one(context))
+    workflow("in-the-body")(lambda context, given: context.hand_over(token="swordfish"))
+    runs = [start("no-text"), start("in-the-body")]
+    work()
+    assert [stored(run).error_code for run in runs] == ["UNEXPECTED_ERROR", "WORKFLOW_BROKEN"]
+    assert not any(stored(run).hands_over for run in runs)
+    with pytest.raises(NothingToTake):
+        workflows.take_over(stored(runs[0]))
 
 
 def test_what_nobody_takes_is_wiped_after_a_day(leaving: WorkflowRun) -> None:
@@ -432,7 +547,7 @@ def test_old_runs_are_pruned_with_their_steps(leaving: WorkflowRun, settings: An
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 10
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -491,7 +606,7 @@ def test_leases_are_extended_by_the_databases_clock(monkeypatch: pytest.MonkeyPa
     (claimed,) = claim(WorkflowRun, 1, LEASE)
     now = timezone.now()
     with time_machine.travel(now - timedelta(hours=1)):
-        journal.extend({claimed.pk: claimed.fence}, timedelta(minutes=1))
+        journal.extend([claimed], timedelta(minutes=1))
     due_at = stored(run).due_at
     assert due_at is not None
     assert now + timedelta(seconds=59) < due_at < now + timedelta(minutes=2)
@@ -532,6 +647,46 @@ def test_a_slow_run_does_not_hold_up_others_and_keeps_its_lease(
     is_free.set()
     worker.join(30)
     assert (stored(late).state, done.count("slow")) == (RunState.SUCCEEDED, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("victim", ["extend", "claim"])
+def test_a_lease_is_kept_although_a_database_session_is_lost(
+    make_step: Callable[..., Step], done: Done, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    """PostgreSQL ends the sweep's session under it: the next extension uses another one, and nobody takes the run."""
+    monkeypatch.setattr(running, "_BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(running, "THREADS", 1 if victim == "extend" else 8)
+    is_free, lost = threading.Event(), threading.Event()
+    slow = make_step("slow", lambda context: is_free.wait(60) and None)
+    workflow("slow")(lambda context, given: slow(context))
+    run = start("slow")
+    real = getattr(running, victim)
+
+    def lose_session(*args: Any) -> Any:
+        if done and not lost.is_set():
+            lost.set()
+            with connection.cursor() as cursor, suppress(DatabaseError):
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return real(*args)
+
+    def sweep_until_done() -> None:
+        with suppress(DatabaseError):
+            sweep()
+        connection.close()
+
+    monkeypatch.setattr(running, victim, lose_session)
+    worker = threading.Thread(target=sweep_until_done)
+    worker.start()
+    try:
+        assert lost.wait(10)
+        first = stored(run).due_at
+        assert first is not None
+        wait_for(lambda: (stored(run).due_at or first) > first)
+    finally:
+        is_free.set()
+        worker.join(30)
+    assert (stored(run).state, done) == (RunState.SUCCEEDED, ["slow"])
 
 
 def test_a_worker_that_is_to_stop_hands_runs_back_between_steps(make_step: Callable[..., Step], done: Done) -> None:
