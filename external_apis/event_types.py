@@ -56,7 +56,10 @@ _FILTERS = frozenset(
 
 
 def check_filters(filters: Iterable[str]) -> list[str]:
-    """Return filters in order and once each: types, ``group.*``, or ``*``. Raises `InvalidInput` for any other."""
+    """Return filters in order: types, ``group.*``, or ``*``, but for those that another one includes.
+
+    Raises `InvalidInput` for what is none of them.
+    """
     unique = sorted(set(filters))
     unknown = [name for name in unique if name not in _FILTERS]
     if unknown or not unique:
@@ -64,7 +67,9 @@ def check_filters(filters: Iterable[str]) -> list[str]:
         raise InvalidInput(
             f"Invalid input: events: {message}", details={"errors": [{"path": "events", "message": message}]}
         )
-    return unique
+    if EVERYTHING in unique:
+        return [EVERYTHING]
+    return [name for name in unique if name.endswith(".*") or f"{name.partition('.')[0]}.*" not in unique]
 
 
 def matching_filters(event_type: str) -> tuple[str, ...]:

@@ -15,13 +15,13 @@ from unfold.widgets import (
 from connections.models import WebhookEndpoint
 from connections.webhooks.outbound import endpoints
 from external_apis.admin.service_form import ServiceForm
-from external_apis.event_types import EVENT_TYPES, EVERYTHING
+from external_apis.event_types import EVENT_TYPES, EVERYTHING, TEST
 
 _GROUPS = dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES if "." in name)
 _CHOICES = [
     (EVERYTHING, "*: everything, and what later versions add"),
     *((group, f"{group}: all of these") for group in _GROUPS),
-    *((name, f"{name}: {meaning}") for name, meaning in EVENT_TYPES.items()),
+    *((name, f"{name}: {meaning}") for name, meaning in EVENT_TYPES.items() if name != TEST),
 ]
 
 
@@ -34,15 +34,11 @@ class WrappingCheckboxes(UnfoldAdminCheckboxSelectMultipleWidget):
 class EndpointForm(ServiceForm):
     """What both forms ask for."""
 
-    events = forms.MultipleChoiceField(
-        choices=_CHOICES, widget=WrappingCheckboxes, required=False, initial=[EVERYTHING]
-    )
+    events = forms.MultipleChoiceField(choices=_CHOICES, widget=WrappingCheckboxes, required=False)
 
 
 class NewEndpointForm(EndpointForm):
-    """Makes an endpoint; ``secret`` is there once it is stored."""
-
-    secret = ""
+    """Makes an endpoint."""
 
     class Meta:
         model = WebhookEndpoint
@@ -51,9 +47,7 @@ class NewEndpointForm(EndpointForm):
     def store(self) -> WebhookEndpoint:
         tenant = self.cleaned_data.get("tenant")
         given = {name: self.cleaned_data[name] for name in ("url", "description", "events")}
-        made = endpoints.create({**given, "tenant_id": tenant.pk if tenant else None}, self.scope)
-        self.secret = made.secret
-        return made.endpoint
+        return endpoints.create({**given, "tenant_id": tenant.pk if tenant else None}, self.scope).endpoint
 
     def field_for(self, path: str) -> str | None:
         return super().field_for(path.partition(".")[0].removesuffix("_id"))

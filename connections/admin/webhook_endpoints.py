@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.forms import Form
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
@@ -17,12 +19,14 @@ from connections.admin.webhook_endpoint_form import ChangedEndpointForm, NewEndp
 from connections.models import WebhookDelivery, WebhookEndpoint
 from connections.webhooks.outbound import endpoints, replays
 from connections.webhooks.outbound.message import body_of
+from connections.webhooks.outbound.signing import CURRENT
 from external_apis.admin.pages import QuickModelAdmin
 from external_apis.admin.row_pages import Button
 from external_apis.errors import ApiManagerError, NotFound, VaultError
 from external_apis.tenancy import scope_of
 
 DELIVERIES_SHOWN = 50
+_UNSEEN = "webhook secrets to be shown"
 _STATUS_COLOURS = {"on": "success", "failing": "warning", "off": "danger"}
 
 
@@ -69,12 +73,10 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         return [] if obj is None else list(self.get_fieldsets(request, obj)[1][1]["fields"])
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """The form has stored the row; the secret waits on it for the one page that shows it."""
-        if not change:
-            obj.shown_once = form.secret
+        """Nothing: the form has stored the row."""
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
-        return self._show_once(request, obj, obj.shown_once)
+        return self._to_secret(request, obj)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -96,6 +98,7 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         views: list[tuple[str, str, Callable[..., HttpResponse]]] = [
             ("test/", "test", require_POST(self.test_view)),
             ("roll/", "roll", self.roll_view),
+            ("secret/", "secret", self.secret_view),
             ("replay/", "replay", self.replay_view),
             ("deliveries/<str:delivery_id>/", "delivery", self.delivery_view),
             ("deliveries/<str:delivery_id>/replay/", "replay_one", require_POST(self.replay_one_view)),
@@ -160,8 +163,22 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         form = RollForm(request.POST or None)
         if form.is_valid():
             rolled = endpoints.roll_secret(row, form.cleaned_data["overlap_seconds"])
-            return self._show_once(request, row, rolled.secret)
+            return self._to_secret(request, rolled.endpoint)
         return self._asking_page(request, row, form, "Roll secret")
+
+    def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show a secret once, to whoever has just had it made."""
+        row = get_object_or_404(self.get_queryset(request), pk=unquote(object_id))
+        unseen = request.session.get(_UNSEEN, {})
+        made = unseen.pop(row.pk, None)
+        if made is None or made != row.fingerprints.get(CURRENT):
+            row = self.row_or_404(request, object_id)
+            text = "The secret has been shown. Whoever has not copied it can have another one made by Roll secret."
+            self.message_user(request, text, messages.WARNING)
+            return self.to_row(row)
+        request.session[_UNSEEN] = unseen
+        context = {"endpoint": row, "secret": row.secrets[CURRENT]}
+        return self.page(request, "connections/webhook_secret.html", f"Secret of {row}", context, row)
 
     def delivery_view(self, request: HttpRequest, object_id: str, delivery_id: str) -> HttpResponse:
         """What was sent, and what each attempt came to."""
@@ -189,10 +206,10 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         context = {"endpoint": row, "form": form, "verb": verb}
         return self.page(request, "connections/webhook_form.html", f"{verb}: {row}", context, row)
 
-    def _show_once(self, request: HttpRequest, row: WebhookEndpoint, secret: str) -> HttpResponse:
-        """The answer to the post itself, which the admin lets nobody store: the secret is asked for by no address."""
-        context = {"endpoint": row, "secret": secret}
-        return self.page(request, "connections/webhook_secret.html", f"Secret of {row}", context, row)
+    def _to_secret(self, request: HttpRequest, row: WebhookEndpoint) -> HttpResponse:
+        """To the page that shows the secret; the session knows which one, and not the secret."""
+        request.session[_UNSEEN] = {**request.session.get(_UNSEEN, {}), row.pk: row.fingerprints[CURRENT]}
+        return HttpResponseRedirect(self.row_url(row, "secret"))
 
 
 def _delivery_or_404(row: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connections.models import DeliveryAttempt, WebhookDelivery, WebhookEndpoint
+from connections.webhooks.outbound import endpoints
 from connections.webhooks.outbound.delivery import deliver_due
 from tests.factories import make_tenant, make_user
 from tests.webhook_receiver import Receiver, Reply, make_delivery, make_endpoint
@@ -36,21 +39,49 @@ def text_of(response: Any) -> str:
     return str(response.content.decode())
 
 
-def test_a_new_secret_is_shown_once(operator: Client) -> None:
-    response = operator.post(f"{LIST}add/", {"url": "https://hooks.example.com/in", "events": ["grant.*", "test"]})
+def test_a_new_secret_is_shown_once_and_repeating_the_page_repeats_nothing(operator: Client) -> None:
+    response = operator.post(f"{LIST}add/", {"url": "https://hooks.example.com/in", "events": ["grant.*"]})
     row = WebhookEndpoint.objects.get()
-    assert row.events == ["grant.*", "test"]
-    assert row.secrets["secret"] in text_of(response)
-    assert "no-store" in response["Cache-Control"]
-    page = text_of(operator.get(f"{LIST}{row.pk}/change/"))
-    assert row.secrets["secret"] not in page
-    assert "Send test event" in page
+    assert row.events == ["grant.*"]
+    assert response.status_code == 302
     before = row.secrets["secret"]
-    rolled = text_of(operator.post(f"{LIST}{row.pk}/roll/", {"overlap_seconds": "60"}))
+    assert before not in str(list(Session.objects.values())) + str(operator.session.items()) + response["Location"]
+    page = operator.get(response["Location"])
+    assert before in text_of(page)
+    assert "its new secret" not in text_of(page)
+    assert "no-store" in page["Cache-Control"]
+    again = text_of(operator.get(response["Location"], follow=True))
+    assert before not in again
+    assert "shown" in again
+    assert "Send test event" in again
+    rolled = operator.post(f"{LIST}{row.pk}/roll/", {"overlap_seconds": "60"})
+    assert rolled.status_code == 302
     row = WebhookEndpoint.objects.get()
-    assert row.secrets["secret"] != before
-    assert row.secrets["secret"] in rolled
+    after = row.secrets["secret"]
+    assert after != before
     assert before in row.secrets.values()
+    other = signed_in(make_user(username="other", is_superuser=True))
+    assert after not in text_of(other.get(rolled["Location"], follow=True)), "only who has rolled it"
+    assert after in text_of(operator.get(rolled["Location"]))
+    operator.get(rolled["Location"])
+    assert WebhookEndpoint.objects.get().secrets["secret"] == after
+
+
+def test_no_other_secret_than_the_one_that_was_made_is_shown(operator: Client) -> None:
+    row = make_endpoint(None)
+    first = operator.post(f"{LIST}{row.pk}/roll/", {"overlap_seconds": "60"})
+    endpoints.roll_secret(row)
+    row.refresh_from_db()
+    assert row.secrets["secret"] not in text_of(operator.get(first["Location"], follow=True))
+
+
+def test_nothing_is_chosen_beforehand_and_nothing_twice(operator: Client) -> None:
+    page = text_of(operator.get(f"{LIST}add/"))
+    assert 'value="grant.*"' in page
+    assert not re.search(r'name="events"[^>]*\schecked[\s>=]', page)
+    assert 'value="test"' not in page
+    operator.post(f"{LIST}add/", {"url": "https://hooks.example.com/", "events": ["grant.*", "grant.expired"]})
+    assert WebhookEndpoint.objects.get().events == ["grant.*"]
 
 
 def test_what_is_wrong_is_said_at_its_field(operator: Client) -> None:

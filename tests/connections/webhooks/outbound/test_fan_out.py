@@ -129,7 +129,8 @@ def test_several_at_once_make_each_once(receiver: Receiver) -> None:
 
 
 def test_the_table_of_types_is_closed() -> None:
-    assert check_filters(["grant.*", "*", "test"]) == ["*", "grant.*", "test"]
+    assert check_filters(["grant.*", "test", "grant.expired", "calls.failing"]) == ["calls.failing", "grant.*", "test"]
+    assert check_filters(["grant.*", "*", "test"]) == ["*"]
     for wrong in (["nothing.*"], ["connection"], ["*.created"], [""], [], ["connection.created "], ["grant.\0"]):
         with pytest.raises(InvalidInput):
             check_filters(wrong)
