@@ -13,7 +13,18 @@ from urllib.parse import parse_qsl
 
 from external_apis.ids import can_name
 
-__all__ = ["Body", "Delivery", "Field", "Header", "ItemIds", "Place", "read_all", "read_first"]
+__all__ = [
+    "Body",
+    "Delivery",
+    "Field",
+    "Header",
+    "ItemIds",
+    "Place",
+    "Together",
+    "read_all",
+    "read_every",
+    "read_first",
+]
 
 _MAX_DEPTH = 100
 _MOST_VALUES = 1_000
@@ -66,16 +77,18 @@ class Delivery:
 class Place(Protocol):
     """Where a value stands, such as the event's id."""
 
-    def read(self, delivery: Delivery) -> Iterator[str]:
-        """Yield what stands there: nothing, one value, or several."""
+    def find(self, delivery: Delivery) -> Iterator[Any]:
+        """Yield what stands there, whatever it is: nothing, one value, or several."""
         ...
 
 
 @dataclass(frozen=True)
 class Header:
+    """A header, which no signature covers but a scheme's own ``{id}``."""
+
     name: str
 
-    def read(self, delivery: Delivery) -> Iterator[str]:
+    def find(self, delivery: Delivery) -> Iterator[Any]:
         if value := delivery.header(self.name).strip():
             yield value
 
@@ -86,7 +99,7 @@ class Body:
 
     path: str
 
-    def read(self, delivery: Delivery) -> Iterator[str]:
+    def find(self, delivery: Delivery) -> Iterator[Any]:
         yield from _at(delivery.payload, self.path.split("."))
 
 
@@ -96,9 +109,9 @@ class ItemIds:
 
     name: str
 
-    def read(self, delivery: Delivery) -> Iterator[str]:
+    def find(self, delivery: Delivery) -> Iterator[Any]:
         items = delivery.payload if isinstance(delivery.payload, list) else []
-        ids = [next(_at(item, [self.name]), "") for item in items]
+        ids = [_text(next(_at(item, [self.name]), None)) for item in items]
         if ids and all(ids):
             yield ids[0] if len(ids) == 1 else f"sha256:{sha256(json.dumps(ids).encode()).hexdigest()}"
 
@@ -109,16 +122,37 @@ class Field:
 
     name: str
 
-    def read(self, delivery: Delivery) -> Iterator[str]:
+    def find(self, delivery: Delivery) -> Iterator[Any]:
         yield from (value for name, value in delivery.form if name == self.name and value)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What stands at any of several places."""
+
+    places: Sequence[Place]
+
+    def find(self, delivery: Delivery) -> Iterator[Any]:
+        for place in self.places:
+            yield from place.find(delivery)
 
 
 def read_all(places: Sequence[Place], delivery: Delivery) -> tuple[str, ...]:
     """Return the different values of the first place that has any, in order, without what no column could hold."""
     for place in places:
-        found = dict.fromkeys(value for value in place.read(delivery) if can_name(value))
+        found = dict.fromkeys(filter(None, map(_text, place.find(delivery))))
         if found:
             return tuple(islice(found, _MOST_VALUES))
+    return ()
+
+
+def read_every(places: Sequence[Place], delivery: Delivery) -> tuple[str, ...] | None:
+    """Return the different values of the first place where anything stands; None if one of them cannot be read."""
+    for place in places:
+        found = dict.fromkeys(map(_text, place.find(delivery)))
+        if found:
+            texts = tuple(text for text in found if text)
+            return texts if len(texts) == len(found) else None
     return ()
 
 
@@ -134,12 +168,18 @@ def _parse(body: bytes) -> Any:
         return None
 
 
-def _at(value: Any, path: Sequence[str], depth: int = 0) -> Iterator[str]:
+def _text(value: Any) -> str:
+    """Return a value as a column could hold it; nothing where none could."""
+    is_value = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value) if is_value and can_name(str(value)) else ""
+
+
+def _at(value: Any, path: Sequence[str], depth: int = 0) -> Iterator[Any]:
     if depth > _MAX_DEPTH:
         return
     if not path:
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            yield str(value)
+        if value is not None and value != "":
+            yield value
         return
     step, *rest = path
     if step == "*" and isinstance(value, list):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode, urlsplit
 
+from django.db.models import Case, F, QuerySet, When
+
 from connections.webhooks.inbound import layouts
 from connections.webhooks.inbound.deliveries import Delivery
 from connections.webhooks.inbound.receivers import Receiver, open_receiver
@@ -97,13 +99,21 @@ def _secret(receiver: Receiver, delivery: Delivery, until: float) -> Diagnosis |
     trimmed = tuple(secret.strip() for secret in receiver.secrets if secret.strip() != secret)
     if fits_any(receiver, delivery, trimmed):
         return Diagnosis("secret", "The stored secret has blanks around it; without them it fits.")
-    relatives = live().select_related("tenant").filter(slug=receiver.slug)
-    for api in relatives.order_by("pk")[:_MOST_RELATIVES]:
+    for api in _relatives(receiver):
         if time.thread_time() > until:
             break
         if found := _of_relative(receiver, delivery, api):
             return found
     return None
+
+
+def _relatives(receiver: Receiver) -> QuerySet[ExternalApi]:
+    """The provider itself, and then others of its slug; operators of one tenant are told nothing of another's."""
+    rows = live().select_related("tenant").filter(slug=receiver.slug)
+    if receiver.tenant_id is not None:
+        rows = rows.filter(tenant_id=receiver.tenant_id)
+    own_first = Case(When(pk=receiver.api_id, then=0), default=1)
+    return rows.order_by(own_first, F("tenant").asc(nulls_first=True), "pk")[:_MOST_RELATIVES]
 
 
 def _of_relative(receiver: Receiver, delivery: Delivery, api: ExternalApi) -> Diagnosis | None:
@@ -115,9 +125,6 @@ def _of_relative(receiver: Receiver, delivery: Delivery, api: ExternalApi) -> Di
             return None
         if fitting:
             return Diagnosis("secret", f"It was signed with what is stored as {fitting[0]}, which is not for webhooks.")
-        return None
-    # Operators of one tenant are told nothing of another's provider.
-    if receiver.tenant_id is not None and api.tenant_id != receiver.tenant_id:
         return None
     if fits_any(receiver, delivery, open_receiver(api).secrets):
         what = f"{api.environment}{', sandbox' if api.is_sandbox else ''}"

@@ -11,13 +11,14 @@ from django.db.models import Q
 from connections.lookup import of_provider
 from connections.models import ExternalApiConnection, WebhookEvent
 from connections.webhooks.inbound import layouts
-from connections.webhooks.inbound.deliveries import Delivery, read_first
+from connections.webhooks.inbound.deliveries import Delivery, read_every
 from connections.webhooks.inbound.handlers import ReceivedEvent
 from connections.webhooks.inbound.schemes import Scheme, scheme_of
 from external_apis.call_config import Webhook
 
 __all__ = ["delivery_of", "find_connection", "read_event", "shown", "types_of"]
 
+_MOST_ACCOUNTS = 4
 _MOST_DIGITS = 18
 """Longer numbers are no account's, and Python refuses to read endless ones."""
 
@@ -45,10 +46,10 @@ def types_of(row: WebhookEvent) -> tuple[str, ...]:
 
 
 def delivery_of(row: WebhookEvent) -> Delivery:
-    """Return what was stored of a delivery: its body and what kind that is. Raises `VaultError`."""
+    """Return what was stored of a delivery: its body, what kind that is, and whose. Raises `VaultError`."""
     content = row.content
     body = content["body"].encode() if "body" in content else base64.b64decode(content.get("body_base64", ""))
-    return Delivery(body, {"content-type": content.get("content_type", "")})
+    return Delivery(body, {**content.get("headers", {}), "content-type": content.get("content_type", "")})
 
 
 def shown(delivery: Delivery) -> Any:
@@ -77,24 +78,27 @@ def _is_strict(payload: Any) -> bool:
 def find_connection(row: WebhookEvent, delivery: Delivery) -> ExternalApiConnection | None:
     """Return the live connection that an event is about, where that is beyond doubt.
 
-    It is the one whose ``provider_data`` names the account that the body names; where the body names none, the only
-    one that the provider has. A tenant's own provider is only ever about the tenant's connections.
+    It is the one whose ``provider_data`` names the account that the event names, or all of them if they are several;
+    where it names none, the only one that the provider has. A tenant's own provider is only ever about the tenant's
+    connections. No more than the provider's connections are read, of which no index knows the accounts.
     """
     rows = of_provider(row.external_api).select_related("external_api", "tenant")
     if row.tenant_id is not None:
         rows = rows.filter(tenant_id=row.tenant_id)
     scheme = _scheme(row)
-    account = read_first(scheme.account, delivery) if scheme else ""
-    if scheme and account:
+    accounts = read_every(scheme.account, delivery) if scheme else ()
+    if accounts is None or len(accounts) > _MOST_ACCOUNTS:
+        return None
+    for account in accounts:
         rows = rows.filter(_names(scheme, account))
     found = list(rows[:2])
     return found[0] if len(found) == 1 else None
 
 
-def _names(scheme: Scheme, account: str) -> Q:
+def _names(scheme: Scheme | None, account: str) -> Q:
     is_number = account.isascii() and account.isdigit() and len(account) <= _MOST_DIGITS
     named = Q()
-    for name in scheme.account_names:
+    for name in scheme.account_names if scheme else ():
         path = f"provider_data__{name.replace('.', '__')}"
         named |= Q(**{path: account})
         if is_number:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from django.db import connection
@@ -21,7 +22,8 @@ from connections.models import EventStatus, WebhookEvent
 from connections.signals import webhook_received
 from connections.wakeups import wake
 from connections.webhooks.inbound import receivers, refusals
-from connections.webhooks.inbound.deliveries import Delivery, read_all, read_first
+from connections.webhooks.inbound.deliveries import Delivery, Header, read_all, read_first
+from connections.webhooks.inbound.handlers import patterns_of
 from connections.webhooks.inbound.patterns import matches_any
 from connections.webhooks.inbound.receivers import Receiver
 from connections.webhooks.inbound.schemes import Scheme
@@ -100,11 +102,11 @@ def _store(receiver: Receiver, scheme: Scheme, delivery: Delivery) -> None:
         "id": row_id,
         "external_api_id": receiver.api_id,
         "tenant_id": receiver.tenant_id,
-        "event_id": _identity(scheme, delivery, types),
+        "event_id": _identity(receiver, scheme, delivery),
         "event_type": event_type,
         "types": list(types),
         "status": EventStatus.RECEIVED.value if is_wanted else EventStatus.IGNORED.value,
-        "content": _sealed(row_id, receiver.tenant_id, delivery),
+        "content": _sealed(row_id, receiver.tenant_id, _content(scheme, delivery)),
         "received_at": now,
         "finished_at": None if is_wanted else now,
         "request_id": request_context.current().request_id,
@@ -128,13 +130,13 @@ def _store(receiver: Receiver, scheme: Scheme, delivery: Delivery) -> None:
     )
 
 
-def _sealed(row_id: str, tenant_id: str | None, delivery: Delivery) -> bytes:
+def _sealed(row_id: str, tenant_id: str | None, content: dict[str, Any]) -> bytes:
     field = WebhookEvent._meta.get_field("content")
     assert isinstance(field, SecretsField)  # noqa: S101 (tells the type checker)
     # The rest of the row does not matter to the seal, and making a whole one takes as long as proving the signature.
     row = WebhookEvent.__new__(WebhookEvent)
     vars(row).update(id=row_id, tenant_id=tenant_id)
-    return bytes(field.seal(row, _content(delivery)))
+    return bytes(field.seal(row, content))
 
 
 _INSERT = f"""
@@ -149,15 +151,18 @@ ON CONFLICT (external_api_id, event_id) DO NOTHING
 """  # noqa: S608 (our own table's name)
 
 
-def _identity(scheme: Scheme, delivery: Delivery, types: tuple[str, ...]) -> str:
+def _identity(receiver: Receiver, scheme: Scheme, delivery: Delivery) -> str:
     """The provider's id of the event; where it has none (or an endless one) a digest, so that repetitions are one.
 
-    Types are part of it: some providers send the same body about several, and name them in a header.
+    Some providers send the same body about several types, and name them in a header that is not signed. Such a type is
+    part of it where ``events`` or a handler names that very type: nobody makes up more events of one than are named.
     """
     given = read_first(scheme.event_id, delivery)
     if given and len(given) <= _LONGEST:
         return given
-    content = given.encode() or b"\0".join((scheme.signature.content(delivery), *(name.encode() for name in types)))
+    unsigned = read_all([place for place in scheme.event_type if isinstance(place, Header)], delivery)
+    named = sorted({*unsigned} & {*receiver.events, *patterns_of(receiver.slug)})
+    content = given.encode() or b"\0".join((scheme.signature.content(delivery), *(name.encode() for name in named)))
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -172,9 +177,12 @@ def _joined(types: tuple[str, ...]) -> str:
     return text
 
 
-def _content(delivery: Delivery) -> dict[str, str]:
-    content_type = delivery.header("content-type")[:_LONGEST]
+def _content(scheme: Scheme, delivery: Delivery) -> dict[str, Any]:
+    content: dict[str, Any] = {"content_type": delivery.header("content-type")[:_LONGEST]}
+    named = (place.name.lower() for place in scheme.account if isinstance(place, Header))
+    if headers := {name: value[:_LONGEST] for name in named if (value := delivery.header(name))}:
+        content["headers"] = headers
     try:
-        return {"body": delivery.body.decode(), "content_type": content_type}
+        return {"body": delivery.body.decode(), **content}
     except UnicodeDecodeError:
-        return {"body_base64": base64.b64encode(delivery.body).decode(), "content_type": content_type}
+        return {"body_base64": base64.b64encode(delivery.body).decode(), **content}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from connections.webhooks.inbound.deliveries import Body, Field, Header, ItemIds, Place
+from connections.webhooks.inbound.deliveries import Body, Field, Header, ItemIds, Place, Together
+from connections.webhooks.inbound.messaging import MessagingTypes
 from connections.webhooks.inbound.signatures import (
     EcdsaSignature,
     HmacSignature,
@@ -24,8 +25,10 @@ class Scheme:
     """``event_id`` and ``event_type`` are looked for in turn; without an id a digest of what is signed takes its place.
 
     An id that is not signed itself is none: a delivery that was caught could be sent again under any number of them.
+    A type in a header is not signed either, and makes another event only where it is one that somebody has named.
 
-    ``account`` is where the provider says whose account the event is about, ``account_names`` what that is called in a
+    ``account`` is where the provider says whose account the event is about (what is signed first: a header is the
+    provider's word only as far as nobody has caught a delivery), ``account_names`` what that is called in a
     connection's ``provider_data``. ``retries`` are headers that tell that, and why, a delivery is a repetition.
     ``slugs`` are providers of which a configuration need not name the scheme. ``accepted`` is the answer's status.
     """
@@ -62,8 +65,8 @@ SCHEMES: Mapping[str, Scheme] = {
     # https://developers.facebook.com/docs/graph-api/webhooks/getting-started: several changes may come in one.
     "meta": Scheme(
         HmacSignature("X-Hub-Signature-256", prefix="sha256="),
-        event_type=[Body("entry.*.changes.*.field"), Body("object")],
-        account=[Body("entry.0.id")],
+        event_type=[Together([Body("entry.*.changes.*.field"), MessagingTypes()]), Body("object")],
+        account=[Body("entry.*.id")],
         account_names=["page_id", "account_id"],
         challenge="meta",
         slugs=["facebook", "instagram", "meta", "whatsapp"],
@@ -88,7 +91,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "shopify": Scheme(
         HmacSignature("X-Shopify-Hmac-Sha256", encoding="base64"),
         event_type=[Header("X-Shopify-Topic")],
-        account=[Header("X-Shopify-Shop-Domain")],
+        account=[Body("myshopify_domain"), Body("shop_domain"), Header("X-Shopify-Shop-Domain")],
         account_names=["shop", "shop_domain"],
         slugs=["shopify"],
     ),

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -97,7 +97,7 @@ class HmacSignature:
         return fitting
 
     def content(self, delivery: Delivery) -> bytes:
-        return delivery.body
+        return self._signed(delivery, "")
 
     def sign(self, delivery: Delivery, secret: str, at: int) -> dict[str, str]:
         mac = self._mac(delivery, secret, str(at))
@@ -108,6 +108,9 @@ class HmacSignature:
         return {self.header: f"{self.prefix}{text}", **own}
 
     def _mac(self, delivery: Delivery, secret: str, timestamp: str) -> bytes:
+        return hmac.digest(_as_bytes(secret), self._signed(delivery, timestamp), self.algorithm)
+
+    def _signed(self, delivery: Delivery, timestamp: str) -> bytes:
         parts = {
             "body": delivery.body,
             "timestamp": _header_bytes(timestamp),
@@ -117,8 +120,7 @@ class HmacSignature:
         }
         # Split at the placeholders: what is filled in is never taken for one.
         pieces = _PLACEHOLDER.split(self.payload)
-        signed = b"".join(parts[piece] if place % 2 else _as_bytes(piece) for place, piece in enumerate(pieces))
-        return hmac.digest(_as_bytes(secret), signed, self.algorithm)
+        return b"".join(parts[piece] if place % 2 else _as_bytes(piece) for place, piece in enumerate(pieces))
 
     def _timestamp(self, delivery: Delivery) -> str:
         if self.timestamp_item:
@@ -205,15 +207,16 @@ class TwilioSignature:
         return {"X-Twilio-Signature": base64.b64encode(self._mac(delivery, secret)).decode()}
 
     def _mac(self, delivery: Delivery, secret: str) -> bytes:
-        signed = delivery.url + "".join(f"{name}{value}" for name, value in _sorted_fields(delivery))
         settings = delivery.header("X-Twilio-Webhooks-Signature-Settings").lower()
         is_newer = "algorithm=hmac_sha256" in settings
-        return hmac.digest(_as_bytes(secret), _as_bytes(signed), "sha256" if is_newer else "sha1")
+        return hmac.digest(_as_bytes(secret), self._signed(delivery), "sha256" if is_newer else "sha1")
 
     def content(self, delivery: Delivery) -> bytes:
-        if not delivery.is_form:
-            return delivery.body
-        return _as_bytes(f"{delivery.url}?{urlencode(_sorted_fields(delivery), errors='surrogateescape')}")
+        # Nothing stands between names and values: fields that are cut in another way have the same signature.
+        return self._signed(delivery) + (b"" if delivery.is_form else delivery.body)
+
+    def _signed(self, delivery: Delivery) -> bytes:
+        return _as_bytes(delivery.url + "".join(f"{name}{value}" for name, value in _sorted_fields(delivery)))
 
     def _body_is_signed(self, delivery: Delivery) -> bool:
         """A form's fields are in the signature themselves; of another body the URL has the digest, or nothing has."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from connections.webhooks.inbound.deliveries import Body, Delivery, Field, Header, Place
+from connections.webhooks.inbound.deliveries import Body, Delivery, Field, Header, Place, Together
 from connections.webhooks.inbound.receivers import open_receiver
 from connections.webhooks.inbound.signatures import TwilioSignature, UnusableSecret
 from external_apis.errors import Conflict
@@ -57,6 +57,8 @@ def _put(place: Place | None, value: str, content: dict[str, Any], headers: dict
         content[place.name] = value
     elif isinstance(place, Body):
         _set(content, place.path.split("."), value)
+    elif isinstance(place, Together):
+        _put(place.places[0], value, content, headers)
 
 
 def _set(target: dict[str, Any], path: Sequence[str], value: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import signal
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -31,7 +34,7 @@ from external_apis.models import AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.shredding import shred
 from external_apis.tenancy import Scope
 from tests.factories import make_connection, make_partner, make_tenant
-from tests.inbound import make_webhook_event, send, stripe_body, stripe_headers, webhook_provider
+from tests.inbound import SECRET, make_webhook_event, send, stripe_body, stripe_headers, webhook_provider
 
 pytestmark = pytest.mark.django_db
 
@@ -562,6 +565,55 @@ def test_an_event_that_names_another_account_is_not_about_the_only_one(client: C
     receive(client, "evt_4")
     process_due()
     assert found == [mine, None, None, mine]
+
+
+@pytest.mark.parametrize("account", [{"id": "acct_2"}, ["acct_2"], True, "acct_2\0", "\ud800"])
+def test_an_account_that_cannot_be_read_is_nobodys(client: Client, api: ExternalApi, account: Any) -> None:
+    found: list[Any] = []
+    on_webhook("stripe")(lambda event: found.append(event.connection))
+    make_connection(api, provider_data={"stripe_user_id": "acct_1"})
+    receive(client, account=account)
+    process_due()
+    assert found == [None]
+
+
+@pytest.mark.parametrize(
+    ("pages", "slug"), [([1], "a"), ([2], "b"), ([1, 2], None), ([1, 1, 9], "a"), ([3], None), (range(100), None)]
+)
+def test_a_batch_is_about_a_connection_only_as_a_whole(client: Client, pages: Any, slug: str | None) -> None:
+    found: list[Any] = []
+    on_webhook("facebook")(lambda event: found.append(event.connection and event.connection.slug))
+    api = webhook_provider(slug="facebook")
+    make_connection(api, slug="a", provider_data={"page_id": "1", "account_id": "9"})
+    make_connection(api, slug="b", provider_data={"page_id": "2"})
+    body = json.dumps({"object": "page", "entry": [{"id": str(page)} for page in pages]}).encode()
+    signature = hmac.digest(SECRET.encode(), body, "sha256").hex()
+    send(client, body, path="facebook", headers={"X-Hub-Signature-256": f"sha256={signature}"})
+    process_due()
+    assert found == [slug]
+
+
+@pytest.mark.parametrize(
+    ("shop", "inside", "slug"),
+    [
+        ("b.myshopify.com", {}, "b"),
+        ("c.myshopify.com", {}, None),
+        # What is signed counts for more than a header, which is not.
+        ("b.myshopify.com", {"myshopify_domain": "c.myshopify.com"}, None),
+        ("c.myshopify.com", {"shop_domain": "b.myshopify.com"}, "b"),
+    ],
+)
+def test_a_shop_that_a_header_names(client: Client, shop: str, inside: dict[str, str], slug: str | None) -> None:
+    found: list[Any] = []
+    on_webhook("shopify")(lambda event: found.append(event.connection and event.connection.slug))
+    make_connection(webhook_provider(slug="shopify"), slug="b", provider_data={"shop": "b.myshopify.com"})
+    body = json.dumps({"id": 1, **inside}).encode()
+    signature = b64encode(hmac.digest(SECRET.encode(), body, "sha256")).decode()
+    headers = {"X-Shopify-Hmac-Sha256": signature, "X-Shopify-Topic": "orders/paid", "X-Shopify-Shop-Domain": shop}
+    assert send(client, body, path="shopify", headers=headers).status_code == 200
+    process_due()
+    assert found == [slug]
+    assert shop not in str(WebhookEvent.objects.values("event_id", "event_type", "results").get())
 
 
 def test_a_tenants_event_is_about_the_tenants_connections(client: Client) -> None:

@@ -199,9 +199,9 @@ def test_whatever_is_refused_looks_the_same(client: Client) -> None:
     assert not WebhookEvent.objects.exists()
 
 
-def test_ids_that_are_not_signed_make_no_other_event(client: Client) -> None:
+def test_ids_and_types_that_are_not_signed_make_no_other_event(client: Client) -> None:
     """Whoever has caught a delivery may send it again, with any header that the signature does not cover."""
-    webhook_provider(slug="github")
+    webhook_provider(slug="github", events=["issues", "pull_*", "made-up-*"])
     own = webhook_provider(slug="acme", scheme="hmac", signature_header="X-Sig", event_id_header="X-Id")
     body = b'{"action": "opened"}'
     mac = digest(SECRET.encode(), body, "sha256").hex()
@@ -210,10 +210,16 @@ def test_ids_that_are_not_signed_make_no_other_event(client: Client) -> None:
         assert send(client, body, path="github", headers=hub).status_code == 200
         assert send(client, body, path="acme", headers={"X-Sig": mac, "X-Id": f"id-{number}"}).status_code == 200
     assert WebhookEvent.objects.count() == 2
-    # The same body about something else is something else.
+    # The same body about something else is something else, where somebody has named that: Shopify sends such.
+    on_webhook("github", "pull_request")(lambda event: None)
     hub["X-GitHub-Event"] = "pull_request"
     assert send(client, body, path="github", headers=hub).status_code == 200
     assert WebhookEvent.objects.exclude(external_api=own).count() == 2
+    for number in range(3):
+        hub["X-GitHub-Event"] = f"made-up-{number}"
+        assert send(client, body, path="github", headers=hub).status_code == 200
+    # One for whatever nobody names, however it is called.
+    assert WebhookEvent.objects.exclude(external_api=own).count() == 3
 
 
 def test_a_batch_is_the_same_only_if_all_of_it_is(client: Client) -> None:
@@ -344,7 +350,7 @@ def test_a_body_that_is_no_text_is_kept_as_it_is(client: Client) -> None:
     assert send(client, body).status_code == 200
     row = the_event()
     assert row.content["body_base64"] == b64encode(body).decode()
-    assert row.event_id == f"sha256:{sha256(body).hexdigest()}"
+    assert row.event_id == f"sha256:{sha256(b'.' + body).hexdigest()}"
     assert row.event_type == ""
 
 
@@ -434,6 +440,41 @@ def test_twilio_signs_the_public_address(client: Client, settings: Any) -> None:
     row = the_event()
     assert (row.event_id[:7], row.event_type) == ("sha256:", "delivered")
     assert refused(send(client, body, path="twilio?tag=other", headers=headers, content_type=form))
+
+
+def test_fields_of_one_signature_are_one_event_wherever_they_are_cut(client: Client) -> None:
+    """Twilio signs names and values with nothing in between."""
+    webhook_provider(slug="twilio")
+    fields = {"Body": "yes", "From": "+1555", "MessageStatus": "delivered"}
+    url = f"{settings.PUBLIC_BASE_URL}/api/webhooks/twilio"
+    headers = {"X-Twilio-Signature": RequestValidator(SECRET).compute_signature(url, fields)}
+    flat = "".join(name + value for name, value in sorted(fields.items()))
+    for sent in (fields, *({flat[:cut]: flat[cut:]} for cut in range(1, 12))):
+        form = "application/x-www-form-urlencoded"
+        response = send(client, urlencode(sent).encode(), path="twilio", headers=headers, content_type=form)
+        assert response.status_code == 204
+    assert the_event().types == ["delivered"]
+
+
+def test_whatever_is_signed_but_the_time_tells_events_apart(client: Client, settings: Any) -> None:
+    signed = {"signature_header": "X-Sig", "timestamp_header": "X-Time", "signed_payload": "{timestamp}{url}{body}"}
+    webhook_provider(slug="acme", scheme="hmac", **signed)
+    for query, ago in (("order=1", 0), ("order=2", 0), ("order=2", 9)):
+        stamp = str(int(time.time()) - ago)
+        text = f"{stamp}{settings.PUBLIC_BASE_URL}/api/webhooks/acme?{query}" + "{}"
+        headers = {"X-Sig": digest(SECRET.encode(), text.encode(), "sha256").hex(), "X-Time": stamp}
+        assert send(client, b"{}", path=f"acme?{query}", headers=headers).status_code == 200
+    assert WebhookEvent.objects.count() == 2
+
+
+def test_two_batches_of_one_body_at_two_addresses_are_two(client: Client) -> None:
+    webhook_provider(slug="twilio")
+    for tag in "ab":
+        query = f"tag={tag}&bodySHA256={sha256(b'[]').hexdigest()}"
+        url = f"{settings.PUBLIC_BASE_URL}/api/webhooks/twilio?{query}"
+        headers = {"X-Twilio-Signature": RequestValidator(SECRET).compute_signature(url, {})}
+        assert send(client, b"[]", path=f"twilio?{query}", headers=headers).status_code == 204
+    assert WebhookEvent.objects.count() == 2
 
 
 def test_the_seeds_own_configuration_receives(client: Client) -> None:

@@ -57,6 +57,20 @@ def test_the_secret_of_the_test_account(client: Client) -> None:
     assert f"another provider of this slug, {other.pk} (production, sandbox)" in explanation
 
 
+def test_a_tenants_other_secret_is_found_among_many_tenants(client: Client) -> None:
+    for number in range(11):
+        webhook_provider(tenant=make_tenant(), secret=f"whsec_{number}")
+    tenant = make_tenant()
+    own = webhook_provider(tenant=tenant, verify_token="verify-me")
+    other = webhook_provider(tenant=tenant, secret=OTHER, is_sandbox=True)
+    body = stripe_body()
+    _, explanation = told(client, body, stripe_headers(body, OTHER), f"stripe/{own.pk}")
+    assert f"another provider of this slug, {other.pk}" in explanation
+    WebhookRefusal.objects.all().delete()
+    _, explanation = told(client, body, stripe_headers(body, "verify-me"), f"stripe/{own.pk}")
+    assert "webhook.verify_token" in explanation
+
+
 def test_another_tenants_secret_is_not_told_of(client: Client) -> None:
     mine = webhook_provider(tenant=make_tenant())
     webhook_provider(tenant=make_tenant(), secret=OTHER)

@@ -309,6 +309,32 @@ def test_many_events_of_one_body() -> None:
     assert read_all(SCHEMES["meta"].event_type, delivery(b'{"object": "page", "entry": []}')) == ("page",)
 
 
+@pytest.mark.parametrize(
+    ("item", "types"),
+    [
+        ({"message": {"mid": "m"}}, ("messages",)),
+        ({"message": {"mid": "m", "is_echo": True}}, ("message_echoes",)),
+        ({"delivery": {}}, ("message_deliveries",)),
+        ({"read": {"watermark": 1}}, ("message_reads", "messaging_seen")),
+        ({"postback": {"referral": {}}}, ("messaging_postbacks",)),
+        ({"app_roles": {}}, ("messaging_handovers",)),
+        ({"of_tomorrow": {}}, ("messaging",)),
+    ],
+)
+def test_metas_messages_have_the_names_of_its_fields(item: dict[str, Any], types: tuple[str, ...]) -> None:
+    body = {"object": "page", "entry": [{"id": "1", "messaging": [{"sender": {"id": "2"}, **item}]}]}
+    assert read_all(SCHEMES["meta"].event_type, delivery(json.dumps(body).encode())) == types
+    # In one body with a change both count.
+    body["entry"].insert(0, {"changes": [{"field": "feed"}], "standby": [{}]})  # type: ignore[attr-defined]
+    assert set(read_all(SCHEMES["meta"].event_type, delivery(json.dumps(body).encode()))) == {"feed", "standby", *types}
+
+
+@pytest.mark.parametrize("entry", [None, 1, [1], [{"messaging": {"message": 1}}], [{"messaging": [[], "x"]}]])
+def test_messages_of_another_shape_are_none(entry: Any) -> None:
+    body = json.dumps({"object": "page", "entry": entry}).encode()
+    assert read_all(SCHEMES["meta"].event_type, delivery(body)) == ("page",)
+
+
 def test_a_known_slug_needs_no_scheme_and_another_one_has_none() -> None:
     block = Webhook.model_validate({"url": "https://us.example/hook"})
     assert scheme_of(block, "facebook") is SCHEMES["meta"]
