@@ -14,7 +14,8 @@ from connections.oauth.sweep import sweep
 from connections.sweep_slots import in_slot
 from connections.webhooks.inbound import processing
 from connections.webhooks.inbound import pruning as event_pruning
-from connections.webhooks.outbound import delivery, pruning
+from connections.webhooks.outbound import delivery
+from connections.webhooks.outbound import pruning as delivery_pruning
 from connections.workflows import pruning as run_pruning
 from connections.workflows import running, schedules
 
@@ -74,7 +75,7 @@ def deliver_webhooks() -> None:
 
 @shared_task(name="connections.prune_webhook_deliveries")
 def prune_webhook_deliveries() -> None:
-    pruning.prune()
+    delivery_pruning.prune()
 
 
 # One that waits for steps that hang has left its slot, and has ended before the next one has to do the same: so there

@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from connections import usage_pruning, usage_rollup
+from connections import batches, usage_pruning, usage_rollup
 from connections.call_figures import latest_calls, periods_of, recent_figures
 from connections.client import usage
 from connections.client.measures import bucket_name
@@ -196,7 +196,7 @@ class TestRollUp:
 
 class TestPruning:
     def test_each_step_has_its_age(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(usage_pruning, "_BATCH", 2)
+        monkeypatch.setattr(batches, "SIZE", 2)
         row, now = make_connection(), timezone.now()
         ages = [timedelta(hours=1), timedelta(hours=4), timedelta(days=15), timedelta(days=16), timedelta(days=401)]
         for age in ages:

@@ -19,7 +19,7 @@ from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from connections import stopping
+from connections import batches, stopping
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.tasks import process_webhook_events, prune_webhook_events
 from connections.webhooks import ReceivedEvent, on_webhook
@@ -738,7 +738,7 @@ def test_old_ones_are_forgotten_once_they_are_done(
     make_webhook_event(api, id=f"{first_id('wev', old)[:-1]}9", event_id="evt_still_tried", **still)
     for reason, at in (("clock", old), ("secret", now)):
         WebhookRefusal.objects.create(external_api=api, reason=reason, explanation="", first_at=at, last_at=at)
-    monkeypatch.setattr(pruning, "_BATCH", 2)
+    monkeypatch.setattr(batches, "SIZE", 2)
     assert pruning.prune() == 6
     assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {
         "evt_recent",
@@ -779,9 +779,13 @@ def test_what_is_due_goes_by_the_databases_clock(client: Client, api: ExternalAp
 
 
 def test_old_ones_are_found_without_reading_the_others(api: ExternalApi) -> None:
-    rows = [WebhookEvent(external_api=api, event_id=str(number)) for number in range(3_000)]
-    WebhookEvent.objects.bulk_create(rows)
+    WebhookEvent.objects.create(external_api=api, event_id="first")
     with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO connections_webhookevent SELECT (jsonb_populate_record(first, "
+            "jsonb_build_object('id', 'wev_' || number, 'event_id', number))).* "
+            "FROM connections_webhookevent AS first, generate_series(1, 3000) AS number"
+        )
         cursor.execute("ANALYZE connections_webhookevent")
         cursor.execute(f"EXPLAIN {turns._WAITING}")
         assert "webhook_event_due" in str(cursor.fetchall())
