@@ -134,6 +134,22 @@ def test_what_is_kept_is_bounded(stored: ExternalApiConnection, monkeypatch: pyt
     assert len(warm._shelf._kept) == 3
 
 
+def test_what_was_read_before_the_news_is_not_kept(stored: ExternalApiConnection) -> None:
+    """A change that commits while a connection is read, or after that, has been announced before it is kept."""
+    token()
+    ((key, kept),) = warm._shelf._kept.items()
+    shelf = warm._Shelf()
+    try:
+        before = shelf.watch.news_count
+        shelf.watch.hear([stored.pk])
+        shelf.keep(key, kept, before)
+        assert shelf._kept == {}
+        shelf.keep(key, kept, shelf.watch.news_count)
+        assert shelf._kept == {key: kept}
+    finally:
+        shelf.watch.close()
+
+
 def test_without_valkey_the_database_is_asked_each_time(stored: ExternalApiConnection, settings: Any) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
     warm._start_afresh()

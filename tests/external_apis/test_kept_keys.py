@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from time import monotonic, sleep
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from external_apis import kept_keys, key_lookup
+from external_apis.key_lookup import StoredKey
 from external_apis.models import ApiKey, Tenant
 from tests.factories import make_key, make_tenant
 
@@ -104,3 +106,53 @@ def test_an_outage_of_the_database_is_told_once(
                 shelf._confirm({})
         shelf._confirm({})
     assert caplog.text.count("cannot be compared") == 2
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(kept_keys, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_key_counts_as_of_the_question_and_not_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    """The answer may be half a second old when it comes, and a revoked key has to be dead within one."""
+    look_up = key_lookup.find_many
+
+    def find_slowly(key_ids: Collection[str]) -> dict[str, StoredKey]:
+        found = look_up(key_ids)
+        clock[0] += 0.5
+        return found
+
+    stored = key_lookup.find_by_id(make_key().key.pk)
+    assert stored is not None
+    shelf, kept = kept_keys._Shelf(), kept_keys._Kept(stored, 0.0, 0.0)
+    monkeypatch.setattr(key_lookup, "find_many", find_slowly)
+    shelf._confirm({b"name": kept})
+    assert (kept.confirmed_at, clock[0]) == (1000.0, 1000.5)
+
+
+def test_a_key_that_was_looked_up_slowly_is_as_old(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+    stored = key_lookup.find_by_id(make_key().key.pk)
+    shelf = kept_keys._Shelf()
+    shelf._thread = threading.current_thread()  # no other one is started
+
+    def load() -> StoredKey | None:
+        clock[0] += 0.5
+        return stored
+
+    assert shelf.find(b"name", load) == stored
+    assert shelf._kept[b"name"].confirmed_at == 1000.0
+
+
+def test_a_key_that_is_used_is_kept(clock: list[float]) -> None:
+    """Who asks all the time would otherwise be taken for idle a few seconds after the first request."""
+    stored = key_lookup.find_by_id(make_key().key.pk)
+    assert stored is not None
+    shelf = kept_keys._Shelf()
+    shelf._kept[b"name"] = kept = kept_keys._Kept(stored, clock[0], clock[0])
+    clock[0] += 0.3
+    assert shelf.find(b"name", lambda: None) is stored
+    assert (kept.used_at, kept.confirmed_at) == (1000.3, 1000.0)

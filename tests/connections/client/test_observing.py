@@ -269,6 +269,7 @@ def test_words_versions_and_short_numbers_of_a_path_are_kept(target: str, shown:
             "..",
             "-",
             "word.word.word",
+            "correct_" + "a" * 16 + "_" + "b" * 16,  # words, but longer than a name
         ),
     ],
 )

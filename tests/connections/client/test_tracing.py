@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
+from connections.client import tracing
 from external_apis import request_context
 from external_apis.request_context import RequestContextMiddleware
 from tests.otlp_receiver import Receiver, receiving, values_of
@@ -145,3 +148,12 @@ def test_without_the_extra_a_line_says_so_and_calls_go_on(sandbox: Sandbox) -> N
 def test_off_means_that_nothing_is_loaded(sandbox: Sandbox, off: dict[str, str]) -> None:
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"} if off else {}
     assert run(sandbox.url, environ={**off, **endpoint}) == "False"
+
+
+def test_a_collector_that_is_away_is_told_of_once_in_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seldom = [1000.0], tracing._Seldom()
+    monkeypatch.setattr(tracing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    line = logging.LogRecord("exporter", logging.ERROR, "", 0, "away", None, None)
+    assert [seldom.filter(line) for _ in range(2)] == [True, False]
+    clock[0] += 600
+    assert [seldom.filter(line) for _ in range(2)] == [True, False]

@@ -79,6 +79,36 @@ def drained(connection_id: str) -> tuple[int, int] | None:
         return (found.calls, found.errors) if found else None
 
 
+def test_a_single_call_that_was_taken_comes_once() -> None:
+    made = Sample("conn_a", 1.0, "GET", "/", 500, "X", 1, 1, "")
+    usage.keep(lambda: made, is_error=True, one_in=0)
+    with usage.drain() as batch:
+        assert batch.samples == [made]
+    usage.record("conn_a", {"calls": 1}, at=1.0)
+    with usage.drain() as batch:
+        assert batch.counts["conn_a"].calls == 1
+        assert batch.samples == []
+
+
+def test_of_very_much_a_part_is_taken_which_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes it knows to come again at once; nothing is left behind, and nothing comes twice."""
+    monkeypatch.setattr(usage_store, "_MOST_TAKEN", 100)
+    count, found, parts = 3000, dict[str, int](), list[bool]()
+    for number in range(count):
+        usage.record(f"conn_{number}", {"calls": 1}, at=60.0)
+    assert usage.flush()
+    while not parts or parts[-1]:
+        with usage.drain() as batch:
+            parts.append(batch.is_full)
+            for (name, _), bag in batch.periods.items():
+                found[name] = found.get(name, 0) + bag["calls"]
+    assert parts[0]
+    assert found == {f"conn_{number}": 1 for number in range(count)}
+    usage.record("conn_a", {"calls": 1}, at=60.0)
+    with usage.drain() as batch:
+        assert not batch.is_full
+
+
 def test_two_roll_ups_never_hold_the_same_counts() -> None:
     usage.record("conn_a", {"calls": 1}, at=1.0)
     with usage.drain() as first, usage.drain() as second:

@@ -72,3 +72,25 @@ def test_threads_together_get_the_whole_limit(limit: int) -> None:
         allowed = sum(threads.map(lambda _: purse.charge(asker).is_allowed, range(limit + 200)))
     # What the hour gives back meanwhile is little.
     assert limit * 0.97 <= allowed <= limit + 5
+
+
+def test_where_many_are_refused_one_is_still_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes may have used up what there was for many, and left enough for this request."""
+    asker, now, bought, left = holder(10_000), monotonic(), list[int](), [10_000]
+
+    def charge(_asker: KeyHolder, requests: int = 1) -> throttling.Quota:
+        bought.append(requests)
+        is_allowed = requests <= left[0]
+        left[0] -= requests if is_allowed else 0
+        return throttling.Quota(is_allowed, 10_000, left[0], 0)
+
+    monkeypatch.setattr(credit, "monotonic", lambda: now)
+    monkeypatch.setattr(throttling, "charge_key", charge)
+    purse = credit._Purse()
+    assert purse.charge(asker).is_allowed
+    left[0] = 1
+    last, none = purse.charge(asker), purse.charge(asker)
+    assert bought[:3] == [1, 2, 1]
+    assert (last.is_allowed, last.remaining) == (True, 0)
+    assert not none.is_allowed
+    assert set(bought[3:]) == {1}

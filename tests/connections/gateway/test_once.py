@@ -17,6 +17,7 @@ from connections import idempotent_calls
 from connections.gateway import renewals
 from connections.models import IdempotentCall
 from external_apis.crypto import Sealed
+from external_apis.errors import CallInProgress, VaultError
 from tests.connections.gateway.conftest import Connect, proxied
 from tests.connections.gateway.test_proxy import error_code
 from tests.factories import make_key
@@ -81,6 +82,18 @@ def test_another_request_under_the_same_key_is_refused(
     post(caller, proxied(row, "/echo"), name)
     assert error_code(post(caller, proxied(row, path), name, body)) == (422, "IDEMPOTENCY_KEY_REUSED")
     assert error_code(post(caller, proxied(row, "/echo"), name, method="PUT")) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_the_same_body_of_another_type_is_another_request(connect: Connect, caller: RestClient, name: str) -> None:
+    """A form and a text of the same bytes do not ask for the same."""
+    path = proxied(connect(), "/echo")
+
+    def send(content_type: str) -> Any:
+        return caller.generic("POST", path, b"a=1", content_type=content_type, headers={"Idempotency-Key": name})
+
+    assert send("application/x-www-form-urlencoded").status_code == 200
+    assert error_code(send("text/plain")) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert send("application/x-www-form-urlencoded").headers["Idempotent-Replayed"] == "true"
 
 
 def test_keys_belong_to_a_caller_and_a_connection(
@@ -158,6 +171,32 @@ def test_a_lost_answer_leaves_the_call_in_doubt(connect: Connect, caller: RestCl
         assert len(seen) == 1
 
 
+def test_a_redirect_abroad_leaves_the_call_in_doubt(connect: Connect, caller: RestClient, name: str) -> None:
+    """It is refused like a call that was never sent, but the provider has had this one."""
+    heads: list[bytes] = []
+
+    def play(client: socket.socket) -> None:
+        heads.append(read_head(client))
+        client.sendall(b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.2:1/x\r\nContent-Length: 0\r\n\r\n")
+        client.recv(100)  # what may be left of the body, or closing would reset the connection
+
+    with serve(play) as port:
+        path = proxied(connect("none", base_url=f"http://127.0.0.1:{port}"), "/x")
+        assert error_code(post(caller, path, name)) == (502, "EGRESS_REFUSED")
+        assert error_code(post(caller, path, name)) == (409, "IDEMPOTENCY_CALL_IN_DOUBT")
+    assert len(heads) == 1
+
+
+def test_a_call_that_was_refused_before_it_was_sent_may_be_made_again(
+    connect: Connect, caller: RestClient, settings: Any, name: str
+) -> None:
+    path, settings.EGRESS_ALLOW = proxied(connect(), "/echo"), []
+    for _ in range(2):
+        assert error_code(post(caller, path, name)) == (502, "EGRESS_REFUSED")
+    settings.EGRESS_ALLOW = ["127.0.0.1"]
+    assert post(caller, path, name).status_code == 200
+
+
 def test_what_the_provider_takes_for_the_same_call_is_made_again(
     connect: Connect, caller: RestClient, sandbox: Sandbox, name: str
 ) -> None:
@@ -192,6 +231,19 @@ def test_whoever_lost_the_claim_stores_nothing(connect: Connect) -> None:
     kept = idempotent_calls.claim(row, "key", "k", "digest", **options)
     assert isinstance(kept, idempotent_calls.KeptAnswer)
     assert kept.body == b"quick"
+
+
+def test_of_two_who_take_a_call_over_one_makes_it(connect: Connect) -> None:
+    options: Any = {"lease_seconds": -1, "is_repeatable": True}
+    row = connect()
+    idempotent_calls.claim(row, "key", "k", "digest", **options)
+    seen = IdempotentCall.objects.get()  # by the second, while the first one takes it over
+    assert isinstance(idempotent_calls.claim(row, "key", "k", "digest", **options), idempotent_calls.Claim)
+    held = IdempotentCall.objects.get().fence
+    mine = IdempotentCall(request_digest="digest", fence="fence_of_the_second", leased_until=timezone.now())
+    with pytest.raises(CallInProgress):
+        idempotent_calls._judge(seen, mine, is_repeatable=True)
+    assert IdempotentCall.objects.get().fence == held
 
 
 def test_a_key_is_forgotten_after_a_day(connect: Connect, caller: RestClient, sandbox: Sandbox, name: str) -> None:
@@ -248,11 +300,14 @@ def test_whoever_leaves_early_leaves_the_call_in_doubt(connect: Connect, caller:
     assert error_code(again) == (409, "IDEMPOTENCY_CALL_IN_DOUBT")
 
 
+@pytest.mark.parametrize("error", [DatabaseError(), VaultError("gone")])
 def test_an_answer_that_cannot_be_stored_goes_out(
-    connect: Connect, caller: RestClient, name: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, caller: RestClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    name = f"once-{uuid4().hex}"
+
     def fail(*_: object) -> None:
-        raise DatabaseError
+        raise error
 
     path = proxied(connect(), f"/echo?key={name}")
     with monkeypatch.context() as broken:

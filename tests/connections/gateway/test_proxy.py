@@ -7,6 +7,7 @@ import gzip
 import json
 import socket
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -156,6 +157,20 @@ def test_a_key_has_its_rate(connect: Connect) -> None:
     assert int(answers[3].headers["Retry-After"]) > 0
 
 
+def test_bad_keys_in_a_row_from_one_address_end_in_429(connect: Connect, caller: RestClient, settings: Any) -> None:
+    """Whoever guesses keys is known by nothing but the address; others behind it go on with theirs."""
+    settings.ADMIN_API_RATE_LIMIT = 3
+    path, places = proxied(connect(), "/me"), uuid4().bytes
+    address = f"2001:db8:{places[0]:x}{places[1]:02x}:{places[2]:x}{places[3]:02x}::1"
+    guesser = RestClient(REMOTE_ADDR=address)
+    answers = [guesser.get(path, headers={"Authorization": f"Bearer sk_live_nonsense{n}"}) for n in range(5)]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
+    assert error_code(answers[3]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert answers[3].json()["error"]["details"]["limitOf"] == "address"
+    assert int(answers[3].headers["Retry-After"]) > 0
+    assert caller.get(path, REMOTE_ADDR=address).status_code == 200
+
+
 def test_a_connection_without_a_slot_is_told_from_a_key_without_one(connect: Connect, caller: RestClient) -> None:
     path = proxied(connect(rate_limit={"requests_per_hour": 1}, timeout_ms=1000), "/me")
     answers = [caller.get(path) for _ in range(2)]
@@ -267,6 +282,15 @@ def test_what_a_provider_does_not_allow_is_not_sent(connect: Connect, caller: Re
     assert sandbox.total() == before + 1
 
 
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-Http-Method", "x-method-override"])
+def test_a_method_that_is_not_allowed_comes_in_no_other_field(connect: Connect, caller: RestClient, name: str) -> None:
+    """A provider that takes the field's word would do what its rules here forbid; without rules that is its matter."""
+    for row, is_passed in ((connect(proxy={"methods": ["GET", "POST"]}), False), (connect(), True)):
+        seen = caller.post(proxied(row, "/echo"), headers={name: "DELETE"}).json()
+        assert seen["method"] == "POST"
+        assert (name.lower() in {field.lower() for field in seen["headers"]}) is is_passed
+
+
 def test_a_dry_run_shows_the_command_and_sends_nothing(connect: Connect, caller: RestClient, sandbox: Sandbox) -> None:
     before = sandbox.total()
     answer = caller.send("post", proxied(connect(), "/echo?a=1&dry_run=curl"), {"name": "Ada", "password": "hunter2"})
@@ -372,6 +396,16 @@ def test_a_provider_that_breaks_off_is_told_from_one_that_answers(connect: Conne
         assert error_code(caller.get(proxied(row, "/x"))) == (502, "BAD_ANSWER")
 
 
+def test_a_body_that_is_cut_short_is_told_with_the_requests_id(connect: Connect, caller: RestClient) -> None:
+    """The client had done its part when it broke off, and with it told whose call it was."""
+    with serve(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")) as port:
+        row = connect("none", base_url=f"http://127.0.0.1:{port}", retry_config={"max_retries": 0})
+        answer = caller.get(proxied(row, "/x"), headers={"X-Request-Id": "cut-short-2"})
+    assert error_code(answer) == (502, "BAD_ANSWER")
+    assert answer.headers["X-Request-Id"] == "cut-short-2"
+    assert answer.json()["error"]["details"]["requestId"] == "cut-short-2"
+
+
 def test_a_long_answer_is_streamed(connect: Connect, caller: RestClient) -> None:
     body = bytes(range(256)) * 1000
     with serve(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))) as port:
@@ -404,13 +438,17 @@ def test_too_many_calls_at_once_are_refused(connect: Connect, caller: RestClient
 
 
 @pytest.mark.django_db(transaction=True)
-def test_every_way_out_gives_its_place_back(connect: Connect, caller: RestClient) -> None:
+def test_every_way_out_gives_its_place_back(connect: Connect, caller: RestClient, settings: Any) -> None:
     row = connect(retry_config={"max_retries": 0})
     for path in ("/me", "/status/500", "/disconnect", "/items/page?total=5000&limit=5000"):
         answer = caller.get(proxied(row, path))
         answer.close()
     assert caller.get(proxied(row, "/me"), headers={"Idempotency-Key": "k"}).status_code == 200
     assert caller.post(proxied(row, "/echo"), headers={"Idempotency-Key": "k"}).status_code == 200
+    assert caller.get(proxied(row, "/echo?dry_run=curl")).status_code == 200
+    settings.MAX_BODY_BYTES = 10
+    long = caller.generic("POST", proxied(row, "/echo"), b"x" * 20, headers={"Idempotency-Key": "another"})
+    assert error_code(long) == (413, "PAYLOAD_TOO_LARGE")
     assert bulkhead()._sum == 0
     assert bulkhead()._under_way == {}
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from typing import cast
 
 import pytest
+from django.db import DatabaseError
 
+from connections import idempotent_calls
 from connections.gateway import renewals
 
 
@@ -51,3 +54,41 @@ def test_nothing_is_extended_once_it_was_let_go(monkeypatch: pytest.MonkeyPatch)
     if thread is not None:
         thread.join(5)
     assert held.writes[-1] == "ended"
+
+
+def test_a_database_that_fails_costs_one_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls of all others hang on the same thread, too."""
+    monkeypatch.setattr(renewals, "_EVERY_SECONDS", 0.01)
+
+    class Unlucky:
+        """Is extended by its holder, fails once, and goes on."""
+
+        def __init__(self) -> None:
+            self.tries, self.goes_on = 0, threading.Event()
+
+        def extend(self, _seconds: float) -> None:
+            self.tries += 1
+            if self.tries == 2:
+                raise DatabaseError
+            if self.tries > 3:
+                self.goes_on.set()
+
+    keeper, claim = renewals._Keeper(), Unlucky()
+    keeper.keep(claim)  # type: ignore[arg-type]
+    thread = keeper._thread
+    assert thread is not None
+    assert claim.goes_on.wait(2)
+    keeper.let_go(claim)  # type: ignore[arg-type]
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_database_that_fails_at_first_keeps_no_answer_back() -> None:
+    class Unlucky:
+        def extend(self, _seconds: float) -> None:
+            raise DatabaseError
+
+    keeper, claim = renewals._Keeper(), cast("idempotent_calls.Claim", Unlucky())
+    keeper.keep(claim)
+    assert claim in keeper._claims
+    keeper.let_go(claim)

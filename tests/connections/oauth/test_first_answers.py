@@ -16,9 +16,9 @@ from connections import connecting, first_grants
 from connections.connect_links.invitations import create_link
 from connections.connecting import Wish
 from connections.models import ConnectLink, ExternalApiConnection, OAuthFlow
-from connections.oauth import spool
+from connections.oauth import first_answers, spool
 from external_apis.errors import GrantKept
-from tests.authority import Authority, authorize, come_back, consent
+from tests.authority import Authority, authorize, come_back, consent, query_of
 from tests.connections.oauth.test_device import Waiting, device_answer
 from tests.connections.oauth.test_link_flows import press
 from tests.grants import kinds, secrets_of
@@ -140,6 +140,32 @@ def test_a_device_code_that_loses_the_database(authority: Authority, server: Tok
     outage.end()
     assert first_grants.recover() == 1
     assert kinds(ExternalApiConnection.objects.get()) == ["authorized"]
+
+
+def test_a_sweep_that_is_quicker_makes_the_one_connection(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """It finds the answer in the spool while whoever wrote it there is about to store it."""
+    keep, swept = first_answers.keep, list[int]()
+
+    def be_overtaken(*arguments: Any) -> Any:
+        entry = keep(*arguments)
+        swept.append(first_grants.recover())
+        return entry
+
+    monkeypatch.setattr(first_answers, "keep", be_overtaken)
+    brought = query_of(consent(connecting.begin_flow(Wish(authority.oauth2(), "terminal:test"))))
+    stored: list[ExternalApiConnection] = []
+    flow = connecting.find_flow(brought)
+    made = connecting.finish_flow(flow, brought, ["terminal:test"], on_stored=stored.append)
+    assert swept == [1]
+    assert stored == []
+    row = ExternalApiConnection.objects.get()
+    assert made == row
+    assert kinds(row) == ["authorized"]
+    assert OAuthFlow.objects.get().made_connection == row
+    assert spooled(settings) == 0
+    assert first_grants.recover() == 0
 
 
 def test_without_a_folder_nothing_is_promised(
