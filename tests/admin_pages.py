@@ -26,7 +26,7 @@ from tests.workflow_runs import make_run
 
 __all__ = ["addresses", "lists", "make_rows"]
 
-_LONG = "unbroken-" * 12
+_LONG = "unbroken" * 12
 _ERROR = f"answered 500: https://hooks.example.com/{_LONG}"
 
 

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 from connections.models import ExternalApiConnection
 from connections.sandbox import credentials
 from external_apis.models import ExternalApi
+from tests.admin_pages import addresses, make_rows
 from tests.sandbox import Sandbox
-from tests.webhook_receiver import make_delivery, make_endpoint
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -107,20 +107,18 @@ def add_provider(page: Page, sandbox: Sandbox) -> None:
     expect(page.get_by_text("was added successfully")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [400, 1300])
-def test_pages_of_webhooks_are_no_wider_than_the_screen(page: Page, width: int) -> None:
-    endpoint = make_endpoint(None, "grant.*")
-    delivery = make_delivery(endpoint)
-    delivery.last_error, delivery.last_status = "answered 500", 500
-    delivery.save()
-    page.set_viewport_size({"width": width, "height": 900})
-    for path in ("add/", f"{endpoint.pk}/change/"):
-        page.goto(f"/admin/connections/webhookendpoint/{path}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-    if width == 1300:
-        box = page.get_by_role("table").get_by_role("button", name="Replay").bounding_box()
-        assert box is not None
-        assert box["x"] + box["width"] <= width
+def test_no_page_is_wider_than_the_screen(page: Page) -> None:
+    """What is wider, a table, scrolls in a box of its own."""
+    pages = [address for address in addresses(make_rows()) if "/connections/" in address or "/apikey/" in address]
+    too_wide = []
+    for address in pages:
+        page.goto(address, wait_until="domcontentloaded")
+        for width in (400, 1300):
+            page.set_viewport_size({"width": width, "height": 900})
+            found = page.evaluate("document.documentElement.scrollWidth")
+            if found > width:
+                too_wide.append((address, width, found))
+    assert not too_wide, "\n".join(map(str, too_wide))
 
 
 def take_screenshot(page: Page) -> None:
