@@ -186,7 +186,6 @@ class WorkflowRunAdmin(QuickModelAdmin):
         form_url: str = "", obj: Any = None,
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
-            context["row_buttons"] = self.row_buttons(request, obj)
             steps = list(obj.steps.all())
             context["workflow_steps"] = [step | {"result": _shown(step["result"])} for step in shown_steps(steps)]
             context["current_step"] = shown_current_step(obj, steps)
