@@ -7,12 +7,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.table import Table
 
 from connections import lookup
 from connections.models import ExternalApiConnection
 from external_apis.errors import ApiManagerError
+from external_apis.management.tables import print_table
 
 _COLUMNS = ("reference", "status", "environment", "tenant", "id")
 
@@ -35,19 +34,12 @@ class Command(BaseCommand):
             self.show(options["connection"])
 
     def list(self, provider: str | None, limit: int) -> None:
-        """Print a table for a reader, and tab-separated lines into a pipe."""
+        """Print a line for each."""
         rows = lookup.live().select_related("external_api", "tenant").order_by("-pk")
         if provider is not None:
             rows = rows.filter(external_api__slug=provider)
         lines = [_line(row) for row in rows[: max(limit, 0)]]
-        if self.stdout.isatty():
-            table = Table(*_COLUMNS)
-            for line in lines:
-                table.add_row(*line)
-            Console().print(table)
-        else:
-            for line in lines:
-                self.stdout.write("\t".join(line))
+        print_table(self.stdout, _COLUMNS, lines)
 
     def show(self, reference: str) -> None:
         """Print the facts of one connection; of its credentials the names and fingerprints."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from typing import Any
 
 import requests
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.table import Table
 
 from connections.models import EventStatus, WebhookRefusal
 from connections.webhooks.inbound import lookup
@@ -21,6 +18,7 @@ from connections.webhooks.inbound.replay import replay
 from connections.webhooks.inbound.trying import prepare
 from external_apis import providers, request_context
 from external_apis.errors import ApiManagerError
+from external_apis.management.tables import print_table
 
 _EVENTS = ("id", "provider", "type", "event id", "status", "attempts", "received")
 _REFUSALS = ("provider", "reason", "count", "last", "explanation")
@@ -60,7 +58,8 @@ class Command(BaseCommand):
             rows = rows.filter(external_api__slug=options["provider"])
         if options["status"]:
             rows = rows.filter(status=options["status"])
-        self._print(
+        print_table(
+            self.stdout,
             _EVENTS,
             [
                 (
@@ -98,7 +97,8 @@ class Command(BaseCommand):
 
     def refused(self, options: dict[str, Any]) -> None:
         rows = WebhookRefusal.objects.select_related("external_api")[:100]
-        self._print(
+        print_table(
+            self.stdout,
             _REFUSALS,
             [
                 (
@@ -134,14 +134,3 @@ class Command(BaseCommand):
         self.stdout.write(f"{url} answered {answer.status_code}.")
         if not answer.ok:
             raise CommandError("It was refused: manage.py webhooks refused tells why.")
-
-    def _print(self, columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
-        """Print a table for a reader, and tab-separated lines into a pipe."""
-        if self.stdout.isatty():
-            table = Table(*columns)
-            for line in lines:
-                table.add_row(*line)
-            Console().print(table)
-        else:
-            for line in lines:
-                self.stdout.write("\t".join(line))

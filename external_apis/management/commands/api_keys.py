@@ -10,11 +10,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
-from rich.console import Console
-from rich.table import Table
 
 from external_apis import keys, request_context
 from external_apis.errors import ApiManagerError
+from external_apis.management.tables import print_table
 from external_apis.models import ApiKey, KeyMode, KeyType, Tenant
 
 _COLUMNS = ("id", "title", "key", "type", "mode", "status", "tenant", "last used")
@@ -74,21 +73,14 @@ class Command(BaseCommand):
         self._show_once(keys.create(body))
 
     def list(self, options: dict[str, Any]) -> None:
-        """Print a table for a reader, and tab-separated lines into a pipe."""
+        """Print a line for each."""
         now, rows = timezone.now(), keys.visible().select_related("tenant")
         if options["tenant"]:
             rows = rows.filter(tenant_id=_tenant(options["tenant"]))
         if options["status"]:
             rows = keys.of_status(rows, keys.KeyStatus(options["status"]), now)
         lines = [_line(key, keys.status_of(key, now)) for key in rows[: max(options["limit"], 0)]]
-        if self.stdout.isatty():
-            table = Table(*_COLUMNS)
-            for line in lines:
-                table.add_row(*line)
-            Console().print(table)
-        else:
-            for line in lines:
-                self.stdout.write("\t".join(line))
+        print_table(self.stdout, _COLUMNS, lines)
 
     def verify(self, options: dict[str, Any]) -> None:
         """Take the key from a prompt or a pipe: an argument would be seen by every user of the machine."""
