@@ -17,11 +17,18 @@ _SHOWN_NAMES = re.compile(r"(?:.*_)?(?:id|sid|status|state|type|mode|currency|re
 _SHOWN_VALUES = re.compile(r"[\w.:/+-]{1,80}")
 # Digits that may count people, cards or telephones; not those within what is random, or a time.
 _LONG_NUMBER = re.compile(r"\d(?:[ .-]?\d){6,}")
-_RANDOM_ID = re.compile(r"[a-z]{2,10}_(?=[0-9]*[A-Za-z])[0-9A-Za-z]{14,}|[A-Z]{2}[0-9a-f]{32}|\d{10}\.\d{6}")
+_RANDOM_ID = re.compile(
+    r"[a-z]{2,10}_(?=[0-9]*[A-Za-z])[0-9A-Za-z]{14,30}|[A-Z]{2}[0-9a-f]{32}|\d{10}\.\d{6}"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+# Letters mixed with digits at such a length open something, unless they are an id as above; so do addresses.
+_OPENS = re.compile(r"(?=[^/.:]*\d)(?=[^/.:]*[A-Za-z])[\w+-]{20,}|eyJ[\w-]{10,}|://|/.*/")
+_SECRET_PREFIX = re.compile(r"(?:sk|rk|whsec|gh[opsru]|xox[a-z]|glpat|shp[a-z]{2})[_-]")
 _HIDDEN_PARTS = ("secret", "token", "password", "session", "credential", "client", "mail", "phone", "passport")
 _HIDDEN_WORDS = frozenset(
     {"account", "birth", "birthday", "born", "card", "csc", "cvc", "cvv", "dob", "iban", "identity", "mobile"}
-    | {"national", "otp", "pan", "pin", "social", "ssn", "tan", "tax", "vat"}
+    | {"national", "otp", "pan", "passcode", "pin", "pincode", "security", "social", "ssn", "tan", "tax", "vat"}
+    | {"verification"}
 )
 _COUNTING_WORDS = frozenset(["amount", "bytes", "count", "position", "quantity", "size", "total", "tries"])
 _MOST_DIGITS = 6
@@ -46,8 +53,9 @@ def redact(value: Any, name: str = "", *, is_hidden: bool = False) -> Any:
         return REDACTED
     if isinstance(value, str):
         return value if _is_text_shown("_".join(words), value) else REDACTED
-    is_short = sum(letter.isdigit() for letter in str(value)) <= _MOST_DIGITS
-    return value if is_short or _COUNTING_WORDS & set(words) else REDACTED
+    digits = "".join(letter for letter in str(value) if letter.isdigit())
+    is_counted = bool(_COUNTING_WORDS & set(words)) and not _is_card(digits)
+    return value if len(digits) <= _MOST_DIGITS or is_counted else REDACTED
 
 
 def shown_input(run: WorkflowRun) -> Any:
@@ -110,13 +118,23 @@ def _words(name: str) -> list[str]:
 
 
 def _is_hidden(words: list[str]) -> bool:
-    return bool(_HIDDEN_WORDS & set(words)) or any(part in word for word in words for part in _HIDDEN_PARTS)
+    return any(word.rstrip("0123456789") in _HIDDEN_WORDS for word in words) or any(
+        part in word for word in words for part in _HIDDEN_PARTS
+    )
 
 
 def _is_text_shown(name: str, value: str) -> bool:
     if not _SHOWN_NAMES.fullmatch(name) or not _SHOWN_VALUES.fullmatch(value):
         return False
-    return not _LONG_NUMBER.search(value) or _RANDOM_ID.fullmatch(value) is not None
+    if _SECRET_PREFIX.match(value) and "..." not in value:  # which is how ours are shown
+        return False
+    return not (_LONG_NUMBER.search(value) or _OPENS.search(value)) or _RANDOM_ID.fullmatch(value) is not None
+
+
+def _is_card(digits: str) -> bool:
+    """Whether a number may be a payment card's: 13 to 19 digits, the last of them a check digit (ISO/IEC 7812-1)."""
+    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
+    return 13 <= len(digits) <= 19 and sum(number // 10 + number % 10 for number in doubled) % 10 == 0
 
 
 def _keys(items: list[tuple[str, Any]]) -> list[str]:

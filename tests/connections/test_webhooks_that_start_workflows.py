@@ -80,7 +80,12 @@ def test_two_deliveries_start_one_run() -> None:
     assert_one_delivery()
     request_id = WebhookEvent.objects.get().request_id
     assert request_id
-    assert WorkflowRun.objects.get().request_id == request_id
+    run = WorkflowRun.objects.get()
+    assert run.request_id == request_id
+    assert (run.started_by, run.started_by.partition(".")[0]) == (
+        f"webhook:{handlers._handlers[0].name}",
+        "webhook:tests",
+    )
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,35 @@ def cancel_intent(request: Request, state: State) -> Reply:
     return _once(request, state, cancel, frozenset(("cancellation_reason",)))
 
 
+def create_refund(request: Request, state: State) -> Reply:
+    """Of what was paid and not given back yet: all of it unless an ``amount`` is given."""
+
+    def refund(given: Mapping[str, Any]) -> Answer | dict[str, Any]:
+        name = str(given.get("payment_intent", ""))
+        paid = state.objects.get(name, {})
+        if paid.get("object") != "payment_intent":
+            return _missing(request, "payment_intent", name)
+        if paid["status"] != "succeeded":
+            return _refuse(request, 400, f"This PaymentIntent ({name}) does not have a successful charge to refund.")
+        rest = paid["amount"] - sum(one["amount"] for one in _refunds(state, name))
+        if not rest:
+            return _refuse(request, 400, "Charge has already been refunded.", code="charge_already_refunded")
+        made = {**given, "amount": int(given.get("amount", rest)), "currency": paid["currency"], "status": "succeeded"}
+        return _make(state, f"re_{state.make_id()[:24]}", "refund", made)
+
+    return _once(request, state, refund, frozenset(("amount", "metadata", "payment_intent", "reason")))
+
+
+def list_refunds(request: Request, state: State) -> Reply:
+    with state.lock:
+        found = _refunds(state, request.parameters.get("payment_intent"))
+    return _answer(request, {"object": "list", "url": "/v1/refunds", "has_more": False, "data": found})
+
+
+def handle_refunds(request: Request, state: State) -> Reply:
+    return create_refund(request, state) if request.method == "POST" else list_refunds(request, state)
+
+
 def retrieve_intent(request: Request, state: State) -> Reply:
     with state.lock:
         found = _find(request, state, "payment_intent")
@@ -170,6 +199,11 @@ def _find(request: Request, state: State, kind: str) -> Answer | dict[str, Any]:
     return found
 
 
+def _refunds(state: State, intent: str | None) -> list[dict[str, Any]]:
+    made = [one for one in state.objects.values() if one["object"] == "refund"]
+    return [one for one in made if intent in (None, one["payment_intent"])]
+
+
 def _change(state: State, found: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     changed = {**found, **fields}
     state.objects[changed["id"]] = changed
@@ -202,4 +236,5 @@ ROUTES = (
     Route(f"{_INTENTS}/{{id}}", retrieve_intent, GET, "one of them"),
     Route(f"{_INTENTS}/{{id}}/confirm", confirm_intent, POST, "charge it to its payment method"),
     Route(f"{_INTENTS}/{{id}}/cancel", cancel_intent, POST, "end it"),
+    Route("/stripe/v1/refunds", handle_refunds, GET | POST, "Stripe's refunds: list, create"),
 )

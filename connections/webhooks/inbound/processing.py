@@ -47,6 +47,7 @@ _LEASE = timedelta(minutes=2)
 _HANDLER_SECONDS = 110.0
 """Less than the lease, which begins anew with each handler."""
 _DONE, _FAILED = "done", "failed"
+_LONGEST_ACTOR = 200
 
 
 def process_due(seconds: float = _SWEEP_SECONDS) -> int:
@@ -127,7 +128,9 @@ def _attempt(row: WebhookEvent, is_over: Callable[[], bool]) -> list[str] | None
             if not problems:
                 settle(row, due_at=Now(), attempts=row.attempts - 1)
             return problems or None
-        if not _run(row, handler, event):
+        with request_context.acting(f"webhook:{handler.name}"[:_LONGEST_ACTOR]):
+            is_mine = _run(row, handler, event)
+        if not is_mine:
             return None
         result = row.results[handler.name]
         problems += [f"{handler.name}: {result['error']}"] if result["status"] == _FAILED else []

@@ -22,9 +22,15 @@ from django.utils import timezone
 
 import connections
 from connections import lookup, services, workflows
+from connections.client import ApiClient
 from connections.models import ExternalApiConnection, RunState, WorkflowRun
 from connections.recipes import inputs
-from connections.recipes.process_stripe_payment import create_customer, create_intent
+from connections.recipes.process_stripe_payment import (
+    PaymentInput,
+    create_customer,
+    create_intent,
+    process_stripe_payment,
+)
 from connections.recipes.publish_to_facebook import publish_photo
 from connections.sandbox import credentials
 from connections.seeding import seed_sandbox
@@ -188,6 +194,84 @@ def test_a_payment_that_fails_is_cancelled(stripe: Vendor, method: str, code: st
     assert stripe.client().get(f"/customers/{customer}").json()["deleted"] is True
 
 
+def undone_after_its_charge(stripe: Vendor, undo_first: Callable[[str], None] = lambda intent: None) -> WorkflowRun:
+    """A payment that has gone through, and that something after it undoes."""
+
+    @step(name="follow", retries=0)
+    def follow(context: Context, *, intent: str) -> None:
+        undo_first(intent)
+        raise StepFailed("No.")
+
+    @workflow("pay-and-follow")
+    def pay_and_follow(context: Context, _: Any) -> None:
+        money = {"stripe_connection_id": stripe.row.pk, "amount": 1999, "currency": "eur"}
+        paid = process_stripe_payment.body(context, PaymentInput(**money, payment_method="pm_card_visa"))
+        follow(context, intent=paid["payment_intent_id"])
+
+    return run("pay-and-follow", {})
+
+
+def refunds_of(stripe: Vendor, failed: WorkflowRun) -> tuple[list[tuple[int, str]], bool]:
+    """Amounts and states of what was given back, and whether the customer is still there."""
+    results = {row.name: json.loads(row.contents["result"]) for row in failed.steps.filter(state="done")}
+    intent = results["create-stripe-payment-intent"]["payment_intent_id"]
+    found = stripe.client().get("/refunds", params={"payment_intent": intent}).json()["data"]
+    customer = stripe.client().get(f"/customers/{results['create-stripe-customer']['customer_id']}").json()
+    return [(one["amount"], one["status"]) for one in found], not customer.get("deleted")
+
+
+def test_what_was_paid_is_given_back(stripe: Vendor) -> None:
+    failed = undone_after_its_charge(stripe)
+    assert failed.state == RunState.REVERTED
+    assert refunds_of(stripe, failed) == ([(1999, "succeeded")], False)
+
+
+def test_what_somebody_has_given_back_is_not_given_back_twice(stripe: Vendor) -> None:
+    failed = undone_after_its_charge(
+        stripe, lambda intent: stripe.client().post("/refunds", {"payment_intent": intent}) and None
+    )
+    assert failed.state == RunState.REVERTED
+    assert refunds_of(stripe, failed) == ([(1999, "succeeded")], False)
+
+
+def test_a_customer_whose_money_is_kept_is_kept_too(stripe: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refund is refused: the run says that something is left behind, and of whom."""
+    post = ApiClient.post
+
+    def refuse(self: ApiClient, target: str, *args: Any, **options: Any) -> Any:
+        if target == "/refunds":
+            raise StepFailed("No balance.")
+        return post(self, target, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ApiClient, "post", refuse)
+        failed = undone_after_its_charge(stripe)
+    assert failed.state == RunState.FAILED
+    assert {row.name for row in failed.steps.filter(undo="failed")} == {
+        "confirm-stripe-payment-intent", "create-stripe-payment-intent", "create-stripe-customer"
+    }  # fmt: skip
+    assert refunds_of(stripe, failed) == ([], True)
+    workflows.retry(stored(failed))
+    failed = finish(failed)
+    assert failed.state == RunState.REVERTED
+    assert refunds_of(stripe, failed) == ([(1999, "succeeded")], False)
+
+
+def test_a_charge_without_an_answer_is_given_back(stripe: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    post = ApiClient.post
+
+    def lose(self: ApiClient, target: str, *args: Any, **options: Any) -> Any:
+        answer = post(self, target, *args, **options)
+        if target.endswith("/confirm"):
+            raise CallTimeout("Its answer is lost.", may_have_happened=True)
+        return answer
+
+    monkeypatch.setattr(ApiClient, "post", lose)
+    failed = undone_after_its_charge(stripe)
+    assert (failed.state, failed.error_code) == (RunState.REVERTED, CallTimeout.code)
+    assert refunds_of(stripe, failed) == ([(1999, "succeeded")], False)
+
+
 def test_a_new_customer_has_nothing_to_pay_with(stripe: Vendor) -> None:
     with pytest.raises(InvalidInput, match="payment_method"):
         start("process-stripe-payment", {"stripe_connection_id": stripe.row.pk, "amount": 5, "currency": "eur"})
@@ -211,8 +295,6 @@ def test_the_customers_default_method_is_taken(stripe: Vendor) -> None:
 @pytest.mark.parametrize("path", ["customers", "payment_intents"])
 def test_what_was_made_without_an_answer_is_undone(stripe: Vendor, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to its creation is lost: asked under the same key once more, Stripe tells what it has made."""
-    from connections.client import ApiClient
-
     post = ApiClient.post
     lost = 4  # the first attempt and three more
 

@@ -170,8 +170,14 @@ def worker() -> Iterator[subprocess.Popen[bytes]]:
     """A real Celery worker with its own beat."""
     command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-B", "-c", "1", "-l", "ERROR"]
     command += ["-s", str(Path(django_settings.VAR_DIR) / "beat-of-workflows"), "-Q", "celery,slow"]
-    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ_of_tests(), start_new_session=True, **output)
+    process = subprocess.Popen(
+        command,
+        cwd=runtime.CHECKOUT,
+        env=environ_of_tests(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     yield process
     process.kill()
     process.wait(10)

@@ -6,11 +6,15 @@ import html
 import json
 import re
 import threading
+import time
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.schedules import crontab
+from django.contrib.admin.utils import unquote
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -18,8 +22,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from connections.models import RunState, WorkflowRun
+from connections.workflows import cancel, start, step, waiting, workflow
 from connections.workflows.showing import REDACTED
+from external_apis.errors import ConnectFailed, NotFound
 from external_apis.models import ApiKey
+from external_apis.tenancy import Scope
 from tests.envelope import EXTERNAL
 from tests.exsvc import bearer
 from tests.factories import make_key, make_tenant, make_user
@@ -93,6 +100,134 @@ def test_a_key_of_a_run_is_taken_once_over_rest() -> None:
     status, error = posted(client, f"{RUNS}/{run['id']}/take")
     assert (status, error["code"]) == (409, "NOTHING_TO_TAKE")
     assert token not in client.get(f"{RUNS}/{run['id']}").content.decode()
+
+
+def make_left(**columns: Any) -> WorkflowRun:
+    """A run whose text message may have been sent."""
+    run = make_run(state=RunState.FAILED, due_at=None, finished_at=timezone.now())
+    now = timezone.now()
+    run.steps.create(
+        position=1, name="send-twilio-message", state="failed", may_have_happened=True, started_at=now, finished_at=now
+    )
+    return run
+
+
+def test_what_may_have_happened_is_done_again_over_rest_if_that_is_said() -> None:
+    client, run = with_key(), make_left()
+    for body in (None, {}, {"confirm": False}):
+        status, error = posted(client, f"{RUNS}/{run.pk}/retry", body)
+        assert (status, error["code"]) == (409, "WORKFLOW_NOT_UNDONE")
+        assert "send-twilio-message" in error["message"]
+    for odd in ({"confirm": "yes"}, {"confirm": 1}, {"sure": True}):
+        assert posted(client, f"{RUNS}/{run.pk}/retry", odd)[0] == 400
+    status, again = posted(client, f"{RUNS}/{run.pk}/retry", {"confirm": True})
+    assert (status, again["retryOf"]) == (200, run.pk)
+
+
+def test_whoever_may_not_call_has_nothing_undone_by_calls() -> None:
+    weak = bearer(make_key(scopes=["workflows:write", "workflows:read"]).token)
+    run, failed = make_run(), make_left()
+    failed.steps.update(undo="failed")
+    for path in (f"{run.pk}/cancel", f"{failed.pk}/retry"):
+        status, error = posted(weak, f"{RUNS}/{path}")
+        assert (status, error["details"]) == (403, {"scope": "proxy"})
+    strong = bearer(make_key(scopes=["workflows:write", "workflows:read", "proxy"]).token)
+    assert posted(strong, f"{RUNS}/{run.pk}/cancel")[0] == 200
+    assert posted(strong, f"{RUNS}/{failed.pk}/retry")[0] == 200
+    assert stored(failed).state == RunState.REVERTING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_end_of_a_run_is_waited_for_over_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, run = with_key(), make_run()
+    shown = client.get(f"{RUNS}/{run.pk}?wait=0").json()["data"]
+    assert (shown["status"], shown["currentStep"]) == ("pending", None)
+    held: list[bool] = []
+    pause = time.sleep
+
+    def look_and_sleep(seconds: float) -> None:
+        held.append(connection.connection is not None)
+        pause(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("connections.workflows.runs.time.sleep", look_and_sleep)
+        worker = threading.Timer(0.2, sweep_and_leave)
+        worker.start()
+        assert client.get(f"{RUNS}/{run.pk}?wait=25").json()["data"]["status"] == "reverted"
+        worker.join()
+    assert held
+    assert not any(held), "no connection to the database is held meanwhile"
+    for odd in ("26", "-1", "1.5", "soon"):
+        assert client.get(f"{RUNS}/{run.pk}?wait={odd}").status_code == 400
+    assert client.get(f"{RUNS}/run_missing?wait=1").status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_comes_while_many_wait_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_places", threading.BoundedSemaphore(1))
+    run = make_run()
+    assert waiting._places.acquire(blocking=False)
+    began = time.monotonic()
+    assert with_key().get(f"{RUNS}/{run.pk}?wait=20").json()["data"]["status"] == "pending"
+    assert time.monotonic() - began < 5
+    waiting._places.release()
+    with pytest.raises(NotFound):
+        waiting.wait_in_turn("run_missing", 5, Scope())
+    assert waiting._places.acquire(blocking=False), "whoever has waited leaves the place"
+
+
+def test_the_step_that_fails_is_shown_while_it_does() -> None:
+    """Its attempts and its last error, and of a compensation too."""
+    problems: list[Exception] = [ConnectFailed("Away.")]
+
+    def stumble(context: Any, given: Any = None, result: Any = None) -> None:
+        if problems:
+            raise problems.pop()
+
+    one = step(name="one", compensate=stumble)(lambda context: None)
+    two = step(name="two")(stumble)
+    workflow("order")(lambda context, given: [one(context), two(context)])
+    run = start("order")
+    work()
+    shown = with_key().get(f"{RUNS}/{run.pk}").json()["data"]
+    now = shown["currentStep"]
+    assert [row["name"] for row in shown["steps"]] == ["one"]
+    assert (now["position"], now["name"], now["tries"], now["isBeingUndone"]) == (2, "two", 1, False)
+    assert (now["errorCode"], now["errorMessage"]) == ("CONNECT_FAILED", "Away.")
+    assert now["startedAt"] < now["nextAttemptAt"] == shown["nextAttemptAt"]
+    page = signed_in().get(admin_page(run))
+    assert "2. two" in page.content.decode()
+    assert "Away." in page.content.decode()
+    assert page["Refresh"] == "5"
+    cancel(stored(run))
+    problems.append(ConnectFailed("Still away."))
+    work()
+    shown = with_key().get(f"{RUNS}/{run.pk}").json()["data"]
+    now = shown["currentStep"]
+    assert (now["position"], now["name"], now["tries"], now["isBeingUndone"]) == (1, "one", 1, True)
+    assert "Still away." in now["errorMessage"]
+    assert "one, being undone" in signed_in().get(admin_page(run)).content.decode()
+    finish(run)
+    shown = with_key().get(f"{RUNS}/{run.pk}").json()["data"]
+    assert (shown["currentStep"], shown["steps"][0]["undo"], shown["steps"][0]["undoError"]) == (None, "done", "")
+    assert "Refresh" not in signed_in().get(admin_page(run))
+
+
+def test_a_run_without_steps_says_so() -> None:
+    workflow("nothing")(lambda context, given: None)
+    text = signed_in().get(admin_page(finish(start("nothing")))).content.decode()
+    assert "It had none." in text
+    assert "None has ended yet." not in text
+
+
+def test_schedules_are_told() -> None:
+    workflow("nightly", schedule=crontab(minute="0", hour="3"))(lambda context, given: None)
+    workflow("hourly", schedule=timedelta(hours=1))(lambda context, given: None)
+    listed = {one["name"]: one for one in with_key().get(f"{EXTERNAL}/workflows?perPage=100").json()["data"]}
+    assert (listed["nightly"]["schedule"], listed["hourly"]["schedule"]) == ("0 3 * * *", "every 3600 s")
+    assert (listed["send-sms"]["schedule"], listed["send-sms"]["isScheduled"]) == (None, False)
+    assert [listed[name]["needs"] for name in ("send-sms", "create-api-key", "nightly")] == ["proxy", "keys:write", ""]
+    assert "0 3 * * *" in signed_in().get("/admin/connections/workflowrun/add/").content.decode()
 
 
 @pytest.mark.parametrize(
@@ -186,6 +321,26 @@ def test_what_is_handed_over_is_shown_once_in_the_admin() -> None:
     token = shown[0]
     assert bearer(token).get(f"{EXTERNAL}/providers").status_code == 200
     assert "somebody has taken it" in client.post(admin_page(run, "take"), follow=True).content.decode()
+
+
+def test_what_may_have_happened_is_done_again_in_the_admin_if_asked_twice() -> None:
+    client, run = signed_in(), make_left()
+    assert "may have had an effect" in client.get(admin_page(run)).content.decode()
+    assert "nothing undoes it" in client.get(admin_page(run)).content.decode()
+    question = client.post(admin_page(run, "retry"))
+    assert "send-twilio-message was done, or may have been" in question.content.decode()
+    assert not WorkflowRun.objects.filter(retry_of=run).exists()
+    assert 'name="confirm" value="1"' in question.content.decode()
+    again = client.post(admin_page(run, "retry"), {"confirm": "1"})
+    assert unquote(again["Location"]) == admin_page(WorkflowRun.objects.get(retry_of=run))
+
+
+def test_who_is_no_superuser_has_no_provider_called_in_the_admin() -> None:
+    act = ("connections.view_workflowrun", "connections.change_workflowrun")
+    client, run = signed_in(is_superuser=False, permissions=act), make_run()
+    text = client.post(admin_page(run, "cancel"), follow=True).content.decode()
+    assert "This needs the scope proxy." in text
+    assert stored(run).cancel_requested_at is None
 
 
 def test_the_admin_shows_a_tenants_runs_to_its_people_alone() -> None:

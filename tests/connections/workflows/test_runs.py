@@ -761,6 +761,16 @@ def test_what_is_shown_is_redacted() -> None:
         ("id", "card_4111111111111111"), ("state", "4111111111111111"), ("status", "4111.1111.1111.1111"),
         ("ratio", 4111111111111111.0), ("phone_id", 4711), ("birth_year", 1971), ("cvc", 123), ("ts", "4111111111"),
         ("number", -41111111), ("social_security_state", "x1"), ("passport_type", "C01X"),
+        ("cvv2", 123), ("cvc2", 123), ("pin2", 1234), ("security_code", 123), ("passcode", 1234), ("pincode", 1234),
+        ("verification_code", 123456), ("securityCode", 123),
+        # Card numbers, by their check digit, whatever they count.
+        ("amount", 4111111111111111), ("count", 378282246310005),
+        # What opens something, and addresses that do.
+        ("id", "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc"), ("status", "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"),
+        ("state", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N"),
+        ("type", "xoxb-" + "1a2b3c4d5e6f7g8h9i0j"),
+        ("external_id", "dGhpc0lzQVNlY3JldDEyMzQ1Njc4OTA"), ("id", "https://hooks.example.com/services/T0/B0/x"),
+        ("redacted", "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), ("user_id", "a/b/c/d"),
     ],
 )  # fmt: skip
 def test_what_may_be_somebodys_is_not_shown(name: str, value: Any) -> None:
@@ -781,6 +791,8 @@ def test_what_belongs_to_a_hidden_name_is_hidden() -> None:
         ("payment_intent_id", "pi_3MtwBwLkdIwHu7ix28a3tqPa"),
         ("message_sid", "SM12345678" + "0" * 24), ("ts", "1768903200.000100"), ("id", "run_01KAMX3J9Y8Q1234567890ABCD"),
         ("connection_id", "twilio/default"), ("sid", "AC" + "0" * 32), ("ratio", 0.25), ("currency", "eur"),
+        ("id", "0b7f6d5e-4c3b-4a29-9187-6f5e4d3c2b1a"), ("status", "requires_payment_method"), ("code", 404),
+        ("amount", 4111111111111112), ("post_id", "1_2"), ("type", "payment_intent.succeeded"),
     ],
 )  # fmt: skip
 def test_what_names_things_is_shown(name: str, value: Any) -> None:
