@@ -27,7 +27,7 @@ from external_apis.tenancy import scope_of
 
 DELIVERIES_SHOWN = 50
 _UNSEEN = "webhook secrets to be shown"
-_STATUS_COLOURS = {"on": "success", "failing": "warning", "off": "danger"}
+_STATUS_COLOURS = {"on": "success", "failing": "warning", "slow": "warning", "off": "danger"}
 
 
 @admin.register(WebhookEndpoint)
@@ -45,7 +45,9 @@ class WebhookEndpointAdmin(QuickModelAdmin):
     def shown_status(self, obj: WebhookEndpoint) -> str:
         if not obj.is_enabled:
             return "off"
-        return "failing" if obj.failing_since else "on"
+        if obj.failing_since:
+            return "failing"
+        return "slow" if obj.is_slow else "on"
 
     @admin.display(description="events")
     def shown_events(self, obj: WebhookEndpoint) -> str:
@@ -63,10 +65,10 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         if obj is None:
             own = [] if scope_of(request.user).tenant_id is not None else ["tenant"]
             return [(None, {"fields": ["url", "description", *own, "events"]})]
-        facts = ["id", "tenant", "disabled_at", "disabled_reason", "failing_since", "created_at", "created_by"]
+        facts = ["id", "tenant", "disabled_at", "disabled_reason", "failing_since", "is_slow"]
         return [
             (None, {"fields": ["url", "description", "is_enabled", "events"]}),
-            ("State", {"fields": facts}),
+            ("State", {"fields": [*facts, "created_at", "created_by"]}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:

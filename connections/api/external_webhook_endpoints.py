@@ -50,6 +50,8 @@ class WebhookEndpointItem(CamelAnswer):
     """Why it is switched off: by hand, because nothing succeeded there for five days, or because it answered 410."""
     failing_since: Timestamp | None
     """The first failure after the last success."""
+    is_slow: bool
+    """The last answer took more than two seconds: it is sent one request at a time, as while it fails."""
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -174,7 +176,7 @@ class WebhookEndpointPage(WebhookEndpointView):
     def patch(self, request: Request, endpoint_id: str) -> Response:
         return self.answer(_shown(endpoints.update(self.found(endpoint_id), self.given)))
 
-    @deletes("delete_webhook_endpoint", "webhooks:write", "Delete a webhook endpoint with its deliveries")
+    @deletes("delete_webhook_endpoint", "webhooks:write", "Delete a webhook endpoint; its deliveries go soon after it")
     def delete(self, request: Request, endpoint_id: str) -> Response:
         endpoints.delete(self.found(endpoint_id))
         return self.answer(Deleted(id=endpoint_id).model_dump(by_alias=True))

@@ -17,6 +17,7 @@ from connections.sandbox import credentials
 from external_apis.models import ExternalApi
 from tests.admin_pages import addresses, make_rows
 from tests.sandbox import Sandbox
+from tests.webhook_receiver import make_delivery, make_endpoint
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -119,6 +120,22 @@ def test_no_page_is_wider_than_the_screen(page: Page) -> None:
             if found > width:
                 too_wide.append((address, width, found))
     assert not too_wide, "\n".join(map(str, too_wide))
+
+
+@pytest.mark.parametrize("width", [400, 1300])
+def test_a_delivery_can_be_made_again_without_scrolling_sideways(page: Page, width: int) -> None:
+    endpoint = make_endpoint(None, "grant.*")
+    delivery = make_delivery(endpoint)
+    delivery.last_error, delivery.last_status = "answered 500", 500
+    delivery.save()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"/admin/connections/webhookendpoint/{endpoint.pk}/change/")
+    button = page.get_by_role("table").get_by_role("button", name="Replay")
+    box = button.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= width
+    button.click()
+    expect(page.get_by_text("The delivery is made again.")).to_be_visible()
 
 
 def take_screenshot(page: Page) -> None:

@@ -283,6 +283,19 @@ def test_a_secret_that_does_not_open_is_a_failure_and_nothing_is_sent(receiver: 
     assert only_delivery().last_error == "The endpoint's secret cannot be opened."
 
 
+def test_an_event_of_which_no_message_can_be_made_takes_no_lane(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(event: OutboxEvent) -> str:
+        raise TypeError(event.pk)
+
+    make_endpoint(receiver, "grant.*")
+    tell()
+    monkeypatch.setattr(message, "body_of", fail)
+    assert deliver_due().attempts == 1
+    assert only_delivery().last_error == "It could not be sent (TypeError)."
+
+
 def test_a_receiver_that_hangs_does_not_hold_up_others(
     make_receiver: Callable[[], Receiver], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
