@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import signal
 import threading
 import uuid
 from collections.abc import Callable
@@ -34,7 +35,8 @@ from connections.recipes.process_stripe_payment import (
 from connections.recipes.publish_to_facebook import publish_photo
 from connections.sandbox import credentials
 from connections.seeding import seed_sandbox
-from connections.workflows import Context, start, step, workflow
+from connections.workflows import Context, running, start, step, workflow
+from connections.workflows.journal import Journal
 from external_apis import key_use, keys, request_context
 from external_apis.errors import CallTimeout, Forbidden, InvalidInput, NotFound, StepFailed, UpstreamClientError
 from external_apis.key_granting import Granter
@@ -42,6 +44,7 @@ from external_apis.models import ApiKey, AuditEvent
 from external_apis.tenancy import Scope
 from tests.envelope import EXTERNAL
 from tests.factories import make_connection, make_provider, make_tenant, make_user
+from tests.processes import die, dying, in_child
 from tests.rest import with_key
 from tests.sandbox import Sandbox
 from tests.workflow_runs import SMS, finish, stored, work
@@ -505,6 +508,37 @@ def test_a_text_message_is_sent(sandbox: Sandbox) -> None:
     assert workflows.result_of(run("send-sms", given)) != workflows.result_of(sent)
     with pytest.raises(InvalidInput):
         start("send-sms", given | {"to_number": "110"})
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ((running, "carry_on", False), (RunState.SUCCEEDED, "", 1)),  # the run is claimed
+        ((Journal, "note_beginning", False), (RunState.SUCCEEDED, "", 1)),
+        ((Journal, "note_beginning", True), (RunState.FAILED, "STEP_IN_DOUBT", 0)),
+        ((Journal, "store_step", False), (RunState.FAILED, "STEP_IN_DOUBT", 1)),  # Twilio has answered
+        ((Journal, "store_step", True), (RunState.SUCCEEDED, "", 1)),
+        ((Journal, "succeed", True), (RunState.SUCCEEDED, "", 1)),
+    ],
+)
+def test_no_text_message_is_sent_twice_whenever_the_worker_is_killed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str, bool], expected: Any
+) -> None:
+    owner, point, is_after = where
+    config = {"request_encoding": "form"}
+    vendor = Vendor(sandbox, "/twilio/2010-04-01", config, account_sid=ACCOUNT, phone_number="+15005550006")
+    begun = start("send-sms", {**SMS, "twilio_connection_id": vendor.row.pk})
+
+    def sweep_and_die() -> None:
+        monkeypatch.setattr(owner, point, dying(getattr(owner, point)) if is_after else die)
+        running.sweep()
+
+    assert in_child(sweep_and_die) == -signal.SIGKILL
+    WorkflowRun.objects.filter(due_at__isnull=False).update(due_at=timezone.now())  # its lease runs out
+    assert in_child(running.sweep) == 0
+    ended = stored(begun)
+    assert (ended.state, ended.error_code, len(vendor.calls)) == expected
 
 
 def test_a_mail_is_sent(sandbox: Sandbox) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pydantic import BaseModel
@@ -368,6 +368,24 @@ def test_a_result_that_cannot_be_stored_waits_for_the_lease(told: Protocol, monk
     monkeypatch.undo()
     run = finish(run)
     assert (run.state, told.lines, told.keys) == (RunState.SUCCEEDED, ["one", "one"], [f"{run.pk}-1"] * 2)
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_a_result_that_the_database_refuses_fails_the_step(
+    told: Protocol, monkeypatch: pytest.MonkeyPatch, is_local: bool
+) -> None:
+    """That is no absence of the database: it would refuse it the next time too."""
+    workflow("odd", input=Numbers)(body_of(told.step("one", is_local=is_local)))
+    run = start("odd")
+
+    def refuse(*args: Any) -> bool:
+        raise DataError("value too long")
+
+    monkeypatch.setattr(journal.Journal, "store_step", refuse)
+    work()
+    run = stored(run)
+    assert (run.state, told.lines[0], told.undone()) == (RunState.REVERTED, "one", [] if is_local else ["one"])
+    assert run.steps.get().error_message.startswith("DataError")
 
 
 def test_a_body_that_fails_undoes_its_steps(told: Protocol) -> None:

@@ -110,6 +110,17 @@ def test_a_key_of_a_test_run_is_another_one_than_that_of_a_live_one(make_step: C
     assert [run.pk for run in again] == [run.pk for run in runs]
 
 
+def test_what_python_takes_for_the_same_is_another_input() -> None:
+    class Anything(BaseModel):
+        value: Any
+
+    workflow("order", input=Anything)(lambda context, given: None)
+    start("order", {"value": 1}, idempotency_key="evt_1")
+    for other in (True, 1.0, "1"):
+        with pytest.raises(IdempotencyKeyReused):
+            start("order", {"value": other}, idempotency_key="evt_1")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_starters_with_one_key_start_one_run(make_step: Callable[..., Step]) -> None:
     workflow("order", input=Order)(lambda context, given: None)

@@ -62,15 +62,20 @@ def test_what_cannot_be_scheduled_is_refused_where_it_is_written(options: dict[s
 
 @pytest.mark.django_db
 def test_one_that_cannot_be_started_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    def refuse(given: Any, granter: Any) -> Any:
+    def refuse(given: Any, granter: Any = None) -> Any:
         raise RuntimeError("swordfish")
+
+    class Broken(crontab):
+        minute = property(refuse)  # type: ignore[assignment]
 
     every = crontab(minute="0", hour="12")
     workflow("a-bad-one", schedule=every, admit=refuse)(lambda context, given: None)
+    workflow("another", schedule=Broken.__new__(Broken))(lambda context, given: None)
     workflow("nightly", schedule=every)(lambda context, given: None)
     assert len(start_scheduled(NOON)) == 1
     assert [run.workflow for run in WorkflowRun.objects.all()] == ["nightly"]
     assert "a-bad-one" in caplog.text
+    assert "another" in caplog.text
     assert "swordfish" not in caplog.text
 
 
