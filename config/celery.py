@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from celery.signals import (
     beat_init,
     heartbeat_sent,
     task_prerun,
+    worker_before_create_process,
     worker_init,
     worker_process_init,
     worker_shutting_down,
@@ -34,6 +36,13 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 from config.broker import REQUEST_ID, app  # noqa: E402
 
 __all__ = ["app"]
+
+
+@worker_before_create_process.connect
+def _share_memory(**_: object) -> None:
+    # A child's collector writes to all that it looks at, and what is written to is copied.
+    gc.collect()
+    gc.freeze()
 
 
 @worker_process_init.connect

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -122,3 +123,26 @@ def test_a_killed_process_of_the_pool_is_told_in_json_lines_without_a_traceback(
         ("error", "Task", False),
         ("error", "Task", True),
     ]
+
+
+SHARE = """
+import gc, os, re
+import django
+django.setup()
+from celery.signals import worker_before_create_process
+from config.celery import app
+
+app.loader.import_default_modules()
+worker_before_create_process.send(sender=None)
+if not os.fork():
+    gc.collect()
+    told = open("/proc/self/smaps_rollup").read()
+    own, all = (int(re.search(name + r":\\s+(\\d+)", told)[1]) for name in ("Private_Dirty", "Rss"))
+    os._exit(0 if own < all / 4 else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells how much is shared")
+def test_a_process_of_the_pool_shares_its_masters_memory() -> None:
+    subprocess.run([sys.executable, "-c", SHARE], cwd=runtime.CHECKOUT, env=os.environ, check=True)
