@@ -79,7 +79,7 @@ class ConnectedProviderAdmin(ProviderAdmin):
     def webhook_address(self, obj: ExternalApi) -> SafeString:
         return format_html('<code class="break-all select-all">{}</code>', receiving_url(obj))
 
-    @admin.display(description="refused of late")
+    @admin.display(description="refused webhooks")
     def refused_webhooks(self, obj: ExternalApi) -> str:
         refusals = WebhookRefusal.objects.filter(external_api=obj)
         rows = ((row.count, row.explanation, f"{row.last_at:%Y-%m-%d %H:%M:%S}") for row in refusals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -17,11 +18,14 @@ from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.webhooks.inbound import layouts
 from connections.webhooks.inbound.events import delivery_of
 from connections.webhooks.inbound.replay import replay
+from connections.webhooks.inbound.summary import explain, is_tried_again
 from external_apis.admin.pages import QuickModelAdmin
 from external_apis.admin.row_pages import Button
 from external_apis.errors import ApiManagerError
 
-_COLOURS = {"received": "info", "processed": "success", "ignored": "warning", "dead": "danger"}
+_TRIED_AGAIN = "waiting to be tried again"
+_SEARCHED = 100_000
+_COLOURS = {"received": "info", _TRIED_AGAIN: "warning", "processed": "success", "ignored": "warning", "dead": "danger"}
 _LONGEST_SHOWN = 100_000
 
 
@@ -44,15 +48,25 @@ class _ReadOnly(QuickModelAdmin):
 
 @admin.register(WebhookEvent)
 class WebhookEventAdmin(_ReadOnly):
-    list_display: ClassVar = ["event_type", "event_id", "provider", "shown_status", "attempts", "received_at", "tenant"]
+    list_display: ClassVar = [
+        "event_type",
+        "event_id",
+        "provider",
+        "shown_status",
+        "explanation",
+        "attempts",
+        "next_attempt",
+        "received_at",
+        "tenant",
+    ]
     list_filter: ClassVar = ["status"]
     search_fields: ClassVar = ["=id", "=event_id", "=event_type", "=request_id"]
-    search_help_text = "Id, the provider's id, type or request id"
+    search_help_text = f"Id; or the provider's id, type or request id of the latest {_SEARCHED:,}"
     ordering: ClassVar = ["-id"]
     actions: ClassVar = ["replay_selected"]
     fieldsets: ClassVar = [
         (None, {"fields": ["provider", "event_type", "event_id", "id", "shown_status", "tenant", "connection"]}),
-        ("Handlers", {"fields": ["attempts", "due_at", "outcomes"]}),
+        ("Handlers", {"fields": ["attempts", "next_attempt", "explanation", "outcomes"]}),
         ("What came", {"fields": ["received_at", "finished_at", "request_id", "shown_payload"]}),
     ]
     readonly_fields: ClassVar = [name for _, options in fieldsets for name in options["fields"]]
@@ -62,7 +76,27 @@ class WebhookEventAdmin(_ReadOnly):
 
     @display(description="status", ordering="status", label=_COLOURS)  # type: ignore[untyped-decorator]
     def shown_status(self, obj: WebhookEvent) -> str:
-        return obj.status
+        return _TRIED_AGAIN if is_tried_again(obj) else obj.status
+
+    @admin.display(description="explanation", empty_value="")
+    def explanation(self, obj: WebhookEvent) -> str:
+        return explain(obj)
+
+    @admin.display(description="next attempt", empty_value="")
+    def next_attempt(self, obj: WebhookEvent) -> datetime | None:
+        return obj.due_at
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """What is looked for without an index is looked for among the latest."""
+        if search_term and not search_term.startswith("wev_"):
+            older = queryset.order_by("-id").values_list("pk", flat=True)[_SEARCHED : _SEARCHED + 1]
+            queryset = queryset.filter(pk__gt=older[0]) if older else queryset
+        elif search_term:
+            return queryset.filter(pk=search_term), False
+        found: tuple[QuerySet[Any], bool] = super().get_search_results(request, queryset, search_term)
+        return found
 
     @admin.display(description="outcomes")
     def outcomes(self, obj: WebhookEvent) -> str:
@@ -97,7 +131,7 @@ class WebhookEventAdmin(_ReadOnly):
         """Process the event once more."""
         row = self.changeable_or_404(request, object_id)
         problem = _replay(row)
-        text = problem or "It is processed once more."
+        text = problem or "It is processed now."
         self.message_user(request, text, messages.ERROR if problem else messages.SUCCESS)
         return self.to_row(row)
 
@@ -110,9 +144,10 @@ class WebhookEventAdmin(_ReadOnly):
         self.message_user(request, text, messages.SUCCESS if done else messages.WARNING)
 
     def row_buttons(self, request: HttpRequest, obj: WebhookEvent) -> list[Button]:
-        if obj.status == EventStatus.RECEIVED or not self.has_change_permission(request, obj):
+        if not self.has_change_permission(request, obj) or (obj.status == EventStatus.RECEIVED and not obj.attempts):
             return []
-        return [Button("Replay", self.row_url(obj, "replay"), "replay", is_post=True)]
+        label = "Try now" if is_tried_again(obj) else "Replay"
+        return [Button(label, self.row_url(obj, "replay"), "replay", is_post=True)]
 
     def render_change_form(  # noqa: PLR0917 (Django's)
         self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.urls import path
-from pydantic import Field
+from pydantic import Field, model_validator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,6 +16,7 @@ from connections.webhooks.inbound.events import delivery_of, shown
 from connections.webhooks.inbound.replay import replay
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, PageQuery, lists, reads, writes
+from external_apis.ids import first_id
 from external_apis.json_output import Timestamp
 from external_apis.provider_input import RowId
 from external_apis.time_input import Moment
@@ -44,7 +45,7 @@ class WebhookEventItem(CamelAnswer):
     connection_id: str | None
     """Whose account at the provider it is about, where that is known."""
     event_id: str
-    """The provider's own id of the event, or a digest of the body where it has none."""
+    """The provider's own id of the event, or a digest of what is signed where it has none."""
     event_type: str
     """Several types of one body are separated by commas."""
     status: EventStatus
@@ -86,7 +87,7 @@ class WebhookEventQuery(PageQuery):
     """Of one provider."""
     event_type: Annotated[str, Field(max_length=200)] = ""
     event: Annotated[str, Field(max_length=200)] = ""
-    """The provider's own id of it."""
+    """The provider's own id of it, together with `externalApiId`."""
     sales_channel_id: RowId = ""
     """Of one tenant."""
     since: Annotated[Moment | None, Field(alias="from")] = None
@@ -94,20 +95,34 @@ class WebhookEventQuery(PageQuery):
     until: Annotated[Moment | None, Field(alias="to")] = None
     """Received before this moment."""
 
+    @model_validator(mode="after")
+    def _is_of_one_provider(self) -> WebhookEventQuery:
+        if self.event and not self.external_api_id:
+            raise ValueError("event is an id of one provider's: name it as externalApiId")
+        return self
+
+    def conditions(self) -> dict[str, Any]:
+        """The filters as those of the rows, all but the type's in an index: ids are in the order of their receipt."""
+        found = {_NAMES.get(name, name): value for name, value in self.filters().items()}
+        for name in ("id__gte", "id__lt"):
+            if name in found:
+                found[name] = first_id("wev", found[name])
+        return found | ({"due_at__isnull": False} if found.get("status") == EventStatus.RECEIVED else {})
+
 
 class WebhookRefusalQuery(PageQuery):
     external_api_id: RowId = ""
     """Of one provider."""
 
 
-_NAMES = {"event": "event_id", "sales_channel_id": "tenant_id", "since": "received_at__gte", "until": "received_at__lt"}
+_NAMES = {"event": "event_id", "sales_channel_id": "tenant_id", "since": "id__gte", "until": "id__lt"}
 
 
 class WebhookEventList(ResourceView):
     @lists("list_webhook_events", "webhooks:read", WebhookEventItem, WebhookEventQuery, "List webhooks that came in")
     def get(self, request: Request) -> Response:
-        given = self.query.filters()
-        rows = lookup.visible(self.scope).filter(**{_NAMES.get(name, name): given[name] for name in given})
+        assert isinstance(self.query, WebhookEventQuery)  # noqa: S101 (tells the type checker)
+        rows = lookup.visible(self.scope).filter(**self.query.conditions())
         return self.page(rows.defer("content"), _item)
 
 

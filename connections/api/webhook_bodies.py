@@ -3,27 +3,59 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 from django.conf import settings
 from django.http import HttpRequest
 
+from external_apis import request_context
+from external_apis.networks import counted_as
+
 __all__ = ["read_body"]
 
 _WAIT_SECONDS = 0.25
-_readers = threading.BoundedSemaphore(max(2, settings.WEB_THREADS // 6))
+
+
+class _Places:
+    """So many may wait for bodies, and a quarter of them for those of one address."""
+
+    def __init__(self, number: int) -> None:
+        self._most, self._most_of_one = number, max(1, number // 4)
+        self._changed = threading.Condition()
+        self._taken: Counter[str | None] = Counter()
+
+    def take(self, address: str | None) -> bool:
+        with self._changed:
+            is_taken = self._changed.wait_for(lambda: self._has_room(address), _WAIT_SECONDS)
+            self._taken[address] += is_taken
+            return is_taken
+
+    def leave(self, address: str | None) -> None:
+        with self._changed:
+            self._taken[address] -= 1
+            self._taken += Counter()  # forgets those that have none
+            self._changed.notify_all()
+
+    def _has_room(self, address: str | None) -> bool:
+        return self._taken.total() < self._most and self._taken[address] < self._most_of_one
+
+
+_places = _Places(max(2, settings.WEB_THREADS // 6))
 
 
 def read_body(request: HttpRequest) -> bytes | None:
     """Return a request's body; None where too many threads wait for somebody's rest already.
 
     The server gives a body no deadline, so senders that never finish would have every thread of the process. Here they
-    get a sixth of them, and webhooks alone have to wait. Raises `UnreadablePostError` when the sender has gone.
+    get a sixth of them, one address a quarter of that, and webhooks alone have to wait. Raises `UnreadablePostError`
+    when the sender has gone.
     """
     if not request.META.get("CONTENT_LENGTH"):
         return b""
-    if not _readers.acquire(timeout=_WAIT_SECONDS):
+    address = counted_as(request_context.current().address)
+    if not _places.take(address):
         return None
     try:
         return request.body
     finally:
-        _readers.release()
+        _places.leave(address)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from datetime import timedelta
 from typing import Any
 
 import requests
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
-from connections.models import EventStatus, WebhookRefusal
+from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.webhooks.inbound import lookup
 from connections.webhooks.inbound.addresses import receiving_url
 from connections.webhooks.inbound.events import delivery_of, shown
 from connections.webhooks.inbound.replay import replay
+from connections.webhooks.inbound.summary import explain
 from connections.webhooks.inbound.trying import prepare
 from external_apis import providers, request_context
 from external_apis.errors import ApiManagerError
+from external_apis.ids import first_id
 from external_apis.management.tables import print_table
 
 _EVENTS = ("id", "provider", "type", "event id", "status", "attempts", "received")
 _REFUSALS = ("provider", "reason", "count", "last", "explanation")
 _TIMEOUT_SECONDS = 15
+_CLOCKS = timedelta(minutes=5)
+"""So much may the clocks of this machine and of the web process differ."""
 
 
 class Command(BaseCommand):
@@ -125,12 +131,20 @@ class Command(BaseCommand):
         prepared = prepare(api, options["type"], url, data)
         # To this machine, past the proxy in front; the signature is that of the public address.
         local = f"http://127.0.0.1:{settings.PORT}{url.removeprefix(settings.PUBLIC_BASE_URL)}"
+        request_id, began = request_context.current().request_id, timezone.now()
+        headers = {**prepared.headers, "X-Request-Id": request_id}
         with requests.Session() as session:
             session.trust_env = False
             try:
-                answer = session.post(local, prepared.body, headers=dict(prepared.headers), timeout=_TIMEOUT_SECONDS)
+                answer = session.post(local, prepared.body, headers=headers, timeout=_TIMEOUT_SECONDS)
             except requests.RequestException as error:
                 raise CommandError(f"Nobody answers at {local} ({type(error).__name__}).") from None
         self.stdout.write(f"{url} answered {answer.status_code}.")
         if not answer.ok:
             raise CommandError("It was refused: manage.py webhooks refused tells why.")
+        rows = WebhookEvent.objects.filter(external_api=api, id__gte=first_id("wev", began - _CLOCKS))
+        row = rows.filter(request_id=request_id).first()
+        if row is None:
+            self.stdout.write("It is known already, and changes nothing.")
+        else:
+            self.stdout.write(f"It is {row.pk}: {row.status}{', ' if explain(row) else ''}{explain(row)}.")

@@ -34,7 +34,7 @@ from external_apis.errors import ApiManagerError
 from external_apis.json_output import timestamp
 from external_apis.models import ExternalApi
 
-__all__ = ["BACKOFF_SECONDS", "process_due"]
+__all__ = ["BACKOFF_SECONDS", "LEASE", "process_due"]
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ BACKOFF_SECONDS = (5, 30, 120, 600, 3_600, 21_600)
 After the last one an event is dead."""
 
 _SWEEP_SECONDS, _TURN_SECONDS = 20.0, 2.0
-_LEASE = timedelta(minutes=2)
+LEASE = timedelta(minutes=2)
 _HANDLER_SECONDS = 110.0
 """Less than the lease, which begins anew with each handler."""
 _DONE, _FAILED = "done", "failed"
@@ -80,7 +80,7 @@ def _take_turn(api_id: str, slug: str, is_over: Callable[[], bool]) -> int:
         while (
             not is_over()
             and time.monotonic() < until
-            and (rows := claim(WebhookEvent, 1, _LEASE, external_api_id=api_id))
+            and (rows := claim(WebhookEvent, 1, LEASE, external_api_id=api_id))
         ):
             _process(rows[0], is_over)
             count += 1
@@ -194,7 +194,7 @@ def _note_failure(row: WebhookEvent, handler: Handler, done: dict[str, Any], pro
 def _note(row: WebhookEvent, handler: Handler, result: dict[str, Any]) -> bool:
     """Store a handler's outcome, and have the whole lease for the next one."""
     results = {**row.results, handler.name: result}
-    if not settle(row, results=results, due_at=Now() + _LEASE):
+    if not settle(row, results=results, due_at=Now() + LEASE):
         return False
     row.results = results
     return True

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from connections.admin import webhook_events
 from connections.models import EventStatus, WebhookEvent, WebhookRefusal
 from connections.sandbox.definitions import WEBHOOK_SLUG
 from connections.seeding import seed_sandbox
@@ -79,18 +82,54 @@ def test_a_page_shows_payload_and_outcomes(operator: Client) -> None:
 
 
 @pytest.mark.django_db
+def test_the_list_says_what_became_of_each(operator: Client) -> None:
+    results = {"app.mark_paid": {"status": "failed", "attempts": 2, "at": "now", "error": "ValueError at app:7"}}
+    waits: dict[str, Any] = {"status": EventStatus.RECEIVED, "due_at": timezone.now() + timedelta(hours=1)}
+    row = make_webhook_event(event_id="evt_again", attempts=3, results=results, **waits)
+    make_webhook_event(row.external_api, event_id="evt_alone")
+    make_webhook_event(row.external_api, event_id="evt_ignored", status=EventStatus.IGNORED)
+    page = operator.get(EVENTS).content.decode()
+    for words in (
+        "waiting to be tried again",
+        "app.mark_paid: ValueError at app:7",
+        "no handler took it",
+        "no entry of",
+    ):
+        assert page.count(words) == 1, words
+    assert "Try now" in operator.get(f"{EVENTS}{row.pk}/change/").content.decode()
+    operator.post(f"{EVENTS}{row.pk}/replay/")
+    row.refresh_from_db()
+    assert row.due_at is not None
+    assert (row.due_at <= timezone.now(), row.attempts) == (True, 3)
+
+
+@pytest.mark.django_db
+def test_searching_reads_no_more_than_the_latest(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_events, "_SEARCHED", 2)
+    api = webhook_provider()
+    rows = [make_webhook_event(api, id=f"wev_{number}", event_id=f"evt_{number}") for number in range(3)]
+    for term, found in (("evt_0", False), ("evt_1", True), (rows[0].pk, True)):
+        answer = operator.get(EVENTS, {"q": term})
+        assert answer.context["cl"].queryset.count() == found, term
+
+
+@pytest.mark.django_db
 def test_what_is_too_deep_or_too_long_to_lay_out_is_shown_as_it_came(operator: Client) -> None:
     deep, wide = "[" * 400 + "1," * 50_000 + "1" + "]" * 400, "[" * 19 + "1," * 50_000 + "1" + "]" * 19
-    for number, text in enumerate((deep, wide)):
-        row = make_webhook_event(api=webhook_provider(slug=f"of-{number}"), content={"body": text})
+    pages = site.get_model_admin(WebhookEvent)
+    assert isinstance(pages, webhook_events.WebhookEventAdmin)
+    api = webhook_provider()
+    rows = [make_webhook_event(api, event_id=text[:50], content={"body": text}) for text in (deep, wide)]
+    for row, text in zip(rows, (deep, wide), strict=True):
         tracemalloc.start()
         try:
-            page = operator.get(f"{EVENTS}{row.pk}/change/").content.decode()
+            shown_text = pages.shown_payload(row)
             assert tracemalloc.get_traced_memory()[1] < 20_000_000
         finally:
             tracemalloc.stop()
-        assert text[:1_000] in page
-    assert json.loads(run("show", WebhookEvent.objects.earliest("id").pk))["payload"] == deep
+        assert text[:1_000] in shown_text
+    assert deep[:1_000] in operator.get(f"{EVENTS}{rows[0].pk}/change/").content.decode()
+    assert json.loads(run("show", rows[0].pk))["payload"] == deep
 
 
 @pytest.mark.django_db
@@ -167,6 +206,9 @@ def test_the_command_lists_shows_and_replays(client: Client) -> None:
 def test_test_events_of_every_scheme_arrive_over_real_sockets(web: Web, settings: Any) -> None:
     settings.PORT, settings.PUBLIC_BASE_URL = web.port, web.url
     seed_sandbox("http://127.0.0.1:1")
+    webhook_provider(events=["invoice.*"])
+    assert "ignored, no entry of" in run("send-test", "stripe", "charge.failed")
+    WebhookEvent.objects.all().delete()
     run("send-test", WEBHOOK_SLUG, "invoice.paid")
     assert WebhookEvent.objects.get().external_api.slug == WEBHOOK_SLUG
     for scheme in ("stripe", "github", "meta", "slack", "shopify", "twilio", "standard", "hmac"):
@@ -174,8 +216,10 @@ def test_test_events_of_every_scheme_arrive_over_real_sockets(web: Web, settings
         if scheme == "hmac":
             more |= {"signature_header": "X-Sig", "event_type_path": "type", "event_id_path": "data.id"}
         api = webhook_provider(slug=f"tests-{scheme}", scheme=scheme, **more)
-        assert "answered 20" in run("send-test", api.pk, "invoice.paid", "--data", '{"amount": 5}')
+        told = run("send-test", api.pk, "invoice.paid", "--data", '{"amount": 5}')
         row = WebhookEvent.objects.get(external_api=api)
+        assert "answered 20" in told
+        assert f"It is {row.pk}: received." in told
         assert (row.event_type, row.status) == ("invoice.paid", EventStatus.RECEIVED)
 
 

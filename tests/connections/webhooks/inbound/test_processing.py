@@ -440,7 +440,7 @@ def test_no_handler_begins_after_the_sweep_is_over(
 
 def test_the_limits_of_a_handler() -> None:
     """Ended before its lease is over; and one that will not end, with its process when it is another's."""
-    lease, task = processing._LEASE.total_seconds(), process_webhook_events.time_limit
+    lease, task = processing.LEASE.total_seconds(), process_webhook_events.time_limit
     assert lease > processing._HANDLER_SECONDS
     assert task is not None
     assert lease > task - processing._SWEEP_SECONDS > processing._HANDLER_SECONDS

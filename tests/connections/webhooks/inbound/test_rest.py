@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -44,12 +45,14 @@ def test_a_list_and_its_filters(client: Client) -> None:
         (f"externalApiId={api.pk}", ["evt_2", "evt_1"]),
         (f"salesChannelId={other.tenant_id}", ["evt_3"]),
         ("eventType=invoice.paid", ["evt_1"]),
-        ("event=evt_3", ["evt_3"]),
+        (f"event=evt_3&externalApiId={other.pk}", ["evt_3"]),
+        ("status=received", ["evt_3", "evt_1"]),
+        ("from=2000-01-01T00:00:00Z", ["evt_3", "evt_2", "evt_1"]),
         ("from=2000-01-01T00:00:00Z&to=2001-01-01T00:00:00Z", []),
         ("perPage=1&page=2", ["evt_2"]),
     ):
         assert ids(rest.get(f"{EVENTS}?{query}")) == found, query
-    for query in ("status=other", "from=0113-12-24T11:58:16%2B23:42", "event=%00", "eventType=%00"):
+    for query in ("status=other", "from=0113-12-24T11:58:16%2B23:42", "event=%00", "eventType=%00", "event=evt_3"):
         assert rest.get(f"{EVENTS}?{query}").status_code == 400, query
 
 
@@ -97,6 +100,13 @@ def test_a_replay(client: Client) -> None:
     row, rest = WebhookEvent.objects.get(), with_key()
     path = f"{EVENTS}/{row.pk}/replay"
     assert rest.send("post", path).status_code == 409
+    WebhookEvent.objects.update(attempts=1, due_at=timezone.now() + timedelta(seconds=100))  # as under its lease
+    assert rest.send("post", path).status_code == 409
+    WebhookEvent.objects.update(attempts=5, due_at=timezone.now() + timedelta(hours=1))
+    answer = rest.send("post", path)
+    assert (answer.status_code, answer.json()["data"]["attempts"]) == (202, 5)
+    assert AuditEvent.objects.get(action="webhook.replayed").changes == {"attempts": [5, 6]}
+    AuditEvent.objects.all().delete()
     process_due()
     answer = rest.send("post", path)
     assert (answer.status_code, answer.json()["data"]["status"]) == (202, "received")
