@@ -146,6 +146,10 @@ class HmacSignature:
 class StandardSignature:
     """Standard Webhooks: the secret is base64, mostly behind ``whsec_``; signatures are ``v1,<base64>``, by spaces.
 
+    The standardwebhooks library, by which the tests prove this, verifies text alone (another body is an error of its
+    own), has no other tolerance than five minutes, says neither whether the time or the signature was wrong, and raises
+    whatever a malformed header makes of it. Outbound, where the text is ours, it signs.
+
     Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
 
