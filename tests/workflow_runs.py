@@ -8,11 +8,11 @@ from django.db import connection
 from django.utils import timezone
 
 from connections.due_work import claim
-from connections.models import WorkflowRun
+from connections.models import RunState, StepState, WorkflowRun
 from connections.workflows import running, start
 from external_apis.models import Tenant
 
-__all__ = ["SMS", "finish", "make_run", "stored", "sweep_and_leave", "work"]
+__all__ = ["SMS", "finish", "make_failed_run", "make_run", "stored", "sweep_and_leave", "work"]
 
 SMS = {"twilio_connection_id": "twilio/default", "to_number": "+4915112345678", "message": "Hello"}
 """An input of ``send-sms``."""
@@ -23,6 +23,14 @@ def make_run(tenant: Tenant | None = None, **columns: object) -> WorkflowRun:
     run = start("send-sms", SMS, tenant=None if tenant is None else tenant.pk)
     WorkflowRun.objects.filter(pk=run.pk).update(**columns or {"tries": 0})
     return stored(run)
+
+
+def make_failed_run(**columns: object) -> WorkflowRun:
+    """One whose text message may have been sent, which nothing undoes; ``columns`` are of its step."""
+    run, now = make_run(state=RunState.FAILED, due_at=None, finished_at=timezone.now()), timezone.now()
+    facts = {"state": StepState.FAILED, "may_have_happened": True, "started_at": now, "finished_at": now}
+    run.steps.create(position=1, name="send-twilio-message", **facts | columns)
+    return run
 
 
 def work() -> int:

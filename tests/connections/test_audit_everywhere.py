@@ -57,7 +57,7 @@ from tests.inbound import make_webhook_event
 from tests.rest import PROVIDERS, with_key
 from tests.token_server import TokenServer, token_server
 from tests.webhook_receiver import make_delivery, make_endpoint
-from tests.workflow_runs import SMS, make_run
+from tests.workflow_runs import SMS, make_failed_run, make_run
 
 SERVICES = "/exsvc/api/v1/services"
 
@@ -115,7 +115,7 @@ def world() -> World:
         make_delivery(endpoint),
         make_webhook_event(),
         make_run(),
-        make_run(state="failed", due_at=None, finished_at=timezone.now()),
+        make_failed_run(undo="failed"),
     )
 
 

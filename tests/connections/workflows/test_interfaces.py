@@ -31,7 +31,7 @@ from tests.envelope import EXTERNAL
 from tests.exsvc import bearer
 from tests.factories import make_key, make_tenant, make_user
 from tests.rest import RestClient, with_key
-from tests.workflow_runs import SMS, finish, make_run, stored, sweep_and_leave, work
+from tests.workflow_runs import SMS, finish, make_failed_run, make_run, stored, sweep_and_leave, work
 
 pytestmark = pytest.mark.django_db
 
@@ -102,18 +102,8 @@ def test_a_key_of_a_run_is_taken_once_over_rest() -> None:
     assert token not in client.get(f"{RUNS}/{run['id']}").content.decode()
 
 
-def make_left(**columns: Any) -> WorkflowRun:
-    """A run whose text message may have been sent."""
-    run = make_run(state=RunState.FAILED, due_at=None, finished_at=timezone.now())
-    now = timezone.now()
-    run.steps.create(
-        position=1, name="send-twilio-message", state="failed", may_have_happened=True, started_at=now, finished_at=now
-    )
-    return run
-
-
 def test_what_may_have_happened_is_done_again_over_rest_if_that_is_said() -> None:
-    client, run = with_key(), make_left()
+    client, run = with_key(), make_failed_run()
     for body in (None, {}, {"confirm": False}):
         status, error = posted(client, f"{RUNS}/{run.pk}/retry", body)
         assert (status, error["code"]) == (409, "WORKFLOW_NOT_UNDONE")
@@ -126,8 +116,7 @@ def test_what_may_have_happened_is_done_again_over_rest_if_that_is_said() -> Non
 
 def test_whoever_may_not_call_has_nothing_undone_by_calls() -> None:
     weak = bearer(make_key(scopes=["workflows:write", "workflows:read"]).token)
-    run, failed = make_run(), make_left()
-    failed.steps.update(undo="failed")
+    run, failed = make_run(), make_failed_run(undo="failed")
     for path in (f"{run.pk}/cancel", f"{failed.pk}/retry"):
         status, error = posted(weak, f"{RUNS}/{path}")
         assert (status, error["details"]) == (403, {"scope": "proxy"})
@@ -324,7 +313,7 @@ def test_what_is_handed_over_is_shown_once_in_the_admin() -> None:
 
 
 def test_what_may_have_happened_is_done_again_in_the_admin_if_asked_twice() -> None:
-    client, run = signed_in(), make_left()
+    client, run = signed_in(), make_failed_run()
     assert "may have had an effect" in client.get(admin_page(run)).content.decode()
     assert "nothing undoes it" in client.get(admin_page(run)).content.decode()
     question = client.post(admin_page(run, "retry"))

@@ -66,7 +66,7 @@ def test_one_that_cannot_be_started_stops_no_other(caplog: pytest.LogCaptureFixt
         raise RuntimeError("swordfish")
 
     class Broken(crontab):
-        minute = property(refuse)  # type: ignore[assignment]
+        minute = property(refuse)
 
     every = crontab(minute="0", hour="12")
     workflow("a-bad-one", schedule=every, admit=refuse)(lambda context, given: None)
