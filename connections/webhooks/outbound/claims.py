@@ -53,13 +53,14 @@ WITH RECURSIVE waiting (id) AS (
         row_number() OVER (PARTITION BY endpoint.tenant_id ORDER BY endpoint.served_at NULLS FIRST) AS turn,
         max(endpoint.served_at) OVER (PARTITION BY endpoint.tenant_id) AS tenant_served_at
     FROM {_ENDPOINTS} AS endpoint
+    CROSS JOIN LATERAL (
+        SELECT FROM {_DELIVERIES}
+        WHERE endpoint_id = endpoint.id AND due_at <= statement_timestamp() ORDER BY due_at LIMIT 1
+    ) AS first
     WHERE endpoint.id IN (SELECT id FROM waiting)
         AND {_MAY_BE_SENT_TO}
         AND (endpoint.is_slow OR endpoint.failing_since IS NOT NULL) = %(troubled)s
         AND NOT endpoint.id = ANY(%(passed)s)
-        AND EXISTS (
-            SELECT 1 FROM {_DELIVERIES} WHERE endpoint_id = endpoint.id AND due_at <= statement_timestamp()
-        )
         AND NOT EXISTS ({_HELD.format(endpoint="endpoint.id")})
 ), chosen AS (
     SELECT endpoint.id FROM ready
