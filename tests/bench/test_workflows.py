@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -11,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
-from django.db import connection
 
 from config import runtime
 from connections.models import RunState, WorkflowRun
 from connections.workflows import start, workflow
 from tests.bench import chained_tasks
+from tests.processes import environ_of_tests
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,12 +25,9 @@ RUNS, ROUNDS, WORKERS = 500, 5, 2
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[None]:
     """One Celery worker for both, with beat as in an installation."""
-    folder = Path(settings.VAR_DIR)
-    url = runtime.postgres_url(runtime.socket_dir(folder), runtime.OWNER_ROLE, str(connection.settings_dict["NAME"]))
-    environ = {**os.environ, **runtime.environment(folder), "DATABASE_URL": url, "MIGRATE_DATABASE_URL": url}
     command = [sys.executable, "-m", "celery", "-A", "tests.bench.bench_app", "worker", "-B", "-c", str(WORKERS)]
     command += ["-l", "ERROR", "-s", str(tmp_path / "beat")]
-    process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ_of_tests(), stderr=subprocess.DEVNULL)
     chained_tasks.run_chains(1)
     yield
     process.kill()

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
-from django.db import connection as database
 from django.test import Client
 
 from config import runtime
@@ -22,6 +20,7 @@ from connections.webhooks.inbound import handlers
 from connections.workflows import start, step, workflow
 from tests.connections.webhooks.inbound.test_outage import Valkey
 from tests.inbound import send, stripe_body, webhook_provider
+from tests.processes import environ_of_tests
 from tests.webhook_receiver import Receiver, make_endpoint, tell
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -77,15 +76,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 @pytest.fixture
 def effects(tmp_path: Path, valkey: Valkey) -> Iterator[Callable[[], list[str]]]:
     """What a real worker with a beat of its own has done so far."""
-    at, folder = database.settings_dict, Path(django_settings.VAR_DIR)
-    environ = {
-        **os.environ,
-        **runtime.environment(folder),
-        "DATABASE_URL": f"postgresql://{at['USER']}@/{at['NAME']}?host={runtime.socket_dir(folder)}"
-        f"&port={runtime.POSTGRES_PORT}",
-        "REDIS_URL": f"redis://127.0.0.1:{valkey.port}/0",
-        "EGRESS_ALLOW": "127.0.0.1",
-    }
+    environ = environ_of_tests(REDIS_URL=f"redis://127.0.0.1:{valkey.port}/0", EGRESS_ALLOW="127.0.0.1")
     command = [sys.executable, "-c", WORKER, str(tmp_path), "-B", "-s", str(tmp_path / "beat"), "-l", "ERROR"]
     command += ["-Q", "celery,slow", "-c", "3"]
     process = subprocess.Popen(command, cwd=runtime.CHECKOUT, env=environ, start_new_session=True)

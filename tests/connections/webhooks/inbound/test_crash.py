@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -25,6 +23,7 @@ from connections.webhooks.inbound.processing import process_due
 from external_apis.models import Partner
 from tests.factories import make_partner
 from tests.inbound import make_webhook_event, send, stripe_body, webhook_provider
+from tests.processes import begin, die, dying, in_child
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,37 +32,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def _no_worker(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(wakeups, "_send", lambda task: None)
     settings.INBOUND_SWEEPS = 8  # several at one provider; and a killed one keeps its slot for fifteen seconds
-
-
-def begin(act: Callable[[], object]) -> int:
-    """Fork a process that acts; returns its id."""
-    connection.close()  # its socket is nothing to share
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        act()
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def run(act: Callable[[], object]) -> int:
-    """Let a forked process act; returns its exit code, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(begin(act), 0)[1])
-
-
-def die(*args: object, **options: object) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run_and_die(*args: Any, **options: Any) -> Any:
-        function(*args, **options)
-        die()
-
-    return run_and_die
 
 
 def deliver() -> None:
@@ -100,12 +68,12 @@ def test_the_web_process_dies(monkeypatch: pytest.MonkeyPatch, point: str, store
             monkeypatch.setattr(receipt, point, die)
         deliver()
 
-    assert run(deliver_and_die) == -signal.SIGKILL
+    assert in_child(deliver_and_die) == -signal.SIGKILL
     assert WebhookEvent.objects.count() == stored
     # The provider had no answer, and sends it again.
-    assert run(deliver) == 0
+    assert in_child(deliver) == 0
     assert WebhookEvent.objects.count() == 1
-    assert run(process_due) == 0
+    assert in_child(process_due) == 0
     assert Partner.objects.count() == 1
     assert WebhookEvent.objects.get().status == EventStatus.PROCESSED
 
@@ -128,16 +96,16 @@ def test_the_worker_dies(monkeypatch: pytest.MonkeyPatch, point: str, after: boo
     deliver()
 
     def process_and_die() -> None:
-        monkeypatch.setattr(processing, point, dying_after(getattr(processing, point)) if after else die)
+        monkeypatch.setattr(processing, point, dying(getattr(processing, point)) if after else die)
         process_due()
 
-    assert run(process_and_die) == -signal.SIGKILL
+    assert in_child(process_and_die) == -signal.SIGKILL
     assert Partner.objects.count() == effects
     # Nobody takes it before its lease is over.
-    assert run(process_due) == 0
+    assert in_child(process_due) == 0
     assert Partner.objects.count() == effects
     let_the_lease_end()
-    assert run(process_due) == 0
+    assert in_child(process_due) == 0
     assert Partner.objects.count() == 1
     assert WebhookEvent.objects.get().status == EventStatus.PROCESSED
 
@@ -153,9 +121,9 @@ def test_a_worker_that_dies_has_begun_with_one_event(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(processing, "_run", die)
         process_due()
 
-    assert run(process_and_die) == -signal.SIGKILL
+    assert in_child(process_and_die) == -signal.SIGKILL
     assert sorted(WebhookEvent.objects.values_list("attempts", flat=True)) == [0, 0, 1]
-    assert run(process_due) == 0
+    assert in_child(process_due) == 0
     assert Partner.objects.count() == 2
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -16,7 +14,6 @@ from typing import cast
 import pytest
 import redis
 from celery import current_app
-from django.db import connection
 from django.test import Client
 
 from config import embedded
@@ -27,6 +24,7 @@ from connections.webhooks.inbound.processing import process_due
 from external_apis.models import Partner
 from tests.factories import make_partner
 from tests.inbound import send, stripe_body, webhook_provider
+from tests.processes import in_child
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,21 +68,6 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
     server = Valkey(tmp_path)
     yield server
     server.kill()
-
-
-def in_child(act: Callable[[], None]) -> int:
-    """Let a forked process act, which has threads and connections of its own; returns its exit code."""
-    connection.close()
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    try:
-        act()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
 
 
 def test_valkey_restarted_between_receipt_and_processing(valkey: Valkey) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import redis
 from celery import current_app
-from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
@@ -25,6 +24,7 @@ from connections.webhooks.outbound.fan_out import TASK
 from external_apis import audit
 from external_apis.models import OutboxEvent
 from tests.factories import make_connection
+from tests.processes import die, in_child
 from tests.queues import routed
 from tests.webhook_receiver import Receiver, make_endpoint
 
@@ -46,22 +46,6 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
 SENT_BEFORE = {"after_answer", "before_settling", "settled"}
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Run something in a forked process; returns how that ended."""
-    database.close()
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
-
-
-def die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def work_until(point: str) -> None:
     """Sweep as a worker does, and die at the point."""
     module, name, is_after = POINTS[point]
@@ -81,7 +65,7 @@ def test_a_worker_killed(point: str, receiver: Receiver) -> None:
     make_endpoint(receiver, "connection.updated")
     with transaction.atomic():
         audit.record("connection.updated", make_connection())
-    assert in_child(lambda: work_until(point)) == signal.SIGKILL
+    assert in_child(lambda: work_until(point)) == -signal.SIGKILL
     assert len(receiver.received) == (point in SENT_BEFORE)
     if point == "claimed":
         # Nobody has it twice as long as it may be under way.
@@ -108,7 +92,7 @@ def test_a_writer_killed_before_its_commit_tells_nothing_and_after_it_everything
         die()
 
     for commits in (False, True):
-        assert in_child(partial(write, commits=commits)) == signal.SIGKILL
+        assert in_child(partial(write, commits=commits)) == -signal.SIGKILL
         assert deliver_due().delivered == commits
         assert OutboxEvent.objects.filter(type="connection.updated").count() == commits
 
