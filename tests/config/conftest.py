@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -131,6 +132,35 @@ def installation() -> Iterator[Installation]:
         with contextlib.suppress(Exception):
             shutil.rmtree(runtime.socket_dir(made.folder))
         shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def prepared(installation: Installation, prepared_folder: Path) -> Installation:
+    """One that has been started before: its database is there, migrated and seeded, for tests of something else."""
+    installation.folder.parent.mkdir(parents=True)
+    subprocess.run(["cp", "-a", str(prepared_folder), str(installation.folder)], check=True)
+    return installation
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stopped installation's VAR_DIR to copy, made once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, mark = shared / "prepared" / "var", shared / "prepared" / "is-ready"
+    folder.parent.mkdir(exist_ok=True)
+    with (shared / "prepared.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not mark.exists():
+            made = Installation(folder)
+            try:
+                for command in (["shell", "-v", "0", "-c", "pass"], ["migrate", "-v", "0"], ["setup"]):
+                    status, output = made.run("manage.py", *command)
+                    assert status == 0, output
+            finally:
+                shutil.rmtree(runtime.socket_dir(folder), ignore_errors=True)
+            mark.touch()
+    return folder
 
 
 def _free_ports() -> int:
