@@ -37,7 +37,7 @@ def test_half_sent_webhooks_stop_nobody(tmp_path: Path) -> None:
         wait_for(web, 503, "2001:db8::ffff")
         for _ in range(3):
             assert ask(web, "POST", "/api/webhooks/nobody", b"{}") == 400
-        for number in range(THREADS):
+        for number in range(2 * len(SENDERS)):
             begin(web, stack, SENDERS[number % len(SENDERS)])
         # Those that come too many are turned away, one after the other.
         wait_for(web, 503)
