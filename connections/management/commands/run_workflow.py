@@ -57,8 +57,8 @@ class Command(BaseCommand):
         if status != RunStatus.SUCCEEDED:
             raise CommandError(f"{run.pk} is {status}: {run.error_message}")
         facts = {"run_id": run.pk, "result": workflows.result_of(run)}
-        if taken := workflows.take_over(run):
-            facts["handed_over"] = taken
+        if run.hands_over:
+            facts["handed_over"] = workflows.take_over(run)
         self.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False))
 
 

@@ -380,6 +380,14 @@ def test_a_shell_waits_for_the_result() -> None:
     assert told["handed_over"]["token"].startswith("sk_live_")
 
 
+def test_a_shell_tells_the_result_as_often_as_it_is_asked() -> None:
+    """Of one that hands nothing over, or did so before."""
+    workflow("plain")(lambda context, given: "done")
+    finish(start("plain", idempotency_key="k"))
+    for _ in range(2):
+        assert json.loads(typed("plain", "--idempotency-key", "k", "--wait"))["result"] == "done"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

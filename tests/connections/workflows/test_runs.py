@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from connections import workflows
 from connections.due_work import claim
-from connections.models import RunState, UndoState, WorkflowRun
+from connections.models import RunState, UndoState, WorkflowRun, WorkflowStep
 from connections.workflows import Context, RunStatus, journal, running, start, status_of, step, workflow
 from connections.workflows.definitions import Step
 from connections.workflows.engine import carry_on
@@ -552,6 +552,19 @@ def test_old_runs_are_pruned_with_their_steps(leaving: WorkflowRun, settings: An
     WorkflowRun.objects.filter(pk=leaving.pk).update(finished_at=timezone.now() - timedelta(days=3))
     assert prune() == 1
     assert set(WorkflowRun.objects.values_list("pk", flat=True)) == {running_still.pk, kept.pk}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tenants_runs_go_with_it(make_step: Callable[..., Step]) -> None:
+    one = make_step("one")
+    workflow("order")(lambda context, given: one(context))
+    tenant = make_tenant()
+    mine, other = start("order", tenant=tenant.pk), start("order")
+    work()
+    tenant.delete()
+    assert [run.pk for run in WorkflowRun.objects.all()] == [other.pk]
+    assert [row.run_id for row in WorkflowStep.objects.all()] == [other.pk]
+    assert not WorkflowRun.objects.filter(pk=mine.pk).exists()
 
 
 # --- the sweep --------------------------------------------------------------------------------------------------------
