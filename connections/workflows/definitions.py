@@ -102,7 +102,7 @@ class Workflow:
     @property
     def input_names(self) -> list[str]:
         """What an input may hold."""
-        return list(self.input.model_fields)
+        return [field.alias or name for name, field in self.input.model_fields.items()]
 
     def read(self, given: Any) -> BaseModel:
         """Validate an input. Raises `InvalidInput` with field paths."""

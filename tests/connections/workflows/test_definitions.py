@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,9 +9,10 @@ from typing import Any
 import pytest
 from celery.schedules import crontab
 from celery.schedules import schedule as celery_schedule
+from django.apps import apps
+from django.core.exceptions import AppRegistryNotReady
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field
 
-from config import runtime
 from connections.models import RunState, WorkflowRun
 from connections.webhooks import on_webhook
 from connections.webhooks.inbound import handlers
@@ -73,22 +71,11 @@ def test_what_is_no_schedule_is_refused(odd: Any) -> None:
         workflow(f"fine-{type(fine).__name__}", schedule=fine)(lambda context, given: None)
 
 
-def test_a_run_that_is_started_while_apps_are_loaded_is_refused() -> None:
-    """As by a module that starts one where it should define one: it says so, and not that a table is missing."""
-    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"}
-    code = (
-        "import django.apps, django\n"
-        "from connections import apps as ours\n"
-        "def ready(self):\n"
-        "    from connections.workflows import start\n"
-        "    start('send-sms')\n"
-        "ours.ConnectionsConfig.ready = ready\n"
-        "django.setup()\n"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=runtime.CHECKOUT, env=environ, capture_output=True, text=True, check=False
-    )
-    assert "AppRegistryNotReady: A workflow is started by what runs, not by a module as it is imported" in told.stderr
+def test_a_run_that_is_started_while_apps_are_loaded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a module that starts one where it should define one: it says so, and not that a workflow is missing."""
+    monkeypatch.setattr(apps, "ready", False)
+    with pytest.raises(AppRegistryNotReady, match="not by a module as it is imported"):
+        start("not-there-yet")
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -109,7 +96,8 @@ class Aliased(BaseModel):
 
 @pytest.mark.django_db
 def test_an_input_is_read_again_as_it_was_given() -> None:
-    workflow("aliased", input=Aliased)(lambda context, given: [given.full_name, given.length, str(given.at)])
+    made = workflow("aliased", input=Aliased)(lambda context, given: [given.full_name, given.length, str(given.at)])
+    assert made.input_names == ["fullName", "at", "required_later"]
     run = finish(start("aliased", {"fullName": "Ada", "at": "2026-01-20T12:00:00Z"}))
     assert (run.state, result_of(run)) == (RunState.SUCCEEDED, ["Ada", 3, "2026-01-20 12:00:00+00:00"])
     assert input_of(run)["fullName"] == "Ada"
