@@ -18,7 +18,7 @@ __all__ = ["wake"]
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.2
 _EXPIRES_SECONDS = 30
 
 

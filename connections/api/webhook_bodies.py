@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -20,24 +19,34 @@ class _Places:
     """So many may wait for bodies, and a quarter of them for those of one address."""
 
     def __init__(self, number: int) -> None:
-        self._most, self._most_of_one = number, max(1, number // 4)
+        self._most, self._most_of_one = number, max(2, number // 4)
         self._changed = threading.Condition()
-        self._taken: Counter[str | None] = Counter()
+        self._all, self._taken, self._waiting = 0, dict[str | None, int](), 0
 
     def take(self, address: str | None) -> bool:
         with self._changed:
-            is_taken = self._changed.wait_for(lambda: self._has_room(address), _WAIT_SECONDS)
-            self._taken[address] += is_taken
-            return is_taken
+            if not self._has_room(address):
+                self._waiting += 1
+                try:
+                    if not self._changed.wait_for(lambda: self._has_room(address), _WAIT_SECONDS):
+                        return False
+                finally:
+                    self._waiting -= 1
+            self._all += 1
+            self._taken[address] = self._taken.get(address, 0) + 1
+            return True
 
     def leave(self, address: str | None) -> None:
         with self._changed:
+            self._all -= 1
             self._taken[address] -= 1
-            self._taken += Counter()  # forgets those that have none
-            self._changed.notify_all()
+            if not self._taken[address]:
+                del self._taken[address]
+            if self._waiting:
+                self._changed.notify_all()
 
     def _has_room(self, address: str | None) -> bool:
-        return self._taken.total() < self._most and self._taken[address] < self._most_of_one
+        return self._all < self._most and self._taken.get(address, 0) < self._most_of_one
 
 
 _places = _Places(max(2, settings.WEB_THREADS // 6))
