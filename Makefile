@@ -21,7 +21,7 @@ run:
 
 test:
 	@sh .ci/venv dev
-	@exec $(PYTHON) -m pytest --ignore=tests/bench -n 2 --dist worksteal $(ARGS)
+	@exec $(PYTHON) -m pytest --ignore=tests/bench -n 3 --dist worksteal $(ARGS)
 
 check:
 	@sh .ci/venv dev
