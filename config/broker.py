@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import before_task_publish
+from kombu.transport import TRANSPORT_ALIASES
 
 from external_apis import request_context
 
@@ -13,6 +14,9 @@ __all__ = ["REQUEST_ID", "app"]
 
 REQUEST_ID = "eam_request_id"
 """The header of a message that carries the id of the request it comes from."""
+
+# By its name: who only publishes late, or never, does not load it.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "config.valkey_transport:Transport"))
 
 app = Celery("config")
 app.config_from_object("django.conf:settings", namespace="CELERY")
