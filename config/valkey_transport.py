@@ -11,12 +11,12 @@ __all__ = ["Transport"]
 
 
 class _Channel(kombu_redis.Channel):
-    def _connparams(self, asynchronous: bool = False) -> Any:  # type: ignore[misc]  # its base has no types
+    def _connparams(self, asynchronous: bool = False) -> Any:
         # A channel that could not be closed, since the server is away, is closed again once its connection is gone; for
         # the messages that it has not acknowledged kombu 5.7 then asks that for its address, and the worker ends.
         if self.connection.client is None:
             raise redis.ConnectionError("The channel's connection was closed.")
-        return super()._connparams(asynchronous)
+        return super()._connparams(asynchronous)  # type: ignore[misc]  # kombu has no types
 
 
 class Transport(kombu_redis.Transport):
