@@ -7,13 +7,15 @@ body before it reads sees a broken connection instead of the answer.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
+
+from external_apis import request_context
+from external_apis.body_places import Places
 
 _SHORT_BYTES = 64 * 1024
 """What the sockets' buffers hold anyway."""
@@ -27,12 +29,12 @@ class UnreadBodyMiddleware:
     """A body that nobody began to read is read and thrown away behind the answer; a long one only if it was refused.
 
     Of one beyond 32 MiB nothing is read, nor while senders who never finish keep eight threads waiting, or a twelfth of
-    all: those find the connection closed.
+    all, and those of one address two: they find the connection closed.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self.readers = threading.BoundedSemaphore(max(1, min(_MAX_READERS, settings.WEB_THREADS // 12)))
+        self.places = Places(max(1, min(_MAX_READERS, settings.WEB_THREADS // 12)), _WAIT_SECONDS)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
@@ -43,18 +45,19 @@ class UnreadBodyMiddleware:
             if not response.streaming:
                 # Without a length the client would wait for the end of the answer while we wait for that of its body.
                 response.setdefault("Content-Length", str(len(response.content)))
-            response.close = partial(self._close, response.close, request)  # type: ignore[method-assign]
+            address = request_context.current().address
+            response.close = partial(self._close, response.close, request, address)  # type: ignore[method-assign]
         return response
 
-    def _close(self, close: Callable[[], None], request: HttpRequest) -> None:
+    def _close(self, close: Callable[[], None], request: HttpRequest, address: str | None) -> None:
         close()
         # The answer is on its way by now. It has to be this thread, although WSGI's read knows no time limit: granian
         # stands still as a whole when a read is left to another thread and the call returns.
-        if self.readers.acquire(timeout=_WAIT_SECONDS):
+        if self.places.take(address):
             try:
                 _discard(request)
             finally:
-                self.readers.release()
+                self.places.leave(address)
 
 
 def _discard(request: HttpRequest) -> None:

@@ -115,6 +115,7 @@ class ReceiptMiddleware:
             return self.get_response(request)
         response = receipt(request, match["slug"], match["api_id"] or "")
         response.setdefault("Content-Length", str(len(response.content)))
-        # Django would write a line for each that is refused, which anybody can have it do; they are told of together.
-        response._has_been_logged = 400 <= response.status_code < 500  # type: ignore[attr-defined]  # noqa: SLF001
+        # Django would write a line for each that is refused or has no place, which anybody can have it do; refusals are
+        # told of together, and an error that is ours has its own.
+        response._has_been_logged = response.status_code >= 400  # type: ignore[attr-defined]  # noqa: SLF001
         return response

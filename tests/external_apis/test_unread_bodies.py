@@ -11,6 +11,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
+from external_apis.body_places import Places
 from external_apis.unread_bodies import UnreadBodyMiddleware
 
 MIB = 2**20
@@ -150,7 +151,7 @@ def test_what_a_view_has_read_is_not_read_again(read: Callable[[HttpRequest], No
         return HttpResponse(status=400)
 
     middleware, sent = UnreadBodyMiddleware(view), Sent(100)
-    middleware.readers = cast("threading.BoundedSemaphore", None)  # nor is there a place to wait for
+    middleware.places = cast("Places", None)  # nor is there a place to wait for
     response = answer(middleware, sent)
     before = sent.reads
     response.close()
@@ -159,17 +160,18 @@ def test_what_a_view_has_read_is_not_read_again(read: Callable[[HttpRequest], No
 
 def test_nothing_is_read_while_all_places_are_taken() -> None:
     middleware, late, next_one = UnreadBodyMiddleware(refuse), Sent(100), Sent(100)
-    with middleware.readers:
-        answer(middleware, late).close()
+    assert middleware.places.take("192.0.2.1")
+    answer(middleware, late).close()
     assert late.reads == 0
+    middleware.places.leave("192.0.2.1")
     answer(middleware, next_one).close()
     assert next_one.was_read == 100
 
 
 def test_a_place_that_is_about_to_be_free_is_waited_for() -> None:
     middleware, sent = UnreadBodyMiddleware(refuse), Sent(100)
-    assert middleware.readers.acquire()
-    timer = threading.Timer(0.01, middleware.readers.release)
+    assert middleware.places.take("192.0.2.1")
+    timer = threading.Timer(0.01, middleware.places.leave, ["192.0.2.1"])
     timer.start()
     answer(middleware, sent).close()
     timer.join()
@@ -179,8 +181,15 @@ def test_a_place_that_is_about_to_be_free_is_waited_for() -> None:
 @pytest.mark.parametrize(("threads", "places"), [(1, 1), (12, 1), (24, 2), (96, 8), (1024, 8)])
 def test_few_threads_read(settings: Any, threads: int, places: int) -> None:
     settings.WEB_THREADS = threads
-    readers = UnreadBodyMiddleware(refuse).readers
-    taken = 0
-    while readers.acquire(blocking=False):
-        taken += 1
-    assert taken == places
+    taken = UnreadBodyMiddleware(refuse).places
+    assert [number for number in range(places + 1) if taken.take(f"192.0.2.{number}")] == [*range(places)]
+
+
+@pytest.mark.parametrize(("one", "other"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:1::1")])
+def test_nobody_alone_has_all_places(settings: Any, one: str, other: str) -> None:
+    settings.WEB_THREADS = 96
+    places = UnreadBodyMiddleware(refuse).places
+    assert [places.take(one) for _ in range(3)] == [True, True, False]
+    assert places.take(other)
+    places.leave(one)
+    assert places.take(one)
