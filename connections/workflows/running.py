@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
 THREADS = 8
 _SWEEP_SECONDS, _BEAT_SECONDS = 20.0, 5.0
-_ROOM_SECONDS, _NOTHING_DUE_SECONDS, _IDLE_SECONDS = 0.02, 0.25, 0.1
+_ROOM_SECONDS, _NOTHING_DUE_SECONDS, _AWAY_SECONDS, _IDLE_SECONDS = 0.02, 0.25, 1.0, 0.1
 
 
 def _stay() -> None:
@@ -38,7 +38,8 @@ def sweep(*, seconds: float = _SWEEP_SECONDS, leave: Callable[[], object] = _sta
 
     After ``seconds``, or when the worker is to stop, runs are handed back as soon as their present steps have ended;
     those that have not are waited for once ``leave`` was called, so that another sweep may begin meanwhile.
-    Any number of sweeps at the same time take different runs. Raises Django's database errors.
+    Any number of sweeps at the same time take different runs. Raises Django's database errors where no run is under
+    way; a sweep that has some keeps its place, and asks again.
     """
     until, count = time.monotonic() + seconds, 0
     with stopping.watched() as is_told:
@@ -49,7 +50,15 @@ def sweep(*, seconds: float = _SWEEP_SECONDS, leave: Callable[[], object] = _sta
         crew = _Crew(is_over)
         try:
             while not is_over():
-                runs = claim(WorkflowRun, crew.room, LEASE) if crew.room else []
+                try:
+                    runs = claim(WorkflowRun, crew.room, LEASE) if crew.room else []
+                except DatabaseError as error:
+                    if not crew.under_way:
+                        raise
+                    logger.warning("no workflow runs were claimed (%s)", type(error).__name__)
+                    give_back_database_connections()
+                    crew.wait(_AWAY_SECONDS)
+                    continue
                 if not runs and not crew.under_way:
                     break
                 count += len(runs)
@@ -65,7 +74,8 @@ def sweep(*, seconds: float = _SWEEP_SECONDS, leave: Callable[[], object] = _sta
 
 
 class _Crew:
-    """Threads that carry runs on, and the runs under way, as they were claimed, by their ids."""
+    """Threads that carry runs on, and the claims under way: a run that is due at once may be claimed again by the same
+    sweep before the thread that handed it back has done so much as to say it."""
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
         self._is_over = is_over
@@ -73,7 +83,7 @@ class _Crew:
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._beaten_at = time.monotonic()
-        self.under_way: dict[str, WorkflowRun] = {}
+        self.under_way: dict[tuple[str, int], WorkflowRun] = {}
 
     @property
     def room(self) -> int:
@@ -83,7 +93,7 @@ class _Crew:
     def take(self, runs: list[WorkflowRun]) -> None:
         for run in runs:
             with self._changed:
-                self.under_way[run.pk] = run
+                self.under_way[run.pk, run.fence] = run
             self._queue.put(run)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             if len(self._threads) < len(self.under_way):
@@ -127,7 +137,7 @@ class _Crew:
                 _carry_on(run, self._is_over)
             finally:
                 with self._changed:
-                    del self.under_way[run.pk]
+                    del self.under_way[run.pk, run.fence]
                     self._changed.notify()
         give_back_database_connections()
 

@@ -713,6 +713,76 @@ def test_a_lease_is_kept_although_a_database_session_is_lost(
     assert (stored(run).state, done) == (RunState.SUCCEEDED, ["slow"])
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_is_due_again_at_once_is_kept_by_its_new_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep takes it up while the thread that handed it back has not come to its end."""
+    workflow("order")(lambda context, given: None)
+    start("order")
+    errors: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda problem: errors.append(problem.exc_type.__name__))
+    is_claimed_again, has_first_ended = threading.Event(), threading.Event()
+    extended: list[int] = []
+
+    def carry_on(run: WorkflowRun, is_over: Callable[[], bool]) -> None:
+        if run.fence == 1:
+            journal.Journal(run).hand_back()
+            assert is_claimed_again.wait(10)
+        else:
+            is_claimed_again.set()
+            has_first_ended.wait(10)
+            journal.Journal(run).succeed("null")
+        connection.close()
+
+    def extend(runs: list[WorkflowRun], lease: timedelta) -> None:
+        extended[:] = [run.fence for run in runs]
+        if is_claimed_again.is_set() and extended == [2]:
+            has_first_ended.set()
+
+    monkeypatch.setattr(running, "_carry_on", carry_on)
+    monkeypatch.setattr(running, "extend", extend)
+    monkeypatch.setattr(running, "_BEAT_SECONDS", 0.02)
+    worker = threading.Thread(target=sweep_and_leave, daemon=True)
+    worker.start()
+    try:
+        assert has_first_ended.wait(3), "nobody extends the lease of the second claim"
+    finally:
+        has_first_ended.set()
+        worker.join(10)
+    assert errors == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sweep_that_cannot_claim_keeps_its_place_while_it_has_runs(
+    make_step: Callable[..., Step], done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each beat of an ailing database would add another sweep with threads of its own."""
+    is_free, has_left = threading.Event(), threading.Event()
+    slow = make_step("slow", lambda context: is_free.wait(10) and None)
+    workflow("slow")(lambda context, given: slow(context))
+    run, asked = start("slow"), list[bool]()
+
+    def refuse_later(*args: Any) -> list[WorkflowRun]:
+        if not done:
+            return claim(*args)
+        asked.append(has_left.is_set())
+        raise DatabaseError
+
+    def work() -> None:
+        sweep(seconds=0.3, leave=has_left.set)
+        connection.close()
+
+    monkeypatch.setattr(running, "claim", refuse_later)
+    monkeypatch.setattr(running, "_AWAY_SECONDS", 0.02)
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        assert has_left.wait(5)
+    finally:
+        is_free.set()
+        worker.join(10)
+    assert (len(asked) > 2, any(asked), stored(run).state) == (True, False, RunState.SUCCEEDED)
+
+
 def test_a_worker_that_is_to_stop_hands_runs_back_between_steps(make_step: Callable[..., Step], done: Done) -> None:
     one, two = make_step("one"), make_step("two")
     workflow("order")(lambda context, given: [one(context), two(context)])
