@@ -214,7 +214,7 @@ def versions(endpoint_ids: Sequence[str]) -> dict[str, datetime]:
         return dict(cursor.fetchall())
 
 
-def note_health(endpoint_id: str, health: Health) -> None:
-    """Note how an endpoint does from now on."""
-    rows = WebhookEndpoint.objects.filter(pk=endpoint_id)
-    rows.update(failing_since=health.failing_since, is_slow=health.is_slow)
+def note_health(sent: WebhookEndpoint, health: Health) -> bool:
+    """Note how an endpoint does from now on; False, and nothing noted, where it was changed since it was claimed."""
+    rows = WebhookEndpoint.objects.filter(pk=sent.pk, updated_at=sent.updated_at)
+    return rows.update(failing_since=health.failing_since, is_slow=health.is_slow) > 0

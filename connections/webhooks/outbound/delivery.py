@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from django.db import Error as DatabaseError
@@ -19,7 +20,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from connections import stopping
-from connections.models import DeliveryAttempt, DeliveryStatus
+from connections.models import DeliveryAttempt, DeliveryStatus, WebhookEndpoint
 from connections.webhooks.outbound import claims, endpoints
 from connections.webhooks.outbound.claims import Ending, Health
 from connections.webhooks.outbound.fan_out import ROWS, fan_out
@@ -160,11 +161,11 @@ class _Run:
         claims.settle(endings)
         self.done.attempts += len(endings)
         self.done.delivered += sum(ending.is_success for ending in endings)
-        by_endpoint: dict[str, list[Outcome]] = {}
+        by_version: dict[tuple[str, datetime], list[Landed]] = {}
         for item in landed:
-            by_endpoint.setdefault(item.delivery.endpoint_id, []).append(item.outcome)
-        for endpoint_id, outcomes in by_endpoint.items():
-            _judge(endpoint_id, outcomes, lanes)
+            by_version.setdefault((item.delivery.endpoint_id, item.delivery.endpoint.updated_at), []).append(item)
+        for items in by_version.values():
+            _judge(items[0].delivery.endpoint, [item.outcome for item in items], lanes)
 
     def _ending(self, item: Landed) -> Ending:
         delivery, outcome = item.delivery, item.outcome
@@ -194,19 +195,19 @@ class _Run:
         return Ending(delivery, attempt, DeliveryStatus.PENDING, wait)
 
 
-def _judge(endpoint_id: str, outcomes: Sequence[Outcome], lanes: Lanes) -> None:
-    """Note how an endpoint does, and switch off one that is gone or given up."""
-    known = lanes.health(endpoint_id)
+def _judge(sent: WebhookEndpoint, outcomes: Sequence[Outcome], lanes: Lanes) -> None:
+    """Note how an endpoint does, and switch off one that is gone or given up; not if it was changed meanwhile."""
+    known = lanes.health(sent.pk)
     is_working = any(outcome.is_success for outcome in outcomes)
     since = None if is_working else known.failing_since or min(outcome.sent_at for outcome in outcomes)
     health = Health(since, is_slow(outcomes[-1]))
-    if health != known:
-        claims.note_health(endpoint_id, health)
-    if any(outcome.is_gone for outcome in outcomes):
-        endpoints.note_gone(endpoint_id)
+    if health != known and not claims.note_health(sent, health):
+        health = known
+    elif any(outcome.is_gone for outcome in outcomes):
+        endpoints.note_gone(sent)
     elif since is not None and timezone.now() - since >= GIVEN_UP_AFTER:
-        endpoints.give_up_failing(endpoint_id)
-    lanes.note_health(endpoint_id, health)
+        endpoints.give_up_failing(sent)
+    lanes.note_health(sent.pk, health)
 
 
 def _wait_without_database(lanes: Lanes) -> None:

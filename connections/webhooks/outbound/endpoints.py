@@ -167,7 +167,10 @@ def create(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> WithSecret:
 
 
 def update(row: WebhookEndpoint, data: Mapping[str, Any]) -> WebhookEndpoint:
-    """Change an endpoint. One that is switched on begins anew, with what still waits for it. Raises `InvalidInput`."""
+    """Change an endpoint. One that is switched on, or has another URL, begins anew, with what still waits for it.
+
+    Raises `InvalidInput`.
+    """
     body = read_body(EndpointChanges, data)
     given = body.model_fields_set
     with transaction.atomic():
@@ -177,6 +180,8 @@ def update(row: WebhookEndpoint, data: Mapping[str, Any]) -> WebhookEndpoint:
             setattr(row, name, getattr(body, name))
         if "events" in given:
             row.events = check_filters(body.events)
+        if row.url != before.url:
+            _forget_health(row)
         if "is_enabled" in given and body.is_enabled != row.is_enabled:
             _switch(row, DisabledReason.BY_HAND if not body.is_enabled else None)
         row.save()
@@ -216,29 +221,37 @@ def delete(row: WebhookEndpoint) -> None:
         wake(PRUNING)
 
 
-def note_gone(endpoint_id: str) -> None:
-    """Switch an endpoint off that has answered 410: it does not want to be told any more."""
-    _disable(WebhookEndpoint.objects.filter(pk=endpoint_id), DisabledReason.GONE)
+def note_gone(sent: WebhookEndpoint) -> None:
+    """Switch an endpoint off that has answered 410: it does not want to be told any more.
+
+    ``sent`` is the endpoint as it was when something was sent there: of one that was changed since, it says nothing.
+    """
+    _disable(_unchanged(sent), DisabledReason.GONE)
 
 
-def give_up_failing(endpoint_id: str) -> None:
+def give_up_failing(sent: WebhookEndpoint) -> None:
     """Switch an endpoint off where nothing has succeeded for five days, on each of which it was tried.
 
-    After a day without an attempt the days begin anew: nobody knows whether one would have failed.
+    After a day without an attempt the days begin anew: nobody knows whether one would have failed. ``sent`` as with
+    `note_gone`.
     """
     now = timezone.now()
-    rows = WebhookEndpoint.objects.filter(pk=endpoint_id, failing_since__lte=now - GIVEN_UP_AFTER)
-    if _tried_on(endpoint_id, now).issuperset(range(GIVEN_UP_AFTER.days)):
+    rows = _unchanged(sent).filter(failing_since__lte=now - GIVEN_UP_AFTER)
+    if _tried_on(sent, now).issuperset(range(GIVEN_UP_AFTER.days)):
         _disable(rows, DisabledReason.FAILING)
     else:
         rows.update(failing_since=now)
 
 
-def _tried_on(endpoint_id: str, now: datetime) -> set[int]:
-    """Return on which of the last days, from 0 for the last 24 hours, something was sent to an endpoint."""
+def _unchanged(sent: WebhookEndpoint) -> QuerySet[WebhookEndpoint]:
+    return WebhookEndpoint.objects.filter(pk=sent.pk, updated_at=sent.updated_at)
+
+
+def _tried_on(sent: WebhookEndpoint, now: datetime) -> set[int]:
+    """Return on which of the last days, from 0 for the last 24 hours, something was sent to an endpoint's URL."""
     since = now - GIVEN_UP_AFTER
     attempts = DeliveryAttempt.objects.filter(
-        delivery__endpoint=endpoint_id, pk__gte=first_id("wha", since), sent_at__gt=since
+        delivery__endpoint=sent.pk, pk__gte=first_id("wha", since), sent_at__gt=since, url=sent.url
     )
     hours = attempts.annotate(hour=TruncHour("sent_at")).values_list("hour", flat=True).distinct()
     return {max(0, (now - hour) // timedelta(days=1)) for hour in hours}
@@ -261,7 +274,11 @@ def _switch(row: WebhookEndpoint, reason: DisabledReason | None) -> None:
     row.disabled_at = None if reason is None else timezone.now()
     row.disabled_reason = "" if reason is None else reason.value
     if reason is None:
-        row.failing_since = None
+        _forget_health(row)
+
+
+def _forget_health(row: WebhookEndpoint) -> None:
+    row.failing_since, row.is_slow = None, False
 
 
 def _check_room(tenant: Tenant | None) -> None:

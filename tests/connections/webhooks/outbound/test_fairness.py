@@ -7,16 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django.db import connection as database
+from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from connections.models import WebhookDelivery, WebhookEndpoint
+from connections.models import DeliveryAttempt, WebhookDelivery, WebhookEndpoint
 from connections.webhooks.outbound import claims, delivery, endpoints, fan_out, lanes
 from connections.webhooks.outbound.delivery import deliver_due
+from external_apis.ids import first_id
 from external_apis.models import OutboxEvent
 from tests.factories import make_tenant
 from tests.webhook_receiver import Received, Receiver, Reply, answer, make_endpoint, tell
@@ -191,6 +194,53 @@ def test_what_is_queued_is_not_sent_once_it_is_switched_off(
     receiver.reply = reply
     deliver_due()
     assert len(receiver.received) <= 20
+
+
+@pytest.mark.parametrize("status", [200, 410, 500])
+def test_what_was_sent_before_an_endpoint_was_changed_says_nothing_of_it_now(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0)
+    endpoint = make_endpoint(receiver, "grant.*")
+    WebhookEndpoint.objects.update(failing_since=timezone.now() - timedelta(days=6))
+
+    def reply(_: Received) -> Reply:
+        endpoints.update(endpoint, {"url": f"{receiver.url}/new"})
+        database.close()
+        return Reply(status)
+
+    receiver.reply = reply
+    tell()
+    assert deliver_due().attempts == 1
+    endpoint.refresh_from_db()
+    assert (endpoint.is_enabled, endpoint.failing_since, endpoint.is_slow) == (True, None, False)
+    receiver.reply = answer(410)
+    tell()
+    deliver_due()
+    endpoint.refresh_from_db()
+    assert (endpoint.disabled_reason, endpoint.is_slow) == ("gone", True)
+    endpoint = endpoints.update(endpoint, {"is_enabled": True})
+    assert (endpoint.failing_since, endpoint.is_slow) == (None, False), "it begins anew"
+
+
+def test_days_of_another_url_do_not_count(receiver: Receiver) -> None:
+    endpoint = make_endpoint(receiver, "grant.*")
+    tell()
+    deliver_due()
+    sent, now = WebhookDelivery.objects.get(), timezone.now()
+    WebhookEndpoint.objects.update(failing_since=now - timedelta(days=6))
+    attempts = [
+        DeliveryAttempt(delivery=sent, sent_at=now - timedelta(hours=24 * day + 1), url="https://old/", duration_ms=1)
+        for day in range(6)
+    ]
+    for attempt in attempts:
+        attempt.id = first_id("wha", attempt.sent_at)
+    DeliveryAttempt.objects.bulk_create(attempts)
+    receiver.reply = answer(500)
+    tell()
+    deliver_due()
+    endpoint.refresh_from_db()
+    assert endpoint.is_enabled
 
 
 @pytest.mark.usefixtures("one_lot")
