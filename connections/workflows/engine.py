@@ -19,7 +19,7 @@ from django.utils import timezone
 from connections.models import RunState, WorkflowRun, WorkflowStep
 from connections.workflows.absences import WAIT, Postponed, is_away, patiently
 from connections.workflows.context import Context
-from connections.workflows.definitions import Step, Workflow, find_workflow
+from connections.workflows.definitions import Step, Workflow, find_step, find_workflow
 from connections.workflows.failures import NoJson, describe, may_have_happened, may_pass, wait_seconds
 from connections.workflows.journal import Attempt, Journal, dump
 from connections.workflows.reverting import revert
@@ -115,7 +115,7 @@ def _advance(journal: Journal, is_over: Callable[[], bool]) -> None:
         _fail(journal, end)
     else:
         if not journal.succeed(result):
-            journal.begin_reverting(_cancellation(), None, may_have_happened=False)
+            _begin_reverting(journal, _cancellation())
 
 
 def _run_body(definition: Workflow, steps: _Steps) -> str:
@@ -137,7 +137,7 @@ def _wait_for_code(journal: Journal, error: Exception) -> None:
     if journal.run.cancel_requested_at is None:
         journal.hand_back(_UNKNOWN_WAIT, error=error, is_in_doubt=_is_in_doubt(journal.run))
     else:
-        journal.begin_reverting(_cancellation(), None, may_have_happened=False)
+        _begin_reverting(journal, _cancellation())
 
 
 def _postpone(journal: Journal, postponed: Postponed) -> None:
@@ -148,22 +148,41 @@ def _postpone(journal: Journal, postponed: Postponed) -> None:
     if run.cancel_requested_at is None or is_in_doubt:
         patiently(lambda: journal.hand_back(WAIT, error=error, is_in_doubt=is_in_doubt, is_failure=False))
     else:
-        patiently(lambda: journal.begin_reverting(_cancellation(), None, may_have_happened=False))
+        patiently(lambda: _begin_reverting(journal, _cancellation()))
 
 
 def _fail(journal: Journal, end: _Ended) -> None:
     run, error = journal.run, end.error
     logger.warning("workflow run %s: %s", run.pk, ": ".join(describe(error)))
-    if end.is_final or end.attempt is None:
+    if end.attempt is None:
+        _begin_reverting(journal, error)
+    elif end.is_final:
         journal.begin_reverting(error, end.attempt, may_have_happened=end.may_have_happened)
     else:
         wait = timedelta(seconds=wait_seconds(end.attempt.step, error, run.tries + 1, run.pk))
         journal.hand_back(wait, error=error, is_in_doubt=end.may_have_happened)
 
 
-def _is_in_doubt(run: WorkflowRun) -> bool:
-    """Whether the step under way may have been begun: by a worker that died, or in an attempt that failed."""
+def _begin_reverting(journal: Journal, error: Exception) -> None:
+    """End a run for another reason than an attempt; the step that was begun before is not forgotten."""
+    journal.begin_reverting(error, None, may_have_happened=bool(_begun(journal)))
+
+
+def _is_in_doubt(run: WorkflowRun, step: Step | None = None) -> bool:
+    """Whether the step under way may have been begun: by a worker that died, or in an attempt that failed.
+
+    What is local has left nothing; of what is not repeatable its beginning is noted.
+    """
+    if step is not None and (step.is_local or not step.is_repeatable):
+        return run.is_in_doubt and not step.is_local
     return run.is_in_doubt or run.fence - run.handed_back > 1
+
+
+def _begun(journal: Journal) -> str:
+    """Return the name of the step that may have been begun before, where that was stored."""
+    run = journal.run
+    is_stale = run.step_position in journal.steps
+    return run.step_name if not is_stale and _is_in_doubt(run, find_step(run.step_name)) else ""
 
 
 class _Steps:
@@ -217,12 +236,17 @@ class _Steps:
         self.leave_again()
         if any(position > self._position for position in self.journal.steps):
             raise WorkflowBroken(f"The body ends after {self._position} steps and had more: the code has changed.")
+        if (begun := _begun(self.journal)) and self._position < self.journal.run.step_position:
+            raise WorkflowBroken(f"The body ends before {begun}, which was begun: the code has changed.")
         if self._is_cancelled:
             raise _Ended(_cancellation())
 
     def _do(self, step: Step, given: Mapping[str, Any]) -> Any:
         attempt = Attempt(step, self._position, dump(given), timezone.now())
-        is_in_doubt = self._is_in_doubt(step)
+        is_in_doubt = _is_in_doubt(self.journal.run, step)
+        if (begun := _begun(self.journal)) and begun != step.name:
+            problem = f"Step {self._position} was {begun} and is {step.name} now: the code has changed."
+            raise _Ended(WorkflowBroken(problem))
         self._check_beginning(attempt, is_in_doubt)
         self.journal.begin(attempt.position, step.name)
         if not step.is_repeatable and not step.is_local:
@@ -246,11 +270,6 @@ class _Steps:
         except (DatabaseError, VaultError) as error:
             raise Unstored from error
         return json.loads(result)
-
-    def _is_in_doubt(self, step: Step) -> bool:
-        """Whether it may have had an effect before; of what is not repeatable its beginning is noted."""
-        run = self.journal.run
-        return not step.is_local and (_is_in_doubt(run) if step.is_repeatable else run.is_in_doubt)
 
     def _check_beginning(self, attempt: Attempt, is_in_doubt: bool) -> None:
         """Leave the body where the step is not to be done (again)."""

@@ -133,25 +133,26 @@ class Journal:
             rows.filter(due_at__gt=Now()).update(due_at=Now())
 
     def begin_reverting(self, error: Exception, attempt: Attempt | None, *, may_have_happened: bool) -> None:
-        """Note why the run ends and, where one failed, at which step."""
+        """Note why the run ends and, where one failed, at which step.
+
+        Without an attempt ``may_have_happened`` is of the step that was begun before, and that the body did not come to.
+        """
         code, message = describe(error)
+        failed = self._failed(attempt) if attempt is not None or may_have_happened else None
         self.run.step_name = ""
         columns = {"state": RunState.REVERTING, "attempts": 1, "error_code": code, "error_message": message}
         with transaction.atomic():
             self._settle(tries=0, is_in_doubt=False, step_name="", **columns)
-            if attempt is not None:
+            if failed is not None:
                 WorkflowStep.objects.create(
                     run=self.run,
                     tenant_id=self.run.tenant_id,
-                    position=attempt.position,
-                    name=attempt.step.name,
+                    **failed,
                     state=StepState.FAILED,
-                    contents={"input": attempt.given},
                     tries=self.run.tries + 1,
                     may_have_happened=may_have_happened,
                     error_code=code,
                     error_message=message,
-                    started_at=attempt.began_at,
                     finished_at=timezone.now(),
                 )
         self.steps = self._read()
@@ -206,6 +207,15 @@ class Journal:
 
     def _current(self) -> dict[str, Any]:
         return {name: getattr(self.run, name) for name in ("step_position", "step_name", "step_began_at")}
+
+    def _failed(self, attempt: Attempt | None) -> dict[str, Any]:
+        if attempt is not None:
+            contents = {"input": attempt.given}
+            named = {"position": attempt.position, "name": attempt.step.name, "started_at": attempt.began_at}
+        else:
+            run, contents = self.run, {}  # nobody knows any more what it was given
+            named = {"position": run.step_position, "name": run.step_name, "started_at": run.step_began_at}
+        return {**named, "contents": contents}
 
     def _settle(self, **columns: Any) -> None:
         if not settle(self.run, **columns):

@@ -96,6 +96,8 @@ def _compensate(run: WorkflowRun, row: WorkflowStep, step: Step | None, most_dea
         raise _Uncompensated(StepAbandoned(f"{run.attempts - 1} workers died in it."))
     try:
         contents = row.contents
+        if "input" not in contents:
+            raise WorkflowBroken(f"{row.name} may have been done, and nobody knows any more what it was given.")
         result = json.loads(contents["result"]) if "result" in contents else None
         step.compensate(Context.of_undo(run, row.position), json.loads(contents["input"]), result)
     except Exception as error:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.db import DatabaseError, DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from connections.due_work import claim
 from connections.models import RunState, UndoState, WorkflowRun
 from connections.workflows import (
     Context,
     cancel,
+    definitions,
     engine,
     input_of,
     journal,
+    nothing_to_undo,
     result_of,
+    retry,
     reverting,
     start,
     step,
@@ -30,7 +34,7 @@ from connections.workflows.definitions import Step
 from connections.workflows.engine import carry_on
 from connections.workflows.journal import Overtaken
 from connections.workflows.running import LEASE
-from external_apis.errors import ConnectFailed, NotFound, StepFailed, UpstreamServerError
+from external_apis.errors import ConnectFailed, NotFound, NotUndone, StepFailed, UpstreamServerError
 from external_apis.models import AuditEvent, Tenant
 from tests.workflow_runs import finish, stored, work
 
@@ -259,6 +263,49 @@ def test_what_is_not_repeatable_is_not_done_twice(told: Protocol) -> None:
     assert (run.state, run.error_code, told.lines) == (RunState.REVERTED, "STEP_IN_DOUBT", ["once", "undo"])
 
 
+@pytest.mark.parametrize("ending", ["unknown", "raises", "input", "other", "ends", "cancelled"])
+@pytest.mark.parametrize("has_died", [True, False])
+@pytest.mark.parametrize("undo", [None, nothing_to_undo])
+def test_what_may_have_been_done_is_told_however_the_run_ends(
+    told: Protocol, ending: str, has_died: bool, undo: Any
+) -> None:
+    """The code has changed, so that the body does not come to the step that was begun: another run may do it again."""
+
+    @step(name="text", is_repeatable=not has_died, compensate=undo)
+    def text(context: Context) -> None:
+        raise Overtaken if has_died else UpstreamServerError("?", upstream_status=502, may_have_happened=True)
+
+    one, other = told.step("one"), told.step("other")
+    ways: dict[str, Any] = {"raises": lambda context: 1 / 0, "other": other, "ends": lambda context: 0, "": text}
+    way, model = [""], [Numbers]
+
+    def body(context: Context, given: Any) -> Any:
+        return [one(context), ways[way[0]](context)]
+
+    made = workflow("changes", input=Numbers)(body)
+    run = start("changes")
+    with suppress(Overtaken):
+        carry_on(take(run), lambda: False)
+    if ending == "input":
+        object.__setattr__(made, "input", create_model("Narrow", number=(Literal[5], 5)))
+    elif ending in ("unknown", "cancelled"):
+        cancel(run)
+    if ending == "unknown":
+        del definitions._workflows["changes"]
+    way[0] = ending if ending in ways else ""
+    run = finish(run)
+    code = {"unknown": "WORKFLOW_CANCELLED", "cancelled": "WORKFLOW_CANCELLED"}.get(ending, run.error_code)
+    code = {"other": "WORKFLOW_BROKEN", "ends": "WORKFLOW_BROKEN"}.get(ending, code)
+    row = run.steps.get(position=2)
+    assert (row.name, row.state, row.may_have_happened, run.error_code) == ("text", "failed", True, code)
+    assert (told.lines[0], told.undone(), "other" in told.lines) == ("one", ["one"], False)
+    is_known = undo is not None and ending == "cancelled"
+    assert run.state == (RunState.CANCELLED if is_known else RunState.FAILED)
+    if undo is None:
+        with pytest.raises(NotUndone):
+            retry(run)
+
+
 def test_what_is_not_repeatable_is_tried_again_only_if_it_did_nothing(told: Protocol) -> None:
     timed_out = UpstreamServerError("Perhaps.", upstream_status=502, may_have_happened=True)
     sure = told.step("sure", fails=ConnectFailed("Nothing was sent."), retries=2, is_repeatable=False)
@@ -461,8 +508,6 @@ def test_a_step_calls_no_step(told: Protocol) -> None:
 
 
 def test_a_run_of_unknown_code_waits_for_a_worker_that_knows_it(told: Protocol) -> None:
-    from connections.workflows import definitions
-
     workflow("newer", input=Numbers)(body_of(told.step("one")))
     run = start("newer")
     known = definitions._workflows.pop("newer")
