@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
@@ -26,6 +26,7 @@ __all__ = [
     "read_first",
 ]
 
+_FORM = "application/x-www-form-urlencoded"
 _MAX_DEPTH = 100
 _MOST_VALUES = 1_000
 
@@ -61,9 +62,13 @@ class Delivery:
             return (_parse(inner) if inner else None) or form
         return parsed
 
+    def as_form(self) -> Delivery:
+        """Return it as if its headers said that it is a form, which are not signed."""
+        return replace(self, headers={**self.headers, "content-type": _FORM})
+
     @property
     def is_form(self) -> bool:
-        return self.header("content-type").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+        return self.header("content-type").partition(";")[0].strip().lower() == _FORM
 
     @cached_property
     def form(self) -> Sequence[tuple[str, str]]:
@@ -100,18 +105,21 @@ class Body:
     path: str
 
     def find(self, delivery: Delivery) -> Iterator[Any]:
-        yield from _at(delivery.payload, self.path.split("."))
+        found = _each(delivery.payload, self.path.split("."))
+        yield from (value for value in found if value is not None and value != "")
 
 
 @dataclass(frozen=True)
 class ItemIds:
-    """The ids of all items of a batch as one, in their order: two batches are the same only if all of them are."""
+    """The ids of all items of a batch as one, in their order: two batches are the same only if all of them are.
 
-    name: str
+    A batch has none where one of its items has none.
+    """
+
+    path: str
 
     def find(self, delivery: Delivery) -> Iterator[Any]:
-        items = delivery.payload if isinstance(delivery.payload, list) else []
-        ids = [_text(next(_at(item, [self.name]), None)) for item in items]
+        ids = [_text(value) for value in _each(delivery.payload, self.path.split("."))]
         if ids and all(ids):
             yield ids[0] if len(ids) == 1 else f"sha256:{sha256(json.dumps(ids).encode()).hexdigest()}"
 
@@ -174,18 +182,19 @@ def _text(value: Any) -> str:
     return str(value) if is_value and can_name(str(value)) else ""
 
 
-def _at(value: Any, path: Sequence[str], depth: int = 0) -> Iterator[Any]:
-    if depth > _MAX_DEPTH:
-        return
-    if not path:
-        if value is not None and value != "":
-            yield value
+def _each(value: Any, path: Sequence[str], depth: int = 0) -> Iterator[Any]:
+    """Yield what stands at a path, of each item of the lists on its way; None where nothing stands."""
+    if not path or depth > _MAX_DEPTH:
+        yield None if path else value
         return
     step, *rest = path
-    if step == "*" and isinstance(value, list):
-        for item in value:
-            yield from _at(item, rest, depth + 1)
-    elif isinstance(value, dict):
-        yield from _at(value.get(step), rest, depth + 1)
-    elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 7 and int(step) < len(value):
-        yield from _at(value[int(step)], rest, depth + 1)
+    items = value if step == "*" and isinstance(value, list) and value else [_member(value, step)]
+    for item in items:
+        yield from _each(item, rest, depth + 1)
+
+
+def _member(value: Any, step: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    is_place = step.isascii() and step.isdigit() and len(step) < 7
+    return value[int(step)] if isinstance(value, list) and is_place and int(step) < len(value) else None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from connections.models import ExternalApiConnection
     from external_apis.models import ExternalApi
 
-__all__ = ["Handler", "ReceivedEvent", "handlers_of", "on_webhook", "patterns_of"]
+__all__ = ["Handler", "ReceivedEvent", "handlers_of", "on_webhook"]
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,6 @@ def on_webhook(
         return function
 
     return register
-
-
-def patterns_of(slug: str) -> set[str]:
-    """Return the patterns of all handlers of a slug."""
-    return {handler.pattern for handler in _handlers if handler.slug == slug}
 
 
 def handlers_of(api: ExternalApi, types: Sequence[str]) -> list[Handler]:

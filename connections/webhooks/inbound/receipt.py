@@ -23,7 +23,6 @@ from connections.signals import webhook_received
 from connections.wakeups import wake
 from connections.webhooks.inbound import receivers, refusals
 from connections.webhooks.inbound.deliveries import Delivery, Header, read_all, read_first
-from connections.webhooks.inbound.handlers import patterns_of
 from connections.webhooks.inbound.patterns import matches_any
 from connections.webhooks.inbound.receivers import Receiver
 from connections.webhooks.inbound.schemes import Scheme
@@ -154,14 +153,16 @@ ON CONFLICT (external_api_id, event_id) DO NOTHING
 def _identity(receiver: Receiver, scheme: Scheme, delivery: Delivery) -> str:
     """The provider's id of the event; where it has none (or an endless one) a digest, so that repetitions are one.
 
-    Some providers send the same body about several types, and name them in a header that is not signed. Such a type is
-    part of it where ``events`` or a handler names that very type: nobody makes up more events of one than are named.
+    What kind of body it is stands in a header that is not signed: the id is looked for whatever that says. Some
+    providers send the same body about several types, and name them in such a header. That is part of it where
+    ``events`` names that very type: nobody makes up more events of one than are named.
     """
-    given = read_first(scheme.event_id, delivery)
+    is_readable = not scheme.event_id or delivery.payload is not None
+    given = read_first(scheme.event_id, delivery if is_readable else delivery.as_form())
     if given and len(given) <= _LONGEST:
         return given
     unsigned = read_all([place for place in scheme.event_type if isinstance(place, Header)], delivery)
-    named = sorted({*unsigned} & {*receiver.events, *patterns_of(receiver.slug)})
+    named = sorted({*unsigned} & {*receiver.events})
     content = given.encode() or b"\0".join((scheme.signature.content(delivery), *(name.encode() for name in named)))
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 

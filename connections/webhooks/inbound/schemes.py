@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ class Scheme:
     """``event_id`` and ``event_type`` are looked for in turn; without an id a digest of what is signed takes its place.
 
     An id that is not signed itself is none: a delivery that was caught could be sent again under any number of them.
-    A type in a header is not signed either, and makes another event only where it is one that somebody has named.
+    A type in a header is not signed either, and makes another event only where ``events`` names it.
 
     ``account`` is where the provider says whose account the event is about (what is signed first: a header is the
     provider's word only as far as nobody has caught a delivery), ``account_names`` what that is called in a
@@ -99,7 +99,7 @@ SCHEMES: Mapping[str, Scheme] = {
     # One message has several events, so its sid is no id of an event.
     "twilio": Scheme(
         TwilioSignature(),
-        event_id=[ItemIds("id")],
+        event_id=[ItemIds("*.id")],
         event_type=[
             Field("EventType"),
             Field("MessageStatus"),
@@ -115,7 +115,7 @@ SCHEMES: Mapping[str, Scheme] = {
     # https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event: a batch of events in each body.
     "sendgrid": Scheme(
         EcdsaSignature("X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"),
-        event_id=[ItemIds("sg_event_id")],
+        event_id=[ItemIds("*.sg_event_id")],
         event_type=[Body("*.event")],
         slugs=["sendgrid"],
     ),
@@ -147,11 +147,11 @@ def _own(block: Webhook) -> Scheme:
     )
     return Scheme(
         signature,
-        event_id=_places(id_header, block.event_id_path),
-        event_type=_places(block.event_type_header, block.event_type_path),
+        event_id=_places(id_header, block.event_id_path, ItemIds),
+        event_type=_places(block.event_type_header, block.event_type_path, Body),
     )
 
 
-def _places(header: str | None, path: str | None) -> list[Place]:
+def _places(header: str | None, path: str | None, kind: Callable[[str], Place]) -> list[Place]:
     found: list[Place] = [Header(header)] if header else []
-    return [*found, Body(path)] if path else found
+    return [*found, kind(path)] if path else found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from connections.webhooks.inbound.deliveries import Body, Delivery, Field, Header, Place, Together
+from connections.webhooks.inbound.deliveries import Body, Delivery, Field, Header, ItemIds, Place, Together
 from connections.webhooks.inbound.receivers import open_receiver
 from connections.webhooks.inbound.signatures import TwilioSignature, UnusableSecret
 from external_apis.errors import Conflict
@@ -55,7 +55,7 @@ def _put(place: Place | None, value: str, content: dict[str, Any], headers: dict
         headers[place.name] = value
     elif isinstance(place, Field):
         content[place.name] = value
-    elif isinstance(place, Body):
+    elif isinstance(place, Body | ItemIds) and not place.path.startswith("*"):
         _set(content, place.path.split("."), value)
     elif isinstance(place, Together):
         _put(place.places[0], value, content, headers)

@@ -23,7 +23,7 @@ from connections import wakeups
 from connections.models import EventStatus, WebhookEvent
 from connections.signals import webhook_received
 from connections.webhooks import ReceivedEvent, on_webhook
-from connections.webhooks.inbound import receivers
+from connections.webhooks.inbound import handlers, receivers
 from connections.webhooks.inbound.processing import process_due
 from external_apis.models import ExternalApi
 from external_apis.providers import delete_external_api, update_external_api
@@ -201,7 +201,7 @@ def test_whatever_is_refused_looks_the_same(client: Client) -> None:
 
 def test_ids_and_types_that_are_not_signed_make_no_other_event(client: Client) -> None:
     """Whoever has caught a delivery may send it again, with any header that the signature does not cover."""
-    webhook_provider(slug="github", events=["issues", "pull_*", "made-up-*"])
+    webhook_provider(slug="github", events=["issues", "pull_request", "pull_*", "made-up-*"])
     own = webhook_provider(slug="acme", scheme="hmac", signature_header="X-Sig", event_id_header="X-Id")
     body = b'{"action": "opened"}'
     mac = digest(SECRET.encode(), body, "sha256").hex()
@@ -210,15 +210,21 @@ def test_ids_and_types_that_are_not_signed_make_no_other_event(client: Client) -
         assert send(client, body, path="github", headers=hub).status_code == 200
         assert send(client, body, path="acme", headers={"X-Sig": mac, "X-Id": f"id-{number}"}).status_code == 200
     assert WebhookEvent.objects.count() == 2
-    # The same body about something else is something else, where somebody has named that: Shopify sends such.
-    on_webhook("github", "pull_request")(lambda event: None)
+    # The same body about something else is something else, where `events` names that: Shopify sends such.
     hub["X-GitHub-Event"] = "pull_request"
     assert send(client, body, path="github", headers=hub).status_code == 200
     assert WebhookEvent.objects.exclude(external_api=own).count() == 2
     for number in range(3):
         hub["X-GitHub-Event"] = f"made-up-{number}"
         assert send(client, body, path="github", headers=hub).status_code == 200
-    # One for whatever nobody names, however it is called.
+    # One for whatever is not named, however it is called.
+    assert WebhookEvent.objects.exclude(external_api=own).count() == 3
+    # Nor does it matter which handlers this process knows: the next one may know others.
+    for name in ("made-up-0", "made-up-1"):
+        on_webhook("github", name)(lambda event: None)
+        hub["X-GitHub-Event"] = name
+        assert send(client, body, path="github", headers=hub).status_code == 200
+        handlers._handlers.clear()
     assert WebhookEvent.objects.exclude(external_api=own).count() == 3
 
 
@@ -236,6 +242,40 @@ def test_a_batch_is_the_same_only_if_all_of_it_is(client: Client) -> None:
         deliver(*ids)
     assert [row.types for row in WebhookEvent.objects.order_by("received_at")] == [["of.A"], ["of.A", "of.B"]]
     assert WebhookEvent.objects.filter(event_id="A").exists()
+
+
+def test_a_batch_of_ones_own_scheme_is_the_same_only_if_all_of_it_is(client: Client) -> None:
+    webhook_provider(slug="acme", scheme="hmac", signature_header="X-Sig", event_id_path="events.*.id")
+
+    def deliver(*items: Any) -> str:
+        body = json.dumps({"events": items}).encode()
+        headers = {"X-Sig": digest(SECRET.encode(), body, "sha256").hex()}
+        assert send(client, body, path="acme", headers=headers).status_code == 200
+        return WebhookEvent.objects.latest("received_at").event_id
+
+    batches = [[{"id": 1}, {"id": 2}], [{"id": 1}, {"id": 3}], [{"id": 1}, {}], [{}, {"id": 1}], [None], [{"id": 1}]]
+    found = [deliver(*items) for items in batches]
+    assert len(set(found)) == WebhookEvent.objects.count() == len(batches)
+    assert found[-1] == "1"
+    # The ids are the event's, whatever else stands in the body; where one is missing the body is.
+    deliver({"id": 1, "try": 2}, {"id": 2})
+    assert WebhookEvent.objects.count() == len(batches)
+    deliver({"id": 1, "try": 2}, {})
+    assert WebhookEvent.objects.count() == len(batches) + 1
+
+
+@pytest.mark.parametrize("fields", [{"id": "1", "type": "paid"}, {"payload": '{"id": 1}'}, {"a": "", "id": "1"}])
+def test_the_kind_of_a_body_is_not_signed_and_makes_no_other_event(client: Client, fields: dict[str, str]) -> None:
+    webhook_provider(slug="acme", scheme="hmac", signature_header="X-Sig", event_id_path="id")
+    webhook_provider(slug="slack")
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "application/json", ""):
+        body = urlencode(fields).replace("a=&", "a&").encode()
+        headers = {"X-Sig": digest(SECRET.encode(), body, "sha256").hex()}
+        assert send(client, body, path="acme", headers=headers, content_type=kind).status_code == 200
+        body = urlencode({"command": "/pay", "trigger_id": "t1"}).encode()
+        assert send(client, body, path="slack", headers=slack_headers(body), content_type=kind).status_code == 200
+    assert set(WebhookEvent.objects.values_list("event_id", flat=True)) == {"1", "t1"}
+    assert WebhookEvent.objects.count() == 2
 
 
 def test_every_type_of_a_batch_is_kept(client: Client) -> None:
