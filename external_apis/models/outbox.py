@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from external_apis.ids import MAX_LENGTH, new_id
@@ -37,7 +38,15 @@ class OutboxEvent(models.Model):
 
     class Meta:
         ordering = ("id",)
-        indexes = (models.Index(fields=["id"], condition=Q(fanned_out_at__isnull=True), name="outbox_to_fan_out"),)
+        indexes = (
+            # Each tenant's, and those of none, in their order.
+            models.Index(
+                Coalesce("tenant_id", Value("")),
+                "id",
+                condition=Q(fanned_out_at__isnull=True),
+                name="outbox_to_fan_out",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"

@@ -40,6 +40,7 @@ _SWEEP_SECONDS = 20.0
 # Between two looks for more while something is under way.
 _LOOK_SECONDS = 0.5
 _STORED_EVERY_SECONDS = 0.1
+_FANNING_SECONDS = 1.0
 # How long something may still be sent to an endpoint that was switched off or changed.
 _REREAD_SECONDS = 0.2
 
@@ -133,15 +134,16 @@ class _Run:
         return found
 
     def _fan_out(self) -> bool:
-        """Fan out; what fails, because it takes too long, is tried with half as much, and keeps nothing from going."""
-        if not self._rows:
-            return False
+        """Fan out for a while; what fails, because it takes too long, is tried with less, and keeps nothing from going."""
+        until, found = time.monotonic() + _FANNING_SECONDS, False
         try:
-            return fan_out(self._rows) > 0
+            while time.monotonic() < until and fan_out(self._rows):
+                found = True
         except OperationalError as error:
             log.warning("events could not be fanned out", rows=self._rows, reason=type(error).__name__)
             self._rows //= 2
             return self._rows > 0
+        return found
 
     def _reread(self, lanes: Lanes) -> None:
         """Give back what is queued for endpoints that were changed or switched off since it was claimed."""

@@ -24,24 +24,42 @@ ROWS = 5_000
 _MOST_EVENTS = 2_000
 _OUTBOX, _DELIVERIES, _ENDPOINTS = (model._meta.db_table for model in (OutboxEvent, WebhookDelivery, WebhookEndpoint))
 
-# An event goes to those endpoints that are told of everybody's, and to one tenant's.
-_MOST_OF_ONE_EVENT = f"""
-SELECT coalesce(sum(number) FILTER (WHERE tenant_id IS NULL), 0)
-    + coalesce(max(number) FILTER (WHERE tenant_id IS NOT NULL), 0) AS number
-FROM (SELECT tenant_id, count(*) AS number FROM {_ENDPOINTS} WHERE is_enabled GROUP BY tenant_id) AS owner
-"""  # noqa: S608 (our own tables' names)
-
+# Of each tenant's events (and of those of none) as many as make its share of the rows, the oldest first; an event goes to
+# the tenant's endpoints and to those that are told of everybody's. The recursion jumps from tenant to tenant in the index
+# of what waits, however much that is.
+#
 # A delivery's id is a time-ordered one: its event's time, then random digits. An endpoint whose row is being removed is
 # waited for, and then is none.
 _FAN_OUT = f"""
-WITH taken AS (
-    SELECT id, tenant_id, type FROM {_OUTBOX}
-    WHERE fanned_out_at IS NULL ORDER BY id
-    LIMIT (
-        SELECT least(%(most_events)s, greatest(1, %(rows)s / greatest(1, most.number)))::bigint
-        FROM ({_MOST_OF_ONE_EVENT}) AS most
+WITH RECURSIVE waiting (owner) AS (
+    (SELECT coalesce(tenant_id, '') AS owner FROM {_OUTBOX} WHERE fanned_out_at IS NULL ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT coalesce(tenant_id, '') AS owner FROM {_OUTBOX}
+        WHERE fanned_out_at IS NULL AND coalesce(tenant_id, '') > waiting.owner ORDER BY 1 LIMIT 1
     )
-    FOR UPDATE SKIP LOCKED
+    FROM waiting WHERE waiting.owner IS NOT NULL
+), told_of AS MATERIALIZED (
+    SELECT coalesce(tenant_id, '') AS owner, count(*) AS number FROM {_ENDPOINTS} WHERE is_enabled GROUP BY 1
+), share AS (
+    SELECT waiting.owner, (
+        SELECT greatest(1, coalesce(sum(number), 0))::bigint FROM told_of WHERE told_of.owner IN ('', waiting.owner)
+    ) AS cost, %(rows)s / count(*) OVER () AS rows
+    FROM waiting WHERE waiting.owner IS NOT NULL
+), found AS (
+    SELECT event.*, share.cost, row_number() OVER (PARTITION BY share.owner ORDER BY event.id) AS turn
+    FROM share CROSS JOIN LATERAL (
+        SELECT id, tenant_id, type FROM {_OUTBOX}
+        WHERE fanned_out_at IS NULL AND coalesce(tenant_id, '') = share.owner
+        ORDER BY id LIMIT greatest(1, share.rows / share.cost)
+        FOR UPDATE SKIP LOCKED
+    ) AS event
+), taken AS (
+    SELECT id, tenant_id, type FROM (
+        SELECT *, row_number() OVER turns AS place, sum(cost) OVER turns AS total
+        FROM found WINDOW turns AS (ORDER BY turn, id)
+    ) AS placed
+    WHERE place = 1 OR place <= %(most_events)s AND total <= %(rows)s
 ), made AS (
     INSERT INTO {_DELIVERIES} (
         id, endpoint_id, tenant_id, event_id, type, status, holder, created_at, due_at, fence, attempts, last_error

@@ -319,3 +319,39 @@ def test_a_fan_out_makes_so_many_rows_at_most(receiver: Receiver) -> None:
     assert WebhookDelivery.objects.count() == 40
     tell()
     assert fan_out.fan_out(1) == 1, "one event is made whole"
+
+
+def test_a_fan_out_takes_of_each_tenant_as_much_as_its_own_endpoints_leave_room_for(receiver: Receiver) -> None:
+    many, few = make_tenant(), make_tenant()
+    for owner in (many, many, many, many, few):
+        make_endpoint(receiver, "grant.*", tenant=owner)
+    OutboxEvent.objects.all().delete()
+    tell(10, tenant_id=many.pk)
+    tell(10, tenant_id=few.pk)
+    tell(1)
+
+    def made(owner: Any) -> int:
+        return WebhookDelivery.objects.filter(tenant=owner).count()
+
+    assert fan_out.fan_out(12) == 1 + 1 + 4, "a third of the room for each"
+    assert (made(many), made(few)) == (4, 4)
+    assert fan_out.fan_out(12) == 1 + 6
+    assert (made(many), made(few)) == (8, 10)
+    assert fan_out.fan_out(12) == 3
+    assert fan_out.fan_out(1) == 1, "one event is made whole"
+
+
+def test_one_look_fans_all_out(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_endpoint(receiver, "grant.*")
+    tell(6)
+    monkeypatch.setattr(delivery, "ROWS", 2)
+    claimed: list[int] = []
+    claim = claims.claim
+
+    def count(*args: Any, **kwargs: Any) -> list[WebhookDelivery]:
+        claimed.append(OutboxEvent.objects.filter(fanned_out_at=None, type="grant.expired").count())
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "claim", count)
+    assert deliver_due().delivered == 6
+    assert claimed[0] == 0
