@@ -23,7 +23,7 @@ from connections import stopping
 from connections.models import DeliveryAttempt, DeliveryStatus, WebhookEndpoint
 from connections.webhooks.outbound import claims, endpoints
 from connections.webhooks.outbound.claims import Ending, Health
-from connections.webhooks.outbound.fan_out import ROWS, fan_out
+from connections.webhooks.outbound.fan_out import Pace, fan_out
 from connections.webhooks.outbound.lanes import FIRST_LOT, THREADS, Landed, Lanes, ends_turn, is_slow
 from connections.webhooks.outbound.message import Outcome
 from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER, wait_after
@@ -32,9 +32,11 @@ from external_apis.errors import VaultError
 from external_apis.fields import SecretsField
 from external_apis.ids import new_id
 
-__all__ = ["Delivered", "deliver_due"]
+__all__ = ["PACE", "Delivered", "deliver_due"]
 
 log = structlog.get_logger(__name__)
+
+PACE = Pace()
 
 _SWEEP_SECONDS = 20.0
 # Between two looks for more while something is under way.
@@ -87,7 +89,6 @@ class _Run:
         self._rng = rng
         self._holder = new_id("swp")
         self._looked_at = self._reread_at = 0.0
-        self._rows = ROWS
 
     def go(self, lanes: Lanes, is_over: Callable[[], bool]) -> None:
         is_dry = False
@@ -134,15 +135,16 @@ class _Run:
         return found
 
     def _fan_out(self) -> bool:
-        """Fan out for a while; what fails, because it takes too long, is tried with less, and keeps nothing from going."""
+        """Fan out for a while; what fails is tried with less, ever later, and keeps nothing that is due from going."""
         until, found = time.monotonic() + _FANNING_SECONDS, False
         try:
-            while time.monotonic() < until and fan_out(self._rows):
+            while time.monotonic() < until and not PACE.is_waiting and fan_out(PACE.rows):
                 found = True
+                PACE.speed_up()
         except OperationalError as error:
-            log.warning("events could not be fanned out", rows=self._rows, reason=type(error).__name__)
-            self._rows //= 2
-            return self._rows > 0
+            log.warning("events could not be fanned out", rows=PACE.rows, reason=type(error).__name__)
+            PACE.slow_down()
+            return not PACE.is_waiting
         return found
 
     def _reread(self, lanes: Lanes) -> None:

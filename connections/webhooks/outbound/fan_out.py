@@ -1,32 +1,38 @@
 """Makes of each event in the outbox a delivery for each endpoint that wants it, many events in one statement.
 
-How many is bounded by the deliveries that there may be of them, as a statement has ten seconds.
+How many is bounded by the deliveries that there may be of them, as a statement has two seconds: the same worker sends.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection as database
+from django.db import transaction
 
 from connections.models import WebhookDelivery, WebhookEndpoint
 from connections.wakeups import wake
 from external_apis.event_types import EVENT_TYPES, matching_filters
 from external_apis.models import OutboxEvent, Tenant
 
-__all__ = ["ROWS", "TASK", "fan_out", "wake_worker"]
+__all__ = ["ROWS", "STATEMENT_SECONDS", "TASK", "Pace", "fan_out", "wake_worker"]
 
 TASK = "connections.deliver_webhooks"
 
 ROWS = 5_000
 """How many deliveries a statement makes at most, but for all of one event."""
 
+STATEMENT_SECONDS = 2.0
+
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 10.0
 _MOST_EVENTS = 2_000
 _OUTBOX, _DELIVERIES, _ENDPOINTS = (model._meta.db_table for model in (OutboxEvent, WebhookDelivery, WebhookEndpoint))
 
-# Of each tenant's events (and of those of none) as many as make its share of the rows, the oldest first; an event goes to
-# the tenant's endpoints and to those that are told of everybody's. The recursion jumps from tenant to tenant in the index
-# of what waits, however much that is.
+# Of each tenant's events (and of those of none) as many as make its share of the rows, the oldest first; an event goes
+# to the tenant's endpoints and to those that are told of everybody's. The recursion jumps from tenant to tenant in the
+# index of what waits, however much that is.
 #
 # A delivery's id is a time-ordered one: its event's time, then random digits. An endpoint whose row is being removed is
 # waited for, and then is none.
@@ -90,11 +96,39 @@ SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM made)
 _PASSED = [(name, passed) for name in EVENT_TYPES for passed in matching_filters(name)]
 
 
+@dataclass(slots=True)
+class Pace:
+    """How many deliveries are made in a statement: half as many after one that fails, and as many again later.
+
+    A first failure is followed by another try at once, the next ones by longer and longer waits, until ``not_before``
+    by the monotonic clock. Each process has one, for all its sweeps.
+    """
+
+    rows: int = ROWS
+    not_before: float = 0.0
+    _wait: float = 0.0
+
+    @property
+    def is_waiting(self) -> bool:
+        return time.monotonic() < self.not_before
+
+    def slow_down(self) -> None:
+        """After a failure."""
+        self.rows = max(1, self.rows // 2)
+        self.not_before = time.monotonic() + self._wait
+        self._wait = min(max(_FIRST_WAIT_SECONDS, 2 * self._wait), _LONGEST_WAIT_SECONDS)
+
+    def speed_up(self) -> None:
+        """After a success."""
+        self.rows, self._wait = min(2 * self.rows, ROWS), 0.0
+
+
 def fan_out(rows: int = ROWS) -> int:
     """Make up to ``rows`` deliveries of events that have none yet; returns how many events these were.
 
     What no endpoint wants is deleted; those of a tenant that is switched off want nothing. Several at the same time
-    take different events; nothing is made twice, and an event's deliveries are made together.
+    take different events; nothing is made twice, and an event's deliveries are made together. Raises OperationalError
+    when it takes longer than `STATEMENT_SECONDS`.
     """
     values: dict[str, Any] = {
         "rows": rows,
@@ -102,7 +136,8 @@ def fan_out(rows: int = ROWS) -> int:
         "types": [name for name, _ in _PASSED],
         "filters": [passed for _, passed in _PASSED],
     }
-    with database.cursor() as cursor:
+    with transaction.atomic(), database.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{STATEMENT_SECONDS * 1000:.0f}ms"])
         cursor.execute(_FAN_OUT, values)
         taken, _ = cursor.fetchone()
     return int(taken)

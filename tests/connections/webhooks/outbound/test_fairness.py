@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.db import connection as database
 from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -56,6 +56,11 @@ def slowly(seconds: float) -> Callable[[Received], Reply]:
         return Reply()
 
     return reply
+
+
+@pytest.fixture(autouse=True)
+def pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PACE", fan_out.Pace())
 
 
 @pytest.fixture
@@ -293,7 +298,9 @@ def test_a_fan_out_that_fails_stops_no_delivery_and_takes_less_the_next_time(
     assert asked[:2] == [fan_out.ROWS, fan_out.ROWS // 2]
 
 
-def test_a_fan_out_that_fails_for_good_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fan_out_that_fails_for_good_is_tried_ever_later(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_endpoint(receiver, "grant.*")
+    tell()
     asked: list[int] = []
 
     def failing(rows: int) -> int:
@@ -301,8 +308,37 @@ def test_a_fan_out_that_fails_for_good_ends_the_sweep(monkeypatch: pytest.Monkey
         raise OperationalError("canceling statement due to statement timeout")
 
     monkeypatch.setattr(delivery, "fan_out", failing)
+    for _ in range(3):
+        assert deliver_due().attempts == 0
+    assert asked == [fan_out.ROWS, fan_out.ROWS // 2], "the next sweep of this process waits as well"
+    for _ in range(20):
+        monkeypatch.setattr(delivery.PACE, "not_before", 0.0)
+        deliver_due()
+    assert (len(asked), asked[-1]) == (22, 1), "never less than one event"
+    assert delivery.PACE.not_before - time.monotonic() > 9
+    monkeypatch.setattr(delivery, "fan_out", fan_out.fan_out)
     assert deliver_due().attempts == 0
-    assert asked[-1] == 1
+    monkeypatch.setattr(delivery.PACE, "not_before", 0.0)
+    assert deliver_due().delivered == 1
+    assert delivery.PACE.rows == 2, "more again"
+
+
+def test_a_fan_out_has_two_seconds(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = make_endpoint(receiver, "grant.*")
+    tell()
+    monkeypatch.setattr(fan_out, "STATEMENT_SECONDS", 0.1)
+
+    def work() -> None:
+        try:
+            with pytest.raises(OperationalError, match="statement timeout"):
+                fan_out.fan_out()
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor() as pool, transaction.atomic():
+        WebhookEndpoint.objects.select_for_update().get(pk=endpoint.pk)
+        pool.submit(work).result(3)
+    assert fan_out.fan_out() == 1
 
 
 def test_a_fan_out_makes_so_many_rows_at_most(receiver: Receiver) -> None:
@@ -344,7 +380,7 @@ def test_a_fan_out_takes_of_each_tenant_as_much_as_its_own_endpoints_leave_room_
 def test_one_look_fans_all_out(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     make_endpoint(receiver, "grant.*")
     tell(6)
-    monkeypatch.setattr(delivery, "ROWS", 2)
+    monkeypatch.setattr(delivery.PACE, "rows", 1)
     claimed: list[int] = []
     claim = claims.claim
 
