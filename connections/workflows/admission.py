@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from connections.models import WorkflowRun
 from connections.workflows.definitions import Workflow, find_workflow
@@ -18,7 +21,7 @@ from external_apis.key_granting import Granter
 from external_apis.models import Tenant
 from external_apis.tenancy import Scope
 
-__all__ = ["admitted_input", "find_tenant", "refused", "require_control"]
+__all__ = ["admitted_input", "digest_of", "find_tenant", "refused", "require_control"]
 
 
 def admitted_input(definition: Workflow, given: Any, granter: Granter, tenant_id: str | None) -> str:
@@ -40,6 +43,13 @@ def admitted_input(definition: Workflow, given: Any, granter: Granter, tenant_id
         summary = "; ".join(f"{item['path']}: {item['message']}" for item in errors[:5])
         raise InvalidInput(f"Invalid input: {summary}", details={"errors": errors}) from None
     return _readable(definition, read)
+
+
+def digest_of(definition: Workflow, given: Any) -> str:
+    """Return what tells one given input from another, without defaults, and in whatever order. Only to be sealed: who
+    guesses the input has the same."""
+    read = definition.read(given).model_dump(by_alias=True, round_trip=True, exclude_unset=True)
+    return hashlib.sha256(_canonical(read).encode()).hexdigest()
 
 
 def require_control(run: WorkflowRun, granter: Granter) -> None:
@@ -76,6 +86,16 @@ def refused(path: str, message: str) -> InvalidInput:
 def _require(scope: str, granter: Granter) -> None:
     if scope and not scopes.grants(granter.scopes, scope):
         raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
+
+
+def _canonical(value: Any) -> str:
+    if isinstance(value, Mapping):
+        items = sorted(f"{_canonical(name)}:{_canonical(item)}" for name, item in value.items())
+        return f"{{{','.join(items)}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_canonical(item) for item in value]
+        return f"[{','.join(sorted(items) if isinstance(value, set | frozenset) else items)}]"
+    return json.dumps(to_jsonable_python(value, fallback=repr), sort_keys=True)
 
 
 def _readable(definition: Workflow, read: BaseModel) -> str:

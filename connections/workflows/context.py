@@ -17,7 +17,11 @@ from external_apis.tenancy import Scope
 if TYPE_CHECKING:
     from connections.workflows.definitions import Step
 
-__all__ = ["Context"]
+__all__ = ["Context", "NoJson"]
+
+
+class NoJson(TypeError):
+    """What somebody's function returned or hands over cannot be stored; the message names nothing of its contents."""
 
 
 _UNDO = "-undo"
@@ -76,10 +80,13 @@ class Context:
     def hand_over(self, **secrets: str) -> None:
         """Leave what only whoever started the run may have, once; it is no part of any result.
 
-        Raises `TypeError` for what is no text, and `WorkflowBroken` outside of a step.
+        Raises `TypeError` for what is no text, or has a name that is none, and `WorkflowBroken` outside of a step.
         """
         if not self.idempotency_key or self.idempotency_key != self.step_key:
             raise WorkflowBroken("Only a step hands something over, no body and no compensation.")
-        if odd := [name for name, value in secrets.items() if not isinstance(value, str)]:
-            raise TypeError(f"{odd[0]} is no text")
+        for name, value in secrets.items():
+            if not name.isidentifier():
+                raise NoJson(f"{name[:60]!a} is no name.")
+            if not isinstance(value, str):
+                raise NoJson(f"{name[:60]} is no text.")
         self.left.update(secrets)

@@ -17,6 +17,7 @@ from connections.call_shapes import require_arguments
 from connections.workflows.context import Context
 from external_apis import scopes
 from external_apis.errors import InvalidInput, NotFound
+from external_apis.ids import can_name
 from external_apis.key_granting import Granter
 from external_apis.provider_input import read_body
 
@@ -238,8 +239,8 @@ _Made = TypeVar("_Made", Step, Workflow)
 
 
 def _enter(table: dict[str, _Made], name: str, made: _Made) -> _Made:
-    if not 0 < len(name) <= _LONGEST_NAME:
-        raise ValueError(f"{name[:200]!r} is no name of up to {_LONGEST_NAME} characters")
+    if not can_name(name) or not 0 < len(name) <= _LONGEST_NAME:
+        raise ValueError(f"{str(name)[:200]!r} is no name of up to {_LONGEST_NAME} characters")
     if name in table:
         raise ValueError(f"{name!r} is the name of something else already")
     table[name] = made

@@ -18,9 +18,9 @@ from django.utils import timezone
 
 from connections.models import RunState, WorkflowRun, WorkflowStep
 from connections.workflows.absences import WAIT, Postponed, is_away, patiently
-from connections.workflows.context import Context
+from connections.workflows.context import Context, NoJson
 from connections.workflows.definitions import Step, Workflow, find_step, find_workflow
-from connections.workflows.failures import NoJson, describe, may_have_happened, may_pass, wait_seconds
+from connections.workflows.failures import describe, may_have_happened, may_pass, wait_seconds
 from connections.workflows.journal import Attempt, Journal, dump
 from connections.workflows.reverting import revert
 from external_apis.errors import (

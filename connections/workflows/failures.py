@@ -7,18 +7,15 @@ from pathlib import Path
 from sysconfig import get_path
 from traceback import extract_tb
 
+from connections.workflows.context import NoJson
 from connections.workflows.definitions import Step
 from external_apis.errors import ApiManagerError
 
-__all__ = ["NoJson", "describe", "locate", "may_have_happened", "may_pass", "wait_seconds"]
+__all__ = ["describe", "locate", "may_have_happened", "may_pass", "wait_seconds"]
 
 _LONGEST_WAIT_SECONDS = 600.0
 _LONGEST_MESSAGE = 500
 _LIBRARIES = {Path(__file__).parent, *(Path(get_path(name)) for name in ("stdlib", "purelib", "platlib"))}
-
-
-class NoJson(Exception):
-    """What somebody's function returned cannot be stored; the message names the function alone."""
 
 
 def describe(error: Exception) -> tuple[str, str]:
@@ -49,8 +46,8 @@ def may_have_happened(error: Exception) -> bool:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether another attempt may have more luck."""
-    return error.is_transient if isinstance(error, ApiManagerError) else True
+    """Whether another attempt may have more luck; what returned no JSON would have its effect again for nothing."""
+    return error.is_transient if isinstance(error, ApiManagerError) else not isinstance(error, NoJson)
 
 
 def wait_seconds(step: Step, error: Exception, tries: int, run_id: str) -> float:

@@ -135,7 +135,7 @@ class Journal:
     def begin_reverting(self, error: Exception, attempt: Attempt | None, *, may_have_happened: bool) -> None:
         """Note why the run ends and, where one failed, at which step.
 
-        Without an attempt ``may_have_happened`` is of the step that was begun before, and that the body did not come to.
+        Without an attempt ``may_have_happened`` is of the step that was begun before: the body did not come to it.
         """
         code, message = describe(error)
         failed = self._failed(attempt) if attempt is not None or may_have_happened else None

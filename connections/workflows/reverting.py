@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 
@@ -96,11 +97,15 @@ def _compensate(run: WorkflowRun, row: WorkflowStep, step: Step | None, most_dea
         raise _Uncompensated(StepAbandoned(f"{run.attempts - 1} workers died in it."))
     try:
         contents = row.contents
-        if "input" not in contents:
-            raise WorkflowBroken(f"{row.name} may have been done, and nobody knows any more what it was given.")
         result = json.loads(contents["result"]) if "result" in contents else None
-        step.compensate(Context.of_undo(run, row.position), json.loads(contents["input"]), result)
+        step.compensate(Context.of_undo(run, row.position), _given(row), result)
     except Exception as error:
         if isinstance(error, VaultError) and is_away(error):
             raise Postponed(error) from error
         raise _Uncompensated(error) from error
+
+
+def _given(row: WorkflowStep) -> Any:
+    if "input" not in row.contents:
+        raise WorkflowBroken(f"{row.name} may have been done, and nobody knows any more what it was given.")
+    return json.loads(row.contents["input"])

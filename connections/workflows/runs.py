@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from connections.models import RunState, StepState, UndoState, WorkflowRun
 from connections.wakeups import wake
-from connections.workflows.admission import admitted_input, find_tenant, refused, require_control
+from connections.workflows.admission import admitted_input, digest_of, find_tenant, refused, require_control
 from connections.workflows.definitions import Workflow, find_workflow
 from external_apis import audit, request_context
 from external_apis.database_connections import give_back_database_connections
@@ -85,17 +85,23 @@ def start(
     definition = find_workflow(name)
     owner = find_tenant(tenant, granter.scope)
     given = admitted_input(definition, dict(input or {}), granter, owner)
+    row = _new(name, given, owner, granter.scope)
     if len(idempotency_key) > MAX_KEY_LENGTH or not can_name(idempotency_key):
         raise refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
     if idempotency_key.startswith(_SCHEDULED):
         raise refused("idempotency_key", f"begins with {_SCHEDULED!r}, as those of schedules do")
-    return _start(_new(name, given, owner, granter.scope), idempotency_key)
+    if idempotency_key:
+        row.input = {"json": given, "given": digest_of(definition, dict(input or {}))}
+    return _start(row, idempotency_key)
 
 
 def start_scheduled_at(definition: Workflow, due: datetime) -> WorkflowRun:
     """Start the one run of a workflow for a time of its schedule, or return it. Raises as `start`."""
+    key = f"{_SCHEDULED}{due.isoformat()}"
+    if found := WorkflowRun.objects.filter(workflow=definition.name, tenant=None, mode="", idempotency_key=key).first():
+        return found
     given = admitted_input(definition, dict(definition.scheduled_input), OPERATOR, None)
-    return _start(_new(definition.name, given, None, EVERYTHING), f"{_SCHEDULED}{due.isoformat()}")
+    return _start(_new(definition.name, given, None, EVERYTHING), key)
 
 
 def visible(scope: Scope = EVERYTHING) -> QuerySet[WorkflowRun]:
@@ -233,9 +239,14 @@ def _store(row: WorkflowRun, same: QuerySet[WorkflowRun]) -> WorkflowRun:
         if stored.pk == row.pk:
             audit.record("workflow_run.started", row, {"workflow": row.workflow, "retry_of": row.retry_of_id})
             wake(TASK)
-        elif row.idempotency_key and stored.input["json"] != row.input["json"]:
+        elif row.idempotency_key and not _is_same(stored.input, row.input):
             raise IdempotencyKeyReused("The idempotency key came with another input before.")
     return stored
+
+
+def _is_same(stored: Mapping[str, str], given: Mapping[str, str]) -> bool:
+    """Whether two inputs are one: as they were given, or with their defaults. Those of schedules are not compared."""
+    return stored.get("given") == given.get("given") or stored["json"] == given["json"]
 
 
 def _revert_again(run: WorkflowRun) -> WorkflowRun:

@@ -23,30 +23,36 @@ _RANDOM_ID = re.compile(
 )
 # Letters mixed with digits at such a length open something, unless they are an id as above; so do addresses.
 _OPENS = re.compile(r"(?=[^/.:]*\d)(?=[^/.:]*[A-Za-z])[\w+-]{20,}|eyJ[\w-]{10,}|://|/.*/")
-_SECRET_PREFIX = re.compile(r"(?:sk|rk|whsec|gh[opsru]|xox[a-z]|glpat|shp[a-z]{2})[_-]")
+_SECRET_PREFIX = re.compile(r"(?:sk|rk|whsec|gh[opsru]|xox[a-z]|glpat|shp[a-z]{2})[_-]|A[KS]IA[0-9A-Z]{12}")
+# Words of a name are parted; a token's characters are not.
+_TOKEN = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[0-9A-Za-z]{20,}|eyJ[\w-]{10,}")
 _HIDDEN_PARTS = ("secret", "token", "password", "session", "credential", "client", "mail", "phone", "passport")
 _HIDDEN_WORDS = frozenset(
     {"account", "birth", "birthday", "born", "card", "csc", "cvc", "cvv", "dob", "iban", "identity", "mobile"}
     | {"national", "otp", "pan", "passcode", "pin", "pincode", "security", "social", "ssn", "tan", "tax", "vat"}
-    | {"verification"}
+    | {"ccv", "cid", "cv", "cvn", "mfa", "pass", "passwd", "pins", "pwd", "totp", "verification"}
 )
 _COUNTING_WORDS = frozenset(["amount", "bytes", "count", "position", "quantity", "size", "total", "tries"])
-_MOST_DIGITS = 6
+_MOST_DIGITS, _MOST_DIGITS_OF_CODES = 6, 3
 _SHOWN_KEYS = re.compile(r"[\w-]{1,60}")
-_MOST_ITEMS = 50
+_MOST_ITEMS, _DEEPEST = 50, 20
+_LEFT_OUT = "\u2026"
 
 
-def redact(value: Any, name: str = "", *, is_hidden: bool = False) -> Any:
+def redact(value: Any, name: str = "", *, is_hidden: bool = False, depth: int = 0) -> Any:
     """Return a JSON value in which text is masked unless its name says that it is an id or a state, numbers of more
-    than six digits unless their name counts something, names that are none, and all that hidden names have."""
+    than six digits (of codes: three) unless their name counts something, names that are none, and all that hidden names
+    have. What lies more than twenty levels deep is left out."""
+    if isinstance(value, dict | list) and depth >= _DEEPEST:
+        return _LEFT_OUT
     words = _words(name)
     is_hidden = is_hidden or _is_hidden(words)
     if isinstance(value, dict):
         items = list(value.items())[:_MOST_ITEMS]
-        shown = [redact(item, key, is_hidden=is_hidden) for key, item in items]
+        shown = [redact(item, key, is_hidden=is_hidden, depth=depth + 1) for key, item in items]
         return dict(zip(_keys(items), shown, strict=True))
     if isinstance(value, list):
-        return [redact(item, name, is_hidden=is_hidden) for item in value[:_MOST_ITEMS]]
+        return [redact(item, name, is_hidden=is_hidden, depth=depth + 1) for item in value[:_MOST_ITEMS]]
     if value is None or isinstance(value, bool):
         return value
     if is_hidden:
@@ -55,7 +61,8 @@ def redact(value: Any, name: str = "", *, is_hidden: bool = False) -> Any:
         return value if _is_text_shown("_".join(words), value) else REDACTED
     digits = "".join(letter for letter in str(value) if letter.isdigit())
     is_counted = bool(_COUNTING_WORDS & set(words)) and not _is_card(digits)
-    return value if len(digits) <= _MOST_DIGITS or is_counted else REDACTED
+    most = _MOST_DIGITS_OF_CODES if "code" in words else _MOST_DIGITS
+    return value if len(digits) <= most or is_counted else REDACTED
 
 
 def shown_input(run: WorkflowRun) -> Any:
@@ -110,6 +117,8 @@ def _opened(row: Any, column: str, name: str) -> Any:
         return redact(json.loads(values[name])) if name in values else None
     except VaultError:
         return None
+    except RecursionError:
+        return _LEFT_OUT
 
 
 def _words(name: str) -> list[str]:
@@ -141,7 +150,7 @@ def _keys(items: list[tuple[str, Any]]) -> list[str]:
     """Names as they are shown; those that are masked are numbered."""
     found, masked = [], 0
     for key, _ in items:
-        if _SHOWN_KEYS.fullmatch(key) and not _LONG_NUMBER.search(key):
+        if _SHOWN_KEYS.fullmatch(key) and not any(one.search(key) for one in (_LONG_NUMBER, _SECRET_PREFIX, _TOKEN)):
             found.append(key)
         else:
             masked += 1

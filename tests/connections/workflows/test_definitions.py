@@ -48,6 +48,9 @@ class Unshowable(BaseModel):
         (lambda: step(name=LONG)(context_alone), "100 characters"),
         (lambda: workflow(LONG)(lambda context, given: None), "100 characters"),
         (lambda: workflow("")(lambda context, given: None), "100 characters"),
+        (lambda: workflow("a\0")(lambda context, given: None), "100 characters"),
+        (lambda: step(name="\ud800")(context_alone), "100 characters"),
+        (lambda: step(name=5)(context_alone), "100 characters"),  # type: ignore[arg-type]
         (lambda: workflow("odd")(context_alone), r"context_alone.*context, given"),  # type: ignore[arg-type]
         (lambda: workflow("odd", needs="prox")(lambda context, given: None), "scope 'prox'"),
         (lambda: workflow("odd", input=Secretive)(lambda context, given: None), "odd.*SecretStr"),

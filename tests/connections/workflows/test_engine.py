@@ -277,7 +277,7 @@ def test_what_may_have_been_done_is_told_however_the_run_ends(
 
     one, other = told.step("one"), told.step("other")
     ways: dict[str, Any] = {"raises": lambda context: 1 / 0, "other": other, "ends": lambda context: 0, "": text}
-    way, model = [""], [Numbers]
+    way = [""]
 
     def body(context: Context, given: Any) -> Any:
         return [one(context), ways[way[0]](context)]
@@ -485,14 +485,16 @@ def test_code_that_has_changed_under_a_run_is_noticed(told: Protocol) -> None:
 def test_what_is_no_json_is_no_result(told: Protocol, value: Any) -> None:
     one = told.step("one")
 
-    @step(name="odd", retries=0)
+    @step(name="odd")
     def odd(context: Context) -> Any:
+        told.lines.append("odd")
         return value
 
     workflow("odd")(lambda context, given: [one(context), odd(context)])
     run = finish(start("odd"))
     assert (run.state, told.undone()) == (RunState.FAILED, ["one"]), "odd was done, and nothing undoes it"
     assert run.error_message == "What the step odd returns or hands over is no JSON."
+    assert told.lines.count("odd") == 1, "another attempt would have the effect again, and no other result"
 
 
 def test_a_step_calls_no_step(told: Protocol) -> None:

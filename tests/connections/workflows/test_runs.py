@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import time_machine
 from django.db import DatabaseError, connection, transaction
 from django.dispatch import Signal
 from django.utils import timezone
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from connections import workflows
 from connections.due_work import claim
@@ -26,7 +26,7 @@ from connections.workflows.engine import carry_on
 from connections.workflows.pruning import prune
 from connections.workflows.running import LEASE, sweep
 from connections.workflows.runs import of_status, visible
-from connections.workflows.showing import REDACTED, redact
+from connections.workflows.showing import REDACTED, redact, shown_result
 from external_apis import request_context
 from external_apis.errors import (
     Conflict,
@@ -119,6 +119,30 @@ def test_what_python_takes_for_the_same_is_another_input() -> None:
     for other in (True, 1.0, "1"):
         with pytest.raises(IdempotencyKeyReused):
             start("order", {"value": other}, idempotency_key="evt_1")
+
+
+def test_what_is_given_is_compared_not_how_it_is_stored() -> None:
+    """Neither the order of names and members nor a default that differs each time makes another input."""
+
+    class Anything(BaseModel):
+        value: Any = None
+        tags: set[str] = set()
+        at: datetime = Field(default_factory=timezone.now)
+
+    workflow("order", input=Anything)(lambda context, given: None)
+    names = [f"tag-{number}" for number in range(9)]
+    first = start("order", {"value": {"a": 1, "b": {"2": "c"}}, "tags": names}, idempotency_key="evt_1")
+    same = {"tags": names[::-1], "value": {"b": {"2": "c"}, "a": 1}}
+    assert start("order", same, idempotency_key="evt_1").pk == first.pk
+    assert "tag-1" not in first.input["given"]
+    for other in (
+        {"value": {"a": 1, "b": {"2": "d"}}},
+        {"value": [["a", 1]]},
+        {"tags": names[1:]},
+        {"at": timezone.now()},
+    ):
+        with pytest.raises(IdempotencyKeyReused):
+            start("order", {**same, **other}, idempotency_key="evt_1")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -523,13 +547,17 @@ def test_steps_may_hand_over_under_one_name(make_step: Callable[..., Step]) -> N
     assert taken == {"token": f"{run.pk}-1", "token-2": f"{run.pk}-2", "token-3": f"{run.pk}-3"}
 
 
-def test_only_steps_hand_over_text(make_step: Callable[..., Step]) -> None:
-    one = make_step("one", lambda context: context.hand_over(token=5), retries=0)
+def test_only_steps_hand_over_text(make_step: Callable[..., Step], done: Done) -> None:
+    one = make_step("one", lambda context: context.hand_over(token=5))
+    odd = make_step("odd", lambda context: context.hand_over(**{"to ken": "swordfish"}))
     workflow("no-text")(lambda context, given: one(context))
+    workflow("no-name")(lambda context, given: odd(context))
     workflow("in-the-body")(lambda context, given: context.hand_over(token="swordfish"))
-    runs = [start("no-text"), start("in-the-body")]
+    runs = [start("no-text"), start("in-the-body"), start("no-name")]
     work()
-    assert [stored(run).error_code for run in runs] == ["UNEXPECTED_ERROR", "WORKFLOW_BROKEN"]
+    assert [stored(run).error_code for run in runs] == ["UNEXPECTED_ERROR", "WORKFLOW_BROKEN", "UNEXPECTED_ERROR"]
+    assert [stored(run).error_message for run in runs[::2]] == ["token is no text.", "'to ken' is no name."]
+    assert sorted(done) == ["odd", "one", "undo odd", "undo one"], "another attempt would do no better"
     assert not any(stored(run).hands_over for run in runs)
     with pytest.raises(NothingToTake):
         workflows.take_over(stored(runs[0]))
@@ -857,6 +885,9 @@ def test_what_is_shown_is_redacted() -> None:
         ("number", -41111111), ("social_security_state", "x1"), ("passport_type", "C01X"),
         ("cvv2", 123), ("cvc2", 123), ("pin2", 1234), ("security_code", 123), ("passcode", 1234), ("pincode", 1234),
         ("verification_code", 123456), ("securityCode", 123),
+        ("totp", 123456), ("mfa", 123456), ("sms_code", 123456), ("code", 1234), ("cvn", 123), ("cv2", 123),
+        ("ccv", 123), ("cid", 123), ("pins", 1234), ("pwd", 1234), ("passwd", 1234), ("pass", 1234), ("pass2", 1234),
+        ("access_key_id", "AKIA" + "IOSFODNNEXAMPLEX"), ("id", "ASIA" + "IOSFODNNEXAMPLEX"),
         # Card numbers, by their check digit, whatever they count.
         ("amount", 4111111111111111), ("count", 378282246310005),
         # What opens something, and addresses that do.
@@ -893,7 +924,23 @@ def test_what_names_things_is_shown(name: str, value: Any) -> None:
     assert redact({name: value}) == {name: value}
 
 
+def test_what_is_deep_is_shown_as_far_as_it_goes() -> None:
+    for depth in (50, 10_000):
+        for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+            run = WorkflowRun(result={"json": text})
+            assert "\u2026" in str(shown_result(run))
+    assert redact([[[[[[1]]]]]]) == [[[[[[1]]]]]]
+
+
 def test_names_that_are_somebodys_are_masked() -> None:
     value = {"ada@example.com": {"status": "sent"}, "4111111111111111": 1, "x" * 61: 2, "plain-name": 3}
+    for token in (
+        "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+        "AKIA" + "IOSFODNNEXAMPLEX",
+        "dGhpc0lzQVNlY3JldDEyMzQ1Njc4OTA",
+    ):
+        assert redact({token: True, "address_line_1_of_the_customer": 1}) == {
+            f"{REDACTED} 1": True, "address_line_1_of_the_customer": 1
+        }  # fmt: skip
     shown = redact(value)
     assert shown == {f"{REDACTED} 1": {"status": "sent"}, f"{REDACTED} 2": 1, f"{REDACTED} 3": 2, "plain-name": 3}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from celery.schedules import crontab
 from django.db import connection
-from pydantic import BaseModel
+from django.utils import timezone
+from pydantic import BaseModel, Field
 
 from connections.models import WorkflowRun
 from connections.workflows import find, start, workflow
@@ -81,7 +82,10 @@ def test_one_that_cannot_be_started_stops_no_other(caplog: pytest.LogCaptureFixt
 
 @pytest.mark.django_db(transaction=True)
 def test_each_time_starts_one_run_however_many_look() -> None:
-    workflow("nightly", schedule=crontab(minute="0", hour="12"))(lambda context, given: None)
+    class Moment(BaseModel):
+        at: datetime = Field(default_factory=timezone.now)
+
+    workflow("nightly", input=Moment, schedule=crontab(minute="0", hour="12"))(lambda context, given: None)
     workflow("unscheduled")(lambda context, given: None)
 
     def look(minutes: int) -> list[str]:
@@ -92,6 +96,7 @@ def test_each_time_starts_one_run_however_many_look() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert len({run for runs in pool.map(look, range(8)) for run in runs}) == 1
+    assert len(look(0)) == 1, "a default that differs each time makes no other input of it"
     assert look(24 * 60) != look(0)
     runs = WorkflowRun.objects.order_by("id")
     assert [(run.workflow, run.started_by) for run in runs] == [("nightly", "system")] * 2
