@@ -151,6 +151,8 @@ def _placeholders(value: str) -> str:
         raise ValueError(f"holds {{{sorted(unknown)[0][:40]}}}, which is none of {{body}}, {{timestamp}}, {{id}}, ...")
     if "{body}" not in value:
         raise ValueError("does not hold {body}: anybody could change what is not signed")
+    if "{id}{" in value or "}{id}" in value:
+        raise ValueError("holds {id} right beside another placeholder: nobody could tell where the id ends")
     return value
 
 

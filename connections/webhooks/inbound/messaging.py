@@ -50,7 +50,10 @@ class MessagingTypes:
 def _types(item: dict[str, Any]) -> Sequence[str]:
     if _member(item.get("message"), "is_echo") is True:
         return ("message_echoes",)
-    return next((types for kind, types in _TYPES.items() if kind in item), ("messaging",))
+    if types := next((types for kind, types in _TYPES.items() if kind in item), ()):
+        return types
+    # One that is newer than the table has the name of its member, as others have.
+    return tuple(name for name in item if name.startswith("messaging_")) or ("messaging",)
 
 
 def _member(value: Any, name: str) -> Any:

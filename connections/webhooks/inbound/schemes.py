@@ -44,6 +44,9 @@ class Scheme:
     accepted: int = 200
 
 
+# What has changed of a page, and which fields of a user.
+_META_CHANGES = (Body("entry.*.changes.*.field"), Body("entry.*.changed_fields.*"))
+
 SCHEMES: Mapping[str, Scheme] = {
     # https://docs.stripe.com/webhooks#verify-manually
     "stripe": Scheme(
@@ -65,7 +68,7 @@ SCHEMES: Mapping[str, Scheme] = {
     # https://developers.facebook.com/docs/graph-api/webhooks/getting-started: several changes may come in one.
     "meta": Scheme(
         HmacSignature("X-Hub-Signature-256", prefix="sha256="),
-        event_type=[Together([Body("entry.*.changes.*.field"), MessagingTypes()]), Body("object")],
+        event_type=[Together([*_META_CHANGES, MessagingTypes()]), Body("object")],
         account=[Body("entry.*.id")],
         account_names=["page_id", "account_id"],
         challenge="meta",

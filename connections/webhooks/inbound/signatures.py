@@ -299,7 +299,8 @@ def _with_and_without_port(url: str) -> list[str]:
 
 def _seconds(text: str) -> int:
     text = text.strip()
-    is_number = text.isascii() and text.isdigit() and len(text) <= 12
+    # A zero in front could be the end of what stands before the time.
+    is_number = text.isascii() and text.isdigit() and len(text) <= 12 and not text.startswith("0")
     return int(text) if is_number and int(text) <= _LATEST else -1
 
 

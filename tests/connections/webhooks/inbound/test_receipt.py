@@ -247,20 +247,27 @@ def test_a_batch_is_the_same_only_if_all_of_it_is(client: Client) -> None:
 def test_a_batch_of_ones_own_scheme_is_the_same_only_if_all_of_it_is(client: Client) -> None:
     webhook_provider(slug="acme", scheme="hmac", signature_header="X-Sig", event_id_path="events.*.id")
 
-    def deliver(*items: Any) -> str:
+    def deliver(items: list[Any]) -> str:
         body = json.dumps({"events": items}).encode()
         headers = {"X-Sig": digest(SECRET.encode(), body, "sha256").hex()}
         assert send(client, body, path="acme", headers=headers).status_code == 200
         return WebhookEvent.objects.latest("received_at").event_id
 
-    batches = [[{"id": 1}, {"id": 2}], [{"id": 1}, {"id": 3}], [{"id": 1}, {}], [{}, {"id": 1}], [None], [{"id": 1}]]
-    found = [deliver(*items) for items in batches]
+    batches: list[list[Any]] = [
+        [{"id": 1}, {"id": 2}],
+        [{"id": 1}, {"id": 3}],
+        [{"id": 1}, {}],
+        [{}, {"id": 1}],
+        [None],
+        [{"id": 1}],
+    ]
+    found = [deliver(items) for items in batches]
     assert len(set(found)) == WebhookEvent.objects.count() == len(batches)
     assert found[-1] == "1"
     # The ids are the event's, whatever else stands in the body; where one is missing the body is.
-    deliver({"id": 1, "try": 2}, {"id": 2})
+    deliver([{"id": 1, "try": 2}, {"id": 2}])
     assert WebhookEvent.objects.count() == len(batches)
-    deliver({"id": 1, "try": 2}, {})
+    deliver([{"id": 1, "try": 2}, {}])
     assert WebhookEvent.objects.count() == len(batches) + 1
 
 

@@ -254,6 +254,9 @@ def test_a_scheme_of_ones_own() -> None:
         {"signed_payload": "{id}.{body}"},
         {"timestamp_header": "X-Time"},
         {"signed_payload": "{body}{secret}"},
+        {"signed_payload": "{id}{body}", "event_id_header": "X-Id"},
+        {"signed_payload": "{body}{id}", "event_id_header": "X-Id"},
+        {"signed_payload": "{id}.{timestamp}{id}.{body}", "event_id_header": "X-Id", "timestamp_header": "X-Time"},
         {"signature_header": "no header"},
         {"event_id_path": "a..b"},
         {"scheme": "md5"},
@@ -273,6 +276,9 @@ HOSTILE = [
     "v1=" + "zz" * 40,
     "t=1e9,v1=ab",
     "t=-1,v1=00",
+    "t=01614265330,v1=00",
+    "01614265330",
+    "+1614265330",
     "\ud800",
     "v1," * 1000,
     "sha256=\u0660",
@@ -307,6 +313,8 @@ def test_many_events_of_one_body() -> None:
     ).encode()
     assert read_all(SCHEMES["meta"].event_type, delivery(body)) == ("feed", "mention")
     assert read_all(SCHEMES["meta"].event_type, delivery(b'{"object": "page", "entry": []}')) == ("page",)
+    user = b'{"object": "user", "entry": [{"uid": "1", "changed_fields": ["photos", "feed"]}]}'
+    assert read_all(SCHEMES["meta"].event_type, delivery(user)) == ("photos", "feed")
 
 
 @pytest.mark.parametrize(
@@ -318,6 +326,7 @@ def test_many_events_of_one_body() -> None:
         ({"read": {"watermark": 1}}, ("message_reads", "messaging_seen")),
         ({"postback": {"referral": {}}}, ("messaging_postbacks",)),
         ({"app_roles": {}}, ("messaging_handovers",)),
+        ({"messaging_customer_information": {}, "of_tomorrow": {}}, ("messaging_customer_information",)),
         ({"of_tomorrow": {}}, ("messaging",)),
     ],
 )
