@@ -42,18 +42,26 @@ return redis.call('DEL', KEYS[2])
 """
 
 
-def in_slot(task: str, at_most: int, sweep: Callable[[Callable[[], None]], object], part: str = "") -> None:
+def in_slot(
+    task: str,
+    at_most: int,
+    sweep: Callable[[Callable[[], None]], object],
+    part: str = "",
+    lives_ms: int | None = None,
+) -> None:
     """Run a sweep unless ``at_most`` of the same task are running, one of which then wakes another as it ends.
 
     The sweep is given a function that leaves its slot: once it takes nothing more and only waits for what it has begun.
-    ``part`` stands for a part of the task's work, which has slots of its own.
+    ``part`` stands for a part of the task's work, which has slots of its own. ``lives_ms`` is how long a slot outlives
+    a holder that was killed, and one whose threads cannot run to keep it, as while a regular expression is matched.
     """
+    lives_ms = lives_ms or _LIVES_MS
     of = f"{task}:{part}" if part else task
     names = [f"{valkey.PREFIX}sweep:{of}:{number}" for number in range(1, at_most + 1)]
     missed = f"{valkey.PREFIX}sweep:{of}:missed"
     holder = secrets.token_hex(8)
     try:
-        taken = _run(_TAKE, [*names, missed], holder, _LIVES_MS, _MISSED_LIVES_MS)
+        taken = _run(_TAKE, [*names, missed], holder, lives_ms, _MISSED_LIVES_MS)
     except redis.RedisError:
         sweep(lambda: None)
         return
@@ -61,7 +69,7 @@ def in_slot(task: str, at_most: int, sweep: Callable[[Callable[[], None]], objec
         return
     name = names[taken - 1]
     is_over = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(name, holder, is_over), name="sweep-slot", daemon=True)
+    keeper = threading.Thread(target=_keep, args=(name, holder, lives_ms, is_over), name="sweep-slot", daemon=True)
     keeper.start()
 
     def leave() -> None:
@@ -79,10 +87,10 @@ def in_slot(task: str, at_most: int, sweep: Callable[[Callable[[], None]], objec
         leave()
 
 
-def _keep(name: str, holder: str, is_over: threading.Event) -> None:
+def _keep(name: str, holder: str, lives_ms: int, is_over: threading.Event) -> None:
     while not is_over.wait(_BEAT_SECONDS):
         with suppress(redis.RedisError):
-            _run(_KEEP, [name], holder, _LIVES_MS)
+            _run(_KEEP, [name], holder, lives_ms)
 
 
 def _run(script: str, keys: list[str], *values: str | int) -> int:

@@ -91,6 +91,11 @@ class TestSlots:
         monkeypatch.setattr(sweep_slots, "_LIVES_MS", 150)
         monkeypatch.setattr(sweep_slots, "_BEAT_SECONDS", 0.02)
         store, key = valkey.client(), f"{valkey.PREFIX}sweep:{TASK}:1"
+        still: list[bool] = []
+
+        def outlive_it(leave: Callable[[], None]) -> None:
+            time.sleep(0.2)
+            still.append(bool(store.exists(key)))
 
         def sweep(leave: Callable[[], None]) -> None:
             time.sleep(0.25)  # longer than a slot lives that nobody keeps
@@ -100,6 +105,9 @@ class TestSlots:
 
         in_slot(TASK, 1, sweep)
         assert not store.exists(key)
+        monkeypatch.setattr(sweep_slots, "_BEAT_SECONDS", 10)
+        in_slot(TASK, 1, outlive_it, lives_ms=5_000)
+        assert still == [True], "it need not be kept meanwhile"
         assert in_child(lambda: in_slot(TASK, 1, die)) == -signal.SIGKILL
         done: list[int] = []
 
@@ -206,6 +214,8 @@ def workers() -> Iterator[None]:
     for process in started:
         process.kill()  # its children end with it
         process.wait(10)
+    store = valkey.client()
+    store.delete("none", *store.scan_iter(f"{valkey.PREFIX}sweep:*"))  # those of the killed would outlive the test
 
 
 def wait_for(is_so: Callable[[], bool], seconds: float) -> None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def _paid(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[None]:
     """A workflow of which the database shows how often its step was done, and a handler that starts it."""
     receivers.forget()
-    settings.INBOUND_SWEEPS = 16  # a sweep that is killed keeps its slot for fifteen seconds
+    settings.INBOUND_SWEEPS = 16  # a sweep that is killed keeps its slot for minutes
     monkeypatch.setattr(wakeups, "_send", lambda task: None)
     monkeypatch.setattr(handlers, "_handlers", [])
     monkeypatch.setattr(definitions, "_steps", dict(definitions._steps))

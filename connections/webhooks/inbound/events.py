@@ -11,7 +11,7 @@ from django.db.models import Q
 from connections.lookup import of_provider
 from connections.models import ExternalApiConnection, WebhookEvent
 from connections.webhooks.inbound import layouts
-from connections.webhooks.inbound.deliveries import Delivery, read_every
+from connections.webhooks.inbound.deliveries import Delivery, Header, read_every
 from connections.webhooks.inbound.handlers import ReceivedEvent
 from connections.webhooks.inbound.schemes import Scheme, scheme_of
 from external_apis.call_config import Webhook
@@ -79,7 +79,8 @@ def find_connection(row: WebhookEvent, delivery: Delivery) -> ExternalApiConnect
     """Return the live connection that an event is about, where that is beyond doubt.
 
     It is the one whose ``provider_data`` names the account that the event names, or all of them if they are several;
-    where it names none, the only one that the provider has. A tenant's own provider is only ever about the tenant's
+    where it names none, the only one that the provider has, unless a header should have named it: those are not signed,
+    and whoever has caught a delivery may have left it out. A tenant's own provider is only ever about the tenant's
     connections. No more than the provider's connections are read, of which no index knows the accounts.
     """
     rows = of_provider(row.external_api).select_related("external_api", "tenant")
@@ -88,6 +89,8 @@ def find_connection(row: WebhookEvent, delivery: Delivery) -> ExternalApiConnect
     scheme = _scheme(row)
     accounts = read_every(scheme.account, delivery) if scheme else ()
     if accounts is None or len(accounts) > _MOST_ACCOUNTS:
+        return None
+    if not accounts and scheme and any(isinstance(place, Header) for place in scheme.account):
         return None
     for account in accounts:
         rows = rows.filter(_names(scheme, account))

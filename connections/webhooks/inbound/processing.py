@@ -46,6 +46,8 @@ _SWEEP_SECONDS, _TURN_SECONDS = 20.0, 2.0
 LEASE = timedelta(minutes=2)
 _HANDLER_SECONDS = 110.0
 """Less than the lease, which begins anew with each handler."""
+_SLOT_MS = 150_000
+"""More than the task has until it is killed: a handler may keep the thread from running that keeps the slot."""
 _DONE, _FAILED = "done", "failed"
 _LONGEST_ACTOR = 200
 
@@ -85,7 +87,7 @@ def _take_turn(api_id: str, slug: str, is_over: Callable[[], bool]) -> int:
             _process(rows[0], is_over)
             count += 1
 
-    in_slot(PROCESS, max(1, settings.INBOUND_SWEEPS - 1), process, slug or api_id)
+    in_slot(PROCESS, max(1, settings.INBOUND_SWEEPS - 1), process, slug or api_id, _SLOT_MS)
     return count
 
 
@@ -148,8 +150,8 @@ def _run(row: WebhookEvent, handler: Handler, event: ReceivedEvent) -> bool:
             return call_within(_HANDLER_SECONDS, lambda: _run_atomically(row, handler, given, done))
         give_back_database_connections()
         call_within(_HANDLER_SECONDS, lambda: handler.function(given))
-    # It may raise anything, and is tried again whatever it was.
-    except (Exception, SystemExit, TookTooLong) as error:
+    # It may raise anything, and is tried again whatever it was; a worker that is to stop is told in another way.
+    except BaseException as error:
         if not is_callers:
             _leave_connection()
         return _note_failure(row, handler, done, _describe(error))

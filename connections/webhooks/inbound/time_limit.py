@@ -26,8 +26,8 @@ class TookTooLong(KeyboardInterrupt):
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Call a function, and raise `TookTooLong` in its midst after so many seconds, and each second from then on.
 
-    What it makes of that, other than to return, counts as `TookTooLong` as well. By an alarm, which only a process's
-    main thread hears: that is where Celery's processes run their tasks. In another thread there is no limit.
+    Whatever it makes of that, other than to return, counts as `TookTooLong` as well. By an alarm, which only a
+    process's main thread hears: that is where Celery's processes run their tasks. In another thread there is no limit.
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
@@ -44,7 +44,7 @@ def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
         return function()
-    except Exception as error:
+    except BaseException as error:
         if rang:
             raise TookTooLong from error
         raise

@@ -17,6 +17,6 @@ def _no_providers_or_handlers_of_another_test(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(refusals, "_PAUSE_SECONDS", 0.01)
     yield
     refusals.flush(10)
-    # Sweeps that a test has killed would keep the next one's events for the slots' fifteen seconds.
+    # Sweeps that a test has killed would keep the next one's events for as long as the slots live.
     store = valkey.client()
     store.delete("none", *store.scan_iter(f"{valkey.PREFIX}sweep:*process_webhook_events*"))

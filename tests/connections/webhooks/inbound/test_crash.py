@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def _no_worker(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(wakeups, "_send", lambda task: None)
-    settings.INBOUND_SWEEPS = 8  # several at one provider; and a killed one keeps its slot for fifteen seconds
+    settings.INBOUND_SWEEPS = 8  # several at one provider; and a killed one keeps its slot for minutes
 
 
 def deliver() -> None:
