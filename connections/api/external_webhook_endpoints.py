@@ -51,7 +51,8 @@ class WebhookEndpointItem(CamelAnswer):
     failing_since: Timestamp | None
     """The first failure after the last success."""
     is_slow: bool
-    """The last answer took more than two seconds: it is sent one request at a time, as while it fails."""
+    """An answer took more than two seconds, and fewer than ten in a row have been quicker since: it is sent one request
+    at a time, as while it fails."""
     created_at: Timestamp
     updated_at: Timestamp
 

@@ -44,6 +44,7 @@ class Migration(migrations.Migration):
                 ('disabled_reason', models.CharField(blank=True, choices=[('by_hand', 'By Hand'), ('failing', 'Failing'), ('gone', 'Gone')], editable=False, max_length=10)),
                 ('failing_since', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('is_slow', models.BooleanField(default=False, editable=False)),
+                ('quick_answers', models.PositiveSmallIntegerField(default=0, editable=False)),
                 ('served_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('tenant', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='external_apis.tenant')),

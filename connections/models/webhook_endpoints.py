@@ -38,7 +38,8 @@ class WebhookEndpoint(SecretBearing, Authored, Timestamped):
     ``secrets`` holds ``secret``, and those before it that sign as well for a while (see
     `connections.webhooks.outbound.signing`). ``events`` are filters of `external_apis.event_types`. ``failing_since``
     is the first failure after the last success, or after a day without an attempt that followed it. ``is_slow`` tells
-    that the last answer took long, ``served_at`` when deliveries were claimed last.
+    that an answer took long and fewer than ten have come quickly since, ``quick_answers``; ``served_at`` when
+    deliveries were claimed last.
 
     One that is deleted is switched off and found no more; the row goes when its deliveries have gone, which are many
     (see `connections.webhooks.outbound.pruning`).
@@ -54,6 +55,7 @@ class WebhookEndpoint(SecretBearing, Authored, Timestamped):
     disabled_reason = models.CharField(max_length=10, choices=DisabledReason.choices, blank=True, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     is_slow = models.BooleanField(default=False, editable=False)
+    quick_answers = models.PositiveSmallIntegerField(default=0, editable=False)
     served_at = models.DateTimeField(null=True, blank=True, editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 

@@ -9,7 +9,7 @@ first. Leases and waits go by the database's clock, which all workers share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -118,10 +118,14 @@ FROM unnest(%s::text[], %s::bigint[]) AS new (id, fence) WHERE row.id = new.id A
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Since when an endpoint fails, at its first failure after a success, and whether its last answer took long."""
+    """Since when an endpoint fails, at its first failure after a success, and whether one of its last answers was slow.
+
+    ``quick_answers`` is how many have been quick since then.
+    """
 
     failing_since: datetime | None = None
     is_slow: bool = False
+    quick_answers: int = 0
 
     @property
     def is_troubled(self) -> bool:
@@ -217,4 +221,4 @@ def versions(endpoint_ids: Sequence[str]) -> dict[str, datetime]:
 def note_health(sent: WebhookEndpoint, health: Health) -> bool:
     """Note how an endpoint does from now on; False, and nothing noted, where it was changed since it was claimed."""
     rows = WebhookEndpoint.objects.filter(pk=sent.pk, updated_at=sent.updated_at)
-    return rows.update(failing_since=health.failing_since, is_slow=health.is_slow) > 0
+    return rows.update(**asdict(health)) > 0

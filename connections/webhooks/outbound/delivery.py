@@ -24,7 +24,7 @@ from connections.models import DeliveryAttempt, DeliveryStatus, WebhookEndpoint
 from connections.webhooks.outbound import claims, endpoints
 from connections.webhooks.outbound.claims import Ending, Health
 from connections.webhooks.outbound.fan_out import Pace, fan_out
-from connections.webhooks.outbound.lanes import FIRST_LOT, THREADS, Landed, Lanes, ends_turn, is_slow
+from connections.webhooks.outbound.lanes import FIRST_LOT, QUICK_ANSWERS, THREADS, Landed, Lanes, ends_turn, is_slow
 from connections.webhooks.outbound.message import Outcome
 from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER, wait_after
 from external_apis.database_connections import give_back_database_connections
@@ -204,7 +204,7 @@ def _judge(sent: WebhookEndpoint, outcomes: Sequence[Outcome], lanes: Lanes) -> 
     known = lanes.health(sent.pk)
     is_working = any(outcome.is_success for outcome in outcomes)
     since = None if is_working else known.failing_since or min(outcome.sent_at for outcome in outcomes)
-    health = Health(since, is_slow(outcomes[-1]))
+    health = Health(since, *_slowness(known, outcomes))
     if health != known and not claims.note_health(sent, health):
         health = known
     elif any(outcome.is_gone for outcome in outcomes):
@@ -212,6 +212,17 @@ def _judge(sent: WebhookEndpoint, outcomes: Sequence[Outcome], lanes: Lanes) -> 
     elif since is not None and timezone.now() - since >= GIVEN_UP_AFTER:
         endpoints.give_up_failing(sent)
     lanes.note_health(sent.pk, health)
+
+
+def _slowness(known: Health, outcomes: Sequence[Outcome]) -> tuple[bool, int]:
+    """Return whether an endpoint is slow, and how many quick answers have followed the last slow one."""
+    is_so, quick = known.is_slow, known.quick_answers
+    for outcome in outcomes:
+        if is_slow(outcome):
+            is_so, quick = True, 0
+        elif is_so:
+            is_so, quick = (True, quick + 1) if quick + 1 < QUICK_ANSWERS else (False, 0)
+    return is_so, quick
 
 
 def _wait_without_database(lanes: Lanes) -> None:

@@ -278,7 +278,7 @@ def _switch(row: WebhookEndpoint, reason: DisabledReason | None) -> None:
 
 
 def _forget_health(row: WebhookEndpoint) -> None:
-    row.failing_since, row.is_slow = None, False
+    row.failing_since, row.is_slow, row.quick_answers = None, False, 0
 
 
 def _check_room(tenant: Tenant | None) -> None:

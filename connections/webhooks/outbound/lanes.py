@@ -27,6 +27,7 @@ from external_apis.errors import VaultError
 
 __all__ = [
     "FIRST_LOT",
+    "QUICK_ANSWERS",
     "SLOW_SECONDS",
     "THREADS",
     "TROUBLED_AT_MOST",
@@ -43,6 +44,9 @@ TROUBLED_AT_MOST = THREADS // 2
 
 SLOW_SECONDS = 2.0
 """An answer that takes longer is slow."""
+
+QUICK_ANSWERS = 10
+"""So many in a row, and an endpoint that was slow is not any more."""
 
 TURN_SECONDS = 2.0
 """After so long a lane begins no other request while somebody else has no thread."""
@@ -235,7 +239,7 @@ class Lanes:
         with self._lock:
             one = self._endpoints.setdefault(row.pk, _Endpoint(row.tenant_id, lot=FIRST_LOT))
             one.signer, one.changed_at = signer, row.updated_at
-            one.health = Health(row.failing_since, row.is_slow)
+            one.health = Health(row.failing_since, row.is_slow, row.quick_answers)
             if one.claimed_at:
                 is_quick = claimed_at - one.claimed_at < _QUICK_SECONDS and not one.health.is_troubled
                 one.lot = min(one.lot * 2, _LARGEST_LOT) if is_quick else FIRST_LOT
