@@ -127,6 +127,7 @@ class Migration(migrations.Migration):
                 ),
                 ("undo_error", models.TextField(blank=True, default="")),
                 ("undone_at", models.DateTimeField(blank=True, null=True)),
+                ("undo_refusals", models.PositiveIntegerField(default=0, editable=False)),
                 (
                     "run",
                     models.ForeignKey(

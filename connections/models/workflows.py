@@ -105,7 +105,8 @@ class WorkflowRun(DueWork):
 class WorkflowStep(models.Model):
     """A step that has come to its end. ``contents`` holds JSON: ``input``, ``result``, and ``once`` until it is taken.
 
-    ``may_have_happened`` tells of a failed one that it may have had an effect, ``undo`` what its compensation came to.
+    ``may_have_happened`` tells of a failed one that it may have had an effect, ``undo`` what its compensation came to,
+    and ``undo_refusals`` how often that was refused: each time another idempotency key is due.
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "step"), editable=False)
@@ -133,6 +134,7 @@ class WorkflowStep(models.Model):
     undo = models.CharField(max_length=6, choices=UndoState.choices, blank=True, default=UndoState.NONE)
     undo_error = models.TextField(blank=True, default="")
     undone_at = models.DateTimeField(null=True, blank=True)
+    undo_refusals = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
         ordering = ("position",)

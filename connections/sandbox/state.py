@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from connections.sandbox.answers import Answer
 from connections.sandbox.bounded import Bounded
 from connections.sandbox.oauth.memory import Memory
 
@@ -55,7 +56,7 @@ class State:
         self.nonces: Bounded[float] = Bounded(NONCES)
         self.budgets: Bounded[tuple[float, float]] = Bounded(KEYS)
         self.users: Bounded[dict[str, Any]] = Bounded(KEYS)
-        self.made: Bounded[tuple[str, dict[str, Any]]] = Bounded(KEYS)
+        self.made: Bounded[tuple[str, Answer | dict[str, Any]]] = Bounded(KEYS)
         self.objects: Bounded[dict[str, Any]] = Bounded(KEYS)
         self.messages: deque[dict[str, Any]] = deque(maxlen=KEYS)
         self._numbers = itertools.count(1)

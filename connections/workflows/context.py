@@ -34,7 +34,8 @@ def _perform_nothing(step: Step, given: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Context:
-    """``idempotency_key`` is a step's own, the same however often it is repeated; a body has none.
+    """``idempotency_key`` is a step's own, the same however often it is repeated; a body has none. That of a
+    compensation is another one only after it was refused.
 
     ``scope`` is that of whoever started the run: nothing beyond it is used.
     """
@@ -47,9 +48,9 @@ class Context:
     opened: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
-    def of_undo(cls, run: WorkflowRun, position: int) -> Context:
-        """Return the context of the compensation of the step at a position."""
-        return cls.of(run, f"{position}{_UNDO}")
+    def of_undo(cls, run: WorkflowRun, position: int, refusals: int = 0) -> Context:
+        """Return the context of the compensation of the step at a position, which was refused so often before."""
+        return cls.of(run, f"{position}{_UNDO}{f'-{refusals}' if refusals else ''}")
 
     @classmethod
     def of(cls, run: WorkflowRun, place: str = "", perform: _Perform = _perform_nothing) -> Context:
@@ -60,7 +61,7 @@ class Context:
     @property
     def step_key(self) -> str:
         """The idempotency key of the step itself, also in its compensation, which has another."""
-        return self.idempotency_key.removesuffix(_UNDO)
+        return self.idempotency_key.partition(_UNDO)[0]
 
     def get_api_client(self, reference: str) -> ApiClient:
         """Return the client of the scope's own connection that a reference names; raises as `services` does.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from http import HTTPStatus
 from pathlib import Path
 from sysconfig import get_path
 from traceback import extract_tb
 
 from connections.workflows.context import NoJson
 from connections.workflows.definitions import Step
-from external_apis.errors import ApiManagerError
+from external_apis.errors import ApiManagerError, StepFailed, UpstreamClientError
 
-__all__ = ["describe", "locate", "may_have_happened", "may_pass", "wait_seconds"]
+__all__ = ["describe", "is_refused", "locate", "may_have_happened", "may_pass", "wait_seconds"]
 
 _LONGEST_WAIT_SECONDS = 600.0
 _LONGEST_MESSAGE = 500
@@ -43,6 +44,16 @@ def may_have_happened(error: Exception) -> bool:
     if isinstance(error, ApiManagerError):
         return bool(getattr(error, "may_have_happened", False))
     return True
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether somebody said no for good: providers say so again to whoever comes with the same idempotency key.
+
+    A conflict may be with an attempt before, which is still under way.
+    """
+    if not isinstance(error, UpstreamClientError | StepFailed) or may_pass(error) or may_have_happened(error):
+        return False
+    return getattr(error, "upstream_status", None) != HTTPStatus.CONFLICT
 
 
 def may_pass(error: Exception) -> bool:

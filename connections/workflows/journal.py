@@ -52,8 +52,8 @@ WITH held AS (
     WHERE id = %s AND fence = %s RETURNING id, tenant_id, cancel_requested_at
 ), stored AS (
     INSERT INTO {_STEPS} (id, run_id, tenant_id, position, name, state, contents, tries, may_have_happened, error_code,
-        error_message, started_at, finished_at, undo, undo_error)
-    SELECT %s, id, tenant_id, %s, %s, 'done', %s, %s, FALSE, '', '', %s, %s, '', '' FROM held
+        error_message, started_at, finished_at, undo, undo_error, undo_refusals)
+    SELECT %s, id, tenant_id, %s, %s, 'done', %s, %s, FALSE, '', '', %s, %s, '', '', 0 FROM held
 )
 SELECT cancel_requested_at IS NOT NULL FROM held
 """  # noqa: S608 (names of our own tables)
@@ -159,12 +159,13 @@ class Journal:
         self.run.state, self.run.error_code = RunState.REVERTING, code
         self.run.tries, self.run.attempts = 0, 1
 
-    def note_undo(self, row: WorkflowStep, state: UndoState, error: str = "") -> None:
+    def note_undo(self, row: WorkflowStep, state: UndoState, error: str = "", *, is_refused: bool = False) -> None:
         """Store what became of a step's compensation."""
         with transaction.atomic():
             self._settle(tries=0, attempts=1)
             row.undo, row.undo_error, row.undone_at = state, error, timezone.now()
-            row.save(update_fields=["undo", "undo_error", "undone_at"])
+            row.undo_refusals += is_refused
+            row.save(update_fields=["undo", "undo_error", "undone_at", "undo_refusals"])
         self.run.tries, self.run.attempts = 0, 1
 
     def succeed(self, result: str) -> bool:

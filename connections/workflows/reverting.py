@@ -15,7 +15,7 @@ from connections.models import RunState, StepState, UndoState, WorkflowRun, Work
 from connections.workflows.absences import WAIT, Postponed, is_away, patiently
 from connections.workflows.context import Context
 from connections.workflows.definitions import Step, find_step
-from connections.workflows.failures import describe, may_pass, wait_seconds
+from connections.workflows.failures import describe, is_refused, may_pass, wait_seconds
 from connections.workflows.journal import Journal
 from external_apis.errors import StepAbandoned, VaultError, WorkflowBroken, WorkflowCancelled
 
@@ -81,7 +81,7 @@ def _undo(journal: Journal, row: WorkflowStep, step: Step | None, most_deaths: i
         return True
     logger.warning("workflow run %s: undoing %s: %s", run.pk, row.name, ": ".join(describe(error)))
     if run.tries >= _UNKNOWN_TRIES if step is None else not may_pass(error) or run.tries >= step.retries:
-        journal.note_undo(row, UndoState.FAILED, ": ".join(describe(error)))
+        journal.note_undo(row, UndoState.FAILED, ": ".join(describe(error)), is_refused=is_refused(error))
         return True
     seconds = wait_seconds(step, error, run.tries + 1, run.pk) if step is not None else _UNKNOWN_WAIT_SECONDS
     wait = timedelta(seconds=seconds)
@@ -98,7 +98,7 @@ def _compensate(run: WorkflowRun, row: WorkflowStep, step: Step | None, most_dea
     try:
         contents = row.contents
         result = json.loads(contents["result"]) if "result" in contents else None
-        step.compensate(Context.of_undo(run, row.position), _given(row), result)
+        step.compensate(Context.of_undo(run, row.position, row.undo_refusals), _given(row), result)
     except Exception as error:
         if isinstance(error, VaultError) and is_away(error):
             raise Postponed(error) from error

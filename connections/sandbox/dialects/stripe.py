@@ -167,11 +167,13 @@ def _once(request: Request, state: State, make: _Make, fields: frozenset[str]) -
     with state.lock:  # until the key is kept: two requests at the same time are one as well
         if key is not None and key in state.made:
             same, kept = state.made[key]
-            return _answer(request, kept) if same == digest else _refuse(request, 400, "Keys are for one request.")
+            if same != digest:
+                return _refuse(request, 400, "Keys are for one request.")
+            return kept if isinstance(kept, Answer) else _answer(request, kept)
         if unknown := sorted(set(given) - fields):
             return _refuse(request, 400, f"Received unknown parameter: {unknown[0]}", param=unknown[0])
         made = make(given)
-        if key is not None and not isinstance(made, Answer):
+        if key is not None:  # what it refuses is kept too
             state.made[key] = (digest, made)
     return made if isinstance(made, Answer) else _answer(request, made)
 

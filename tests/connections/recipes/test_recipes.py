@@ -238,13 +238,14 @@ def test_what_somebody_has_given_back_is_not_given_back_twice(stripe: Vendor) ->
 
 
 def test_a_customer_whose_money_is_kept_is_kept_too(stripe: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The refund is refused: the run says that something is left behind, and of whom."""
+    """The refund is refused: the run says that something is left behind, and of whom.
+
+    Stripe keeps what it has answered to an idempotency key, refusals too: another attempt needs another.
+    """
     post = ApiClient.post
 
-    def refuse(self: ApiClient, target: str, *args: Any, **options: Any) -> Any:
-        if target == "/refunds":
-            raise StepFailed("No balance.")
-        return post(self, target, *args, **options)
+    def refuse(self: ApiClient, target: str, body: Any, **options: Any) -> Any:
+        return post(self, target, {"payment_intent": "pi_none"} if target == "/refunds" else body, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(ApiClient, "post", refuse)

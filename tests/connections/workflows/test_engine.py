@@ -34,7 +34,14 @@ from connections.workflows.definitions import Step
 from connections.workflows.engine import carry_on
 from connections.workflows.journal import Overtaken
 from connections.workflows.running import LEASE
-from external_apis.errors import ConnectFailed, NotFound, NotUndone, StepFailed, UpstreamServerError
+from external_apis.errors import (
+    ConnectFailed,
+    NotFound,
+    NotUndone,
+    StepFailed,
+    UpstreamClientError,
+    UpstreamServerError,
+)
 from external_apis.models import AuditEvent, Tenant
 from tests.workflow_runs import finish, stored, work
 
@@ -221,6 +228,37 @@ def test_a_compensation_is_tried_again_too(told: Protocol) -> None:
     workflow("fails", input=Numbers)(body_of(*steps))
     run = finish(start("fails"))
     assert (run.state, run.error_code, told.undone()) == (RunState.REVERTED, "STEP_FAILED", ["one", "one"])
+
+
+@pytest.mark.parametrize(
+    ("error", "is_other"),
+    [
+        (StepFailed("No."), True),
+        (UpstreamClientError("No.", upstream_status=402), True),
+        (UpstreamClientError("The one before is under way.", upstream_status=409), False),
+        (UpstreamServerError("Perhaps.", upstream_status=502, may_have_happened=True), False),
+        (StepFailed("Perhaps.", may_have_happened=True), False),
+        (KeyError("?"), False),
+    ],
+)
+def test_a_compensation_that_was_refused_has_another_key(told: Protocol, error: Exception, is_other: bool) -> None:
+    """Under its old one it would be refused again; where it may have happened another would do it a second time."""
+    keys, errors = list[str](), iter([error])
+
+    def undo(context: Context, given: Any, result: Any) -> None:
+        keys.extend((context.idempotency_key, context.step_key))
+        for problem in errors:
+            raise problem
+
+    @step(name="paid", compensate=undo, retries=0)
+    def paid(context: Context) -> None: ...
+
+    workflow("pays")(lambda context, given: [paid(context), told.step("no", fails=StepFailed("No."))(context)])
+    run = finish(start("pays"))
+    assert run.state == RunState.FAILED
+    run = finish(retry(run))
+    first, again = f"{run.pk}-1-undo", f"{run.pk}-1-undo-1" if is_other else f"{run.pk}-1-undo"
+    assert (run.state, keys) == (RunState.REVERTED, [first, f"{run.pk}-1", again, f"{run.pk}-1"])
 
 
 def test_another_worker_goes_on_from_what_is_stored(told: Protocol) -> None:
