@@ -11,6 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from connections.models import EventStatus, WebhookEvent
+from external_apis import valkey
 from external_apis.models import ExternalApi
 from tests.factories import make_provider
 
@@ -40,6 +41,12 @@ def send(client: Any, body: bytes, *, path: str = "stripe", headers: dict[str, s
     signed = stripe_headers(body) if headers is None else headers
     content_type = extra.pop("content_type", "application/json")
     return client.post(f"/api/webhooks/{path}", body, content_type=content_type, headers=signed, **extra)
+
+
+def forget_sweeps() -> None:
+    """Free the slots of sweeps that a test has killed: they would keep the next one's events for minutes."""
+    store = valkey.client()
+    store.delete("none", *store.scan_iter(f"{valkey.PREFIX}sweep:*process_webhook_events*"))
 
 
 def make_webhook_event(api: ExternalApi | None = None, **fields: Any) -> WebhookEvent:

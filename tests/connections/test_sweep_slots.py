@@ -23,7 +23,7 @@ from connections.models import EventStatus, RunState, WebhookDelivery, WebhookEv
 from connections.sweep_slots import in_slot
 from connections.workflows import Context, definitions, running, start, step, workflow
 from external_apis import valkey
-from tests.inbound import send, stripe_body, webhook_provider
+from tests.inbound import forget_sweeps, send, stripe_body, webhook_provider
 from tests.processes import die, environ_of_tests, in_child
 from tests.queues import routed
 from tests.webhook_receiver import Receiver, Reply, make_endpoint, tell
@@ -214,8 +214,7 @@ def workers() -> Iterator[None]:
     for process in started:
         process.kill()  # its children end with it
         process.wait(10)
-    store = valkey.client()
-    store.delete("none", *store.scan_iter(f"{valkey.PREFIX}sweep:*"))  # those of the killed would outlive the test
+    forget_sweeps()
 
 
 def wait_for(is_so: Callable[[], bool], seconds: float) -> None:

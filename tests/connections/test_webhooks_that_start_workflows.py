@@ -20,7 +20,7 @@ from connections.workflows import definitions, running, runs, start, step, workf
 from connections.workflows.running import sweep
 from external_apis.models import Partner
 from tests.factories import make_partner
-from tests.inbound import send, stripe_body, webhook_provider
+from tests.inbound import forget_sweeps, send, stripe_body, webhook_provider
 from tests.processes import die, dying, in_child
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,6 +49,7 @@ def _paid(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[None]:
     webhook_provider()
     yield
     receivers.forget()
+    forget_sweeps()
 
 
 def deliver() -> None:
