@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
+from django.db.models import Model, ProtectedError
 from pydantic import BaseModel, ConfigDict, StrictBool
 
 from external_apis import audit
@@ -127,8 +127,13 @@ def delete(row: Tenant | Partner) -> None:
             audit.record(f"{kind}.deleted", row, {"slug": [row.slug, None], "name": [row.name, None]})
             row.delete()
     except ProtectedError as error:
-        names = sorted({str(found._meta.verbose_name_plural) for found in error.protected_objects})
+        names = sorted({_describe(found) for found in error.protected_objects})
         raise Conflict(f"The {kind} {row.slug} still has {', '.join(names)}.") from None
+
+
+def _describe(row: Model) -> str:
+    is_going = getattr(row, "deleted_at", None) is not None
+    return f"{row._meta.verbose_name_plural}{' that are being removed' if is_going else ''}"
 
 
 def _store(row: _Row, before: _Row | None) -> _Row:

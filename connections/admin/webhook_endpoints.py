@@ -12,7 +12,7 @@ from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_GET, require_POST
 from unfold.decorators import display
 
 from connections.admin.webhook_endpoint_form import ChangedEndpointForm, NewEndpointForm, ReplayForm, RollForm
@@ -100,7 +100,7 @@ class WebhookEndpointAdmin(QuickModelAdmin):
         views: list[tuple[str, str, Callable[..., HttpResponse]]] = [
             ("test/", "test", require_POST(self.test_view)),
             ("roll/", "roll", self.roll_view),
-            ("secret/", "secret", self.secret_view),
+            ("secret/", "secret", require_GET(self.secret_view)),
             ("replay/", "replay", self.replay_view),
             ("deliveries/<str:delivery_id>/", "delivery", self.delivery_view),
             ("deliveries/<str:delivery_id>/replay/", "replay_one", require_POST(self.replay_one_view)),

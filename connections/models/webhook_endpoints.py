@@ -71,7 +71,7 @@ class WebhookEndpoint(SecretBearing, Authored, Timestamped):
         )
 
     def __str__(self) -> str:
-        return self.url
+        return self.url if self.deleted_at is None else f"{self.url} (being removed)"
 
 
 class DeliveryStatus(models.TextChoices):

@@ -17,7 +17,7 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
-from connections.models import DeliveryAttempt, DisabledReason, WebhookEndpoint
+from connections.models import DeliveryAttempt, DisabledReason, WebhookDelivery, WebhookEndpoint
 from connections.wakeups import wake
 from connections.webhooks.outbound import signing
 from connections.webhooks.outbound.rhythm import GIVEN_UP_AFTER
@@ -209,8 +209,8 @@ def roll_secret(row: WebhookEndpoint, overlap_seconds: int = 0) -> WithSecret:
 def delete(row: WebhookEndpoint) -> None:
     """Remove an endpoint; what is under way is not followed by another attempt.
 
-    Its deliveries, which may be many, are deleted soon afterwards, and its row with the last of them: until then its
-    tenant cannot be deleted. Raises `NotFound` for one that is deleted.
+    Its deliveries, which may be many, are deleted soon afterwards, and its row with the last of them, or at once where
+    there are none: until then its tenant cannot be deleted. Raises `NotFound` for one that is deleted.
     """
     with transaction.atomic():
         row = locked(row)
@@ -218,7 +218,13 @@ def delete(row: WebhookEndpoint) -> None:
         row.deleted_at = row.disabled_at
         row.save(update_fields=["is_enabled", "disabled_at", "disabled_reason", "deleted_at", "updated_at"])
         audit.record("webhook_endpoint.deleted", row, {"url": [row.url, None]})
-        wake(PRUNING)
+        # Whoever fans out at this moment is not waited for.
+        rows = WebhookEndpoint.with_deleted.filter(pk=row.pk)
+        is_free = rows.select_for_update(skip_locked=True).exists()
+        if is_free and not WebhookDelivery.objects.filter(endpoint=row).exists():
+            rows.delete()
+        else:
+            wake(PRUNING)
 
 
 def note_gone(sent: WebhookEndpoint) -> None:

@@ -21,12 +21,18 @@ _DELIVERIES, _ATTEMPTS, _OUTBOX, _ENDPOINTS, _TENANTS = (
 )
 
 _DELETE = f"""
-WITH old AS ({{old}} LIMIT %(limit)s), attempts AS (DELETE FROM {_ATTEMPTS} WHERE delivery_id IN (SELECT id FROM old))
+WITH old AS ({{old}}), attempts AS (DELETE FROM {_ATTEMPTS} WHERE delivery_id IN (SELECT id FROM old))
 DELETE FROM {_DELIVERIES} WHERE id IN (SELECT id FROM old)
 """  # noqa: S608 (our own tables' names)
 
-# Ids are in the order of time: a delivery's begins with its event's.
-_DONE = _DELETE.format(old=f"SELECT id FROM {_DELIVERIES} WHERE id < %(before)s AND due_at IS NULL ORDER BY id")  # noqa: S608
+# Ids are in the order of time: a delivery's begins with its event's. What is locked may be replayed at this moment, and
+# so may what waits for an endpoint that is being switched on.
+_DONE = _DELETE.format(
+    old=f"""
+    SELECT id FROM {_DELIVERIES} WHERE id < %(before)s AND due_at IS NULL
+    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    """  # noqa: S608
+)
 
 _WAITING_FOR_NOBODY = _DELETE.format(
     old=f"""
@@ -35,11 +41,11 @@ _WAITING_FOR_NOBODY = _DELETE.format(
     LEFT JOIN {_TENANTS} AS tenant ON tenant.id = endpoint.tenant_id
     WHERE delivery.id < %(before)s AND delivery.due_at IS NOT NULL
         AND NOT (endpoint.is_enabled AND coalesce(tenant.is_active, true))
-    ORDER BY delivery.id
+    ORDER BY delivery.id LIMIT %(limit)s FOR UPDATE OF delivery SKIP LOCKED FOR SHARE OF endpoint SKIP LOCKED
     """  # noqa: S608
 )
 
-_OF_ENDPOINT = _DELETE.format(old=f"SELECT id FROM {_DELIVERIES} WHERE endpoint_id = %(endpoint)s")  # noqa: S608
+_OF_ENDPOINT = _DELETE.format(old=f"SELECT id FROM {_DELIVERIES} WHERE endpoint_id = %(endpoint)s LIMIT %(limit)s")  # noqa: S608
 
 _EVENTS = f"""
 DELETE FROM {_OUTBOX} WHERE id IN (

@@ -46,6 +46,7 @@ def test_a_new_secret_is_shown_once_and_repeating_the_page_repeats_nothing(opera
     assert response.status_code == 302
     before = row.secrets["secret"]
     assert before not in str(list(Session.objects.values())) + str(operator.session.items()) + response["Location"]
+    assert operator.head(response["Location"]).status_code == 405, "it would use the page up"
     page = operator.get(response["Location"])
     assert before in text_of(page)
     assert "its new secret" not in text_of(page)

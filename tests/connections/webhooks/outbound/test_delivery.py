@@ -637,6 +637,22 @@ def _alone(work: Callable[[], Any]) -> None:
         database.close()
 
 
+def test_an_endpoint_that_was_told_nothing_is_deleted_with_its_row(receiver: Receiver) -> None:
+    tenant = make_tenant()
+    idle = make_endpoint(receiver, tenant=tenant)
+    endpoints.delete(idle)
+    tenants.delete(tenant)
+    assert not WebhookEndpoint.with_deleted.exists()
+    assert AuditEvent.objects.get(action="webhook_endpoint.deleted").object_id == idle.pk
+    busy = make_endpoint(receiver, "test", tenant=(tenant := make_tenant()))
+    replays.send_test(busy)
+    endpoints.delete(busy)
+    with pytest.raises(Conflict, match="still has webhook endpoints that are being removed"):
+        tenants.delete(tenant)
+    pruning.prune()
+    tenants.delete(tenant)
+
+
 def test_a_tenant_goes_however_much_was_sent_for_it(receiver: Receiver) -> None:
     tenant = make_tenant()
     endpoint = make_endpoint(receiver, "grant.*", tenant=tenant)
@@ -684,6 +700,29 @@ def test_replays(receiver: Receiver) -> None:
         receiver.received.clear()
         assert replays.replay_since(endpoint, since, only_failed=only_failed) == count
         assert deliver_due().delivered == count == len(receiver.received)
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+def test_what_is_replayed_while_old_ones_are_deleted_stays(receiver: Receiver, is_waiting: bool) -> None:
+    endpoint = make_endpoint(receiver, "grant.*")
+    tell()
+    if is_waiting:
+        fan_out()
+        endpoints.update(endpoint, {"is_enabled": False})
+    else:
+        deliver_due()
+    DeliveryAttempt.objects.all().delete()
+    WebhookDelivery.objects.update(id=first_id("whd", timezone.now() - timedelta(days=3000)))
+    with ThreadPoolExecutor() as pool:
+        with transaction.atomic():
+            if is_waiting:
+                endpoints.update(endpoint, {"is_enabled": True})
+            replays.replay(endpoint, only_delivery())
+            pruning_ = pool.submit(_alone, pruning.prune)
+            with suppress(TimeoutError):
+                pruning_.result(0.3)
+        pruning_.result(5)
+    assert only_delivery().status == "pending"
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 6])
