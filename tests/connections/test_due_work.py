@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -43,12 +42,18 @@ def test_many_calls_are_few_messages(queue: redis.Redis) -> None:
 def test_nothing_is_sent_before_the_commit_or_without_it(queue: redis.Redis) -> None:
     with transaction.atomic():
         wakeups.wake("connections.nothing")
-        time.sleep(0.1)  # two rounds of the thread
-        assert queue.llen(_QUEUE) == 0
+        assert _length(queue) == 0
     assert _length(queue) == 1
     with transaction.atomic():
         wakeups.wake("connections.nothing")
         transaction.set_rollback(True)
+    assert _length(queue) == 1
+
+
+def test_whoever_has_no_transaction_borrows_no_connection_to_find_out(queue: redis.Redis) -> None:
+    connection.close()
+    wakeups.wake("connections.nothing")
+    assert connection.connection is None
     assert _length(queue) == 1
 
 

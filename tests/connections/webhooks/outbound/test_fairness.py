@@ -205,10 +205,11 @@ def test_what_is_queued_is_not_sent_once_it_is_switched_off(
 
 
 @pytest.mark.parametrize("status", [200, 410, 500])
+@pytest.mark.parametrize("is_slow", [True, False], ids=["news", "nothing new"])
 def test_what_was_sent_before_an_endpoint_was_changed_says_nothing_of_it_now(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, status: int
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, status: int, is_slow: bool
 ) -> None:
-    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0)
+    monkeypatch.setattr(lanes, "SLOW_SECONDS", 0 if is_slow else 60)
     endpoint = make_endpoint(receiver, "grant.*")
     WebhookEndpoint.objects.update(failing_since=timezone.now() - timedelta(days=6))
 
@@ -226,7 +227,7 @@ def test_what_was_sent_before_an_endpoint_was_changed_says_nothing_of_it_now(
     tell()
     deliver_due()
     endpoint.refresh_from_db()
-    assert (endpoint.disabled_reason, endpoint.is_slow) == ("gone", True)
+    assert (endpoint.disabled_reason, endpoint.is_slow) == ("gone", is_slow)
     endpoint = endpoints.update(endpoint, {"is_enabled": True})
     assert (endpoint.failing_since, endpoint.is_slow) == (None, False), "it begins anew"
 
