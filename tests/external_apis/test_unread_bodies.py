@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 
 from external_apis.body_places import Places
+from external_apis.request_context import RequestContextMiddleware
 from external_apis.unread_bodies import UnreadBodyMiddleware
 
 MIB = 2**20
@@ -193,3 +194,18 @@ def test_nobody_alone_has_all_places(settings: Any, one: str, other: str) -> Non
     assert places.take(other)
     places.leave(one)
     assert places.take(one)
+
+
+def test_whose_body_it_is_tells_whose_place_it_takes(settings: Any) -> None:
+    settings.WEB_THREADS = 96
+    middleware = UnreadBodyMiddleware(refuse)
+    for _ in range(2):
+        assert middleware.places.take("192.0.2.1")
+    read = {}
+    for address in ("192.0.2.1", "192.0.2.2"):
+        sent = Sent(100)
+        environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "100", "wsgi.input": sent}
+        request = RequestFactory().request(**environ, REMOTE_ADDR=address)
+        RequestContextMiddleware(middleware)(request).close()
+        read[address] = sent.was_read
+    assert read == {"192.0.2.1": 0, "192.0.2.2": 100}
