@@ -53,6 +53,9 @@ EGRESS_CA_FILE = env.ca_file("EGRESS_CA_FILE")
 SERVICE_API_RATE_LIMIT = env.number("SERVICE_API_RATE_LIMIT", 100, low=1, high=1_000_000)
 SERVICE_API_ISSUERS = env.trusted_issuers("SERVICE_API_ISSUERS", f"{PUBLIC_BASE_URL}/exsvc")
 
+# Plans, AI models, affiliates, analytics and content (seed 001); off: no routes and no pages, the tables stay.
+BACKOFFICE_ENABLED = env.flag("BACKOFFICE_ENABLED", default=True)
+
 # Where connect links may send users back to, and which pages may embed them.
 CONNECT_ALLOWED_ORIGINS = env.origins("CONNECT_ALLOWED_ORIGINS")
 
@@ -149,6 +152,7 @@ INSTALLED_APPS = [
     "social_django",
     "external_apis",
     "external_apis.sign_on",
+    "external_apis.backoffice",
     "connections",
     *env.apps("EXTRA_APPS"),
 ]

@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {
     "ADMIN_API_JWT_TTL": 3600,
     "ADMIN_API_KEY": "",  # none: sessions and stored keys alone
     "ADMIN_API_RATE_LIMIT": 1000,
+    "BACKOFFICE_ENABLED": True,
     "BACKUP_KEYS_FILE": "",  # no file of its own for each folder that a command is started in
     "CALLS_KEPT": 200,
     "CALL_SAMPLE_ONE_IN": 100,

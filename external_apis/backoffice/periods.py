@@ -1,0 +1,180 @@
+"""Steps of time in a named time zone, and how stored sums of quarters, hours, days and months cover them.
+
+Sums are stored by UTC. A step in another zone begins at another hour, or at another quarter of one (Nepal is 5:45
+ahead), so it is put together: whole months and days in the middle, hours and quarters at its edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from functools import cache
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, Field
+
+from external_apis.admin_api.operations import Query
+from external_apis.errors import InvalidInput
+from external_apis.time_input import Day
+
+__all__ = ["MOST_STEPS", "Grain", "Period", "SeriesQuery", "SeriesStep", "Stretch", "cover", "floor", "steps"]
+
+MOST_STEPS = 800
+"""How many steps one answer has at most: two years of days."""
+
+_DEFAULT_DAYS = 30
+
+
+class Grain(StrEnum):
+    """What a stored sum is over, in UTC."""
+
+    QUARTER = "quarter"
+    """Of an hour."""
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+class SeriesStep(StrEnum):
+    DAY = "day"
+    WEEK = "week"
+    """From Monday on (ISO 8601)."""
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From ``starts_at`` to before ``ends_at``, both in UTC; ``day`` is its first day in the zone asked for."""
+
+    day: date
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """All stored sums of one grain that begin from ``starts_at`` to before ``ends_at``."""
+
+    grain: Grain
+    starts_at: datetime
+    ends_at: datetime
+
+
+@cache
+def _zones() -> set[str]:
+    return available_timezones()
+
+
+def _known(name: str) -> str:
+    if name not in _zones():
+        raise ValueError("is not the name of a time zone such as Europe/Berlin")
+    return name
+
+
+class SeriesQuery(Query):
+    """From one day to another, both included, in a time zone."""
+
+    since: Annotated[Day | None, Field(alias="from")] = None
+    """The first day, such as `2026-01-15`; 29 days before `to` unless given."""
+    until: Annotated[Day | None, Field(alias="to")] = None
+    """The last day, which is included; today unless given."""
+    step: SeriesStep = SeriesStep.DAY
+    time_zone: Annotated[str, Field(max_length=64), AfterValidator(_known)] = "UTC"
+    """A name of the IANA's list, such as `Europe/Berlin`: where days begin."""
+
+    def periods(self, now: datetime) -> list[Period]:
+        """Return the steps asked for, in order; the first and the last are cut off at ``from`` and ``to``.
+
+        Raises `InvalidInput` for a range that runs backwards or has more than `MOST_STEPS`.
+        """
+        zone = ZoneInfo(self.time_zone)
+        until = self.until or now.astimezone(zone).date()
+        since = self.since or until - timedelta(days=_DEFAULT_DAYS - 1)
+        if since > until:
+            raise _wrong("is before `from`")
+        found = list(steps(since, until, self.step, zone))
+        if len(found) > MOST_STEPS:
+            raise _wrong(f"is more than {MOST_STEPS} steps after `from`")
+        return found
+
+    def period_before(self, now: datetime) -> Period:
+        """Return as many days as are asked for, right before them."""
+        periods = self.periods(now)
+        zone = ZoneInfo(self.time_zone)
+        first, end = periods[0].day, periods[-1].ends_at.astimezone(zone).date()
+        since = first - (end - first)
+        return Period(since, _midnight(since, zone), periods[0].starts_at)
+
+
+def steps(since: date, until: date, step: SeriesStep, zone: ZoneInfo) -> Iterator[Period]:
+    """Yield the days, weeks or months from ``since`` to ``until``, one more than `MOST_STEPS` at most."""
+    end = until + timedelta(days=1)
+    first = since
+    for _ in range(MOST_STEPS + 1):
+        if first >= end:
+            return
+        following = min(_next(first, step), end)
+        yield Period(first, _midnight(first, zone), _midnight(following, zone))
+        first = following
+
+
+def cover(period: Period) -> list[Stretch]:
+    """Return the fewest stretches of stored sums that make up a period, in order; none overlaps another."""
+    return list(_cover(period.starts_at, period.ends_at, list(reversed(Grain))))
+
+
+def floor(moment: datetime, grain: Grain) -> datetime:
+    """Return when the quarter, hour, day or month that ``moment`` lies in began, in UTC."""
+    moment = moment.astimezone(UTC).replace(second=0, microsecond=0)
+    if grain is Grain.QUARTER:
+        return moment.replace(minute=moment.minute // 15 * 15)
+    if grain is Grain.HOUR:
+        return moment.replace(minute=0)
+    if grain is Grain.DAY:
+        return moment.replace(hour=0, minute=0)
+    return moment.replace(day=1, hour=0, minute=0)
+
+
+def _cover(start: datetime, end: datetime, grains: list[Grain]) -> Iterator[Stretch]:
+    """Yield the part before the first whole unit of the coarsest grain, those units, and the part behind them."""
+    grain, finer = grains[0], grains[1:]
+    first, last = _ceiling(start, grain), floor(end, grain)
+    if first >= last:
+        if finer and start < end:
+            yield from _cover(start, end, finer)
+        return
+    if start < first and finer:
+        yield from _cover(start, first, finer)
+    yield Stretch(grain, first, last)
+    if last < end and finer:
+        yield from _cover(last, end, finer)
+
+
+def _ceiling(moment: datetime, grain: Grain) -> datetime:
+    start = floor(moment, grain)
+    if start == moment:
+        return start
+    if grain is Grain.MONTH:
+        return floor(start + timedelta(days=32), grain)
+    lengths = {Grain.QUARTER: timedelta(minutes=15), Grain.HOUR: timedelta(hours=1), Grain.DAY: timedelta(days=1)}
+    return start + lengths[grain]
+
+
+def _next(first: date, step: SeriesStep) -> date:
+    if step is SeriesStep.DAY:
+        return first + timedelta(days=1)
+    if step is SeriesStep.WEEK:
+        return first + timedelta(days=7 - first.weekday())
+    return (first.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Return when a day begins; where a change of the clock has no midnight on it, at the moment of the change."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def _wrong(message: str) -> InvalidInput:
+    return InvalidInput(f"Invalid input: to: {message}", details={"errors": [{"path": "to", "message": message}]})
