@@ -16,6 +16,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Whose they are", (("Tenant", "domain"), ("Partner", "handshake"), ("Account", "badge"))),
     ("Workflows", (("WorkflowRun", "account_tree"),)),
     ("Access", (("ApiKey", "vpn_key"),)),
+    ("Backoffice", (("Plan", "sell"),)),
 )
 
 
