@@ -22,6 +22,7 @@ import redis
 
 from config import embedded, processes, runtime
 from tests.config.conftest import wait_for
+from tests.config.seed_examples import run_examples
 
 if TYPE_CHECKING:
     from tests.config.conftest import Installation
@@ -85,6 +86,7 @@ def test_a_first_start_serves_and_ctrl_c_stops_everything_in_order(installation:
     _assert_only_loopback_listens(installation)
     _assert_tables_are_the_owners(installation)
     _assert_worker_and_beat_give_signs_of_life(installation)
+    _assert_the_seeds_clients_work(installation, secrets["ADMIN_API_KEY"])
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=40)
     assert process.returncode == 0, rest
@@ -106,6 +108,18 @@ def _assert_tables_are_the_owners(installation: Installation) -> None:
     with psycopg.connect(runtime.environment(installation.folder)["DATABASE_URL"]) as connection:
         owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert owners == [(runtime.OWNER_ROLE,)]
+
+
+def _assert_the_seeds_clients_work(installation: Installation, key: str) -> None:
+    base = f"http://127.0.0.1:{installation.port}/api/external"
+    with psycopg.connect(runtime.environment(installation.folder)["DATABASE_URL"]) as connection:
+        ((user_id,),) = connection.execute("SELECT id FROM external_apis_account").fetchall()
+    in_javascript, in_python = run_examples(base, key, user_id)
+    answers = [*in_javascript.values(), *in_python.values()]
+    assert [answer["success"] for answer in answers] == [True] * 9, answers
+    assert in_javascript["tokens"]["data"]["tokens"] == 1_000_000
+    assert in_javascript["model"]["data"]["supportsMedia"] is True
+    assert [user["plan"] for user in in_python["users"]["data"]] == ["professional"]
 
 
 def _assert_worker_and_beat_give_signs_of_life(installation: Installation) -> None:
