@@ -19,7 +19,7 @@ _APART = ("/api/external/proxy/", "/api/webhooks/", "/healthz", "/metrics")
 
 @dataclass(frozen=True)
 class DocumentedOperation:
-    """``query`` and ``body`` hold the JSON Schema of each parameter and of each field."""
+    """``query`` and ``body`` hold the JSON Schema of each parameter and of each field, ``required`` names of fields."""
 
     id: str
     method: str
@@ -27,6 +27,7 @@ class DocumentedOperation:
     path_names: tuple[str, ...]
     query: Mapping[str, Any]
     body: Mapping[str, Any] | None
+    required: frozenset[str]
     statuses: frozenset[int]
 
     def __str__(self) -> str:
@@ -84,6 +85,7 @@ def _operation(path: str, method: str, described: dict[str, Any]) -> DocumentedO
         path_names=tuple(re.findall(r"\{(\w+)\}", path)),
         query={item["name"]: item["schema"] for item in parameters if item["in"] == "query"},
         body=None if body is None else _resolved(body).get("properties", {}),
+        required=frozenset(() if body is None else _resolved(body).get("required", ())),
         statuses=frozenset(int(status) for status in described["responses"]),
     )
 
