@@ -56,6 +56,9 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     "content": ("backoffice.{}_blog", "backoffice.{}_featurerequest", "backoffice.{}_contactmessage"),
     "webhooks": ("connections.{}_webhookendpoint", "connections.{}_webhookevent", "connections.{}_webhookrefusal"),
     "workflows": ("connections.{}_workflowrun",),
+    "affiliates": ("backoffice.{}_affiliate",),
+    "withdrawals": ("backoffice.{}_withdrawal",),
+    "analytics": ("backoffice.{}_overviewsum",),
 }
 
 

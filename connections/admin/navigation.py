@@ -16,7 +16,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Whose they are", (("Tenant", "domain"), ("Partner", "handshake"), ("Account", "badge"))),
     ("Workflows", (("WorkflowRun", "account_tree"),)),
     ("Access", (("ApiKey", "vpn_key"),)),
-    ("Backoffice", (("Plan", "sell"),)),
+    ("Backoffice", (("Plan", "sell"), ("Affiliate", "group_add"), ("Withdrawal", "payments"))),
 )
 
 
