@@ -53,6 +53,7 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     "keys": ("external_apis.{}_apikey",),
     "users": ("external_apis.{}_account",),
     "audit": ("external_apis.{}_auditevent",),
+    "models": ("backoffice.{}_aimodel",),
     "content": ("backoffice.{}_blog", "backoffice.{}_featurerequest", "backoffice.{}_contactmessage"),
     "webhooks": ("connections.{}_webhookendpoint", "connections.{}_webhookevent", "connections.{}_webhookrefusal"),
     "workflows": ("connections.{}_workflowrun",),

@@ -4,4 +4,8 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-urlpatterns: list[URLPattern] = []
+from external_apis.backoffice.api import ai_models
+
+urlpatterns: list[URLPattern] = [
+    *ai_models.routes,
+]
