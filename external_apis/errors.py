@@ -16,6 +16,8 @@ ApiManagerError
 │   ├── WorkflowCancelled             somebody ended the run
 │   ├── NotUndone                     what is left of the run is for somebody to look at before another one begins
 │   ├── NothingToTake                 a run hands over nothing, or did so before
+│   ├── ModelUnusable                 the AI model is switched off, or goes through no connection that there is
+│   ├── TokensUsedUp                  nothing is left of the AI tokens of who asks
 │   └── AnswerNotKept                 the call with this idempotency key was made; its answer was too long to keep
 ├── LinkUnusable                 410  a connect link that was used, has expired, or is none
 ├── InvalidInput                 400  the asker's data is wrong; details carry field paths
@@ -97,6 +99,7 @@ __all__ = [
     "LinkUnusable",
     "MissingAuthHeader",
     "MissingCredential",
+    "ModelUnusable",
     "NotAuthenticated",
     "NotFound",
     "NotSealed",
@@ -112,6 +115,7 @@ __all__ = [
     "StepInDoubt",
     "TokenEndpointFailed",
     "TokenExpired",
+    "TokensUsedUp",
     "TooManyCalls",
     "UnknownKey",
     "Unreadable",
@@ -206,6 +210,14 @@ class NotUndone(Conflict):
 
 class NothingToTake(Conflict):
     code = "NOTHING_TO_TAKE"
+
+
+class ModelUnusable(Conflict):
+    code = "MODEL_UNUSABLE"
+
+
+class TokensUsedUp(Conflict):
+    code = "TOKENS_USED_UP"
 
 
 class IdempotencyKeyReused(ApiManagerError):

@@ -119,11 +119,12 @@ def writes(
     item: type[BaseModel],
     summary: str,
     *,
+    query: type[Query] = Query,
     status: int = 200,
 ) -> Decorator:
     """Declare a method that changes something or makes something happen."""
     failures = (400, *_ASKING, *_FINDING, *_CHANGING)
-    return _declare(Operation(name, summary, scope, item, body=body, status=status, failures=failures))
+    return _declare(Operation(name, summary, scope, item, query, body=body, status=status, failures=failures))
 
 
 def deletes(name: str, scope: str, summary: str) -> Decorator:

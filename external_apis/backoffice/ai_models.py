@@ -184,6 +184,6 @@ def _store(model: AiModel, before: AiModel | None) -> AiModel:
 
 
 def _lock(tenant_id: str | None) -> None:
-    """Have one at a time change which models a tenant has in which places: two new ones would find the same one free."""
+    """Have one at a time give places to a tenant's models: two new ones would find the same one free."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"places of AI models of {tenant_id}"])
