@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-from external_apis.backoffice.api import ai_models
+from external_apis.backoffice.api import affiliates, ai_models, withdrawals
 
 urlpatterns: list[URLPattern] = [
     *ai_models.routes,
+    *affiliates.routes,
+    *withdrawals.routes,
 ]
