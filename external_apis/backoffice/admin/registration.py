@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import Model
 
-_Page = TypeVar("_Page", bound=type[admin.ModelAdmin[Any]])
+_Page = TypeVar("_Page", bound="type[admin.ModelAdmin[Any]]")
 
 
 def register(*models: type[Model]) -> Callable[[_Page], _Page]:

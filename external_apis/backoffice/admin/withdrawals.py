@@ -82,7 +82,7 @@ class WithdrawalAdmin(QuickModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return self._facts if obj else []
 
-    def save_model(self, request: HttpRequest, obj: Any, form: forms.ModelForm[Any], change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Nothing: the form has asked for it through the service."""
 
     @display(description="status", label=_COLOURS, ordering="status")  # type: ignore[untyped-decorator]
