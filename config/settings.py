@@ -335,6 +335,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
+    "roll-up-ai-usage": {"task": "backoffice.roll_up_ai_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 
 # --- attempts to log in -------------------------------------------------------------------------------------------

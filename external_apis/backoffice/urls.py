@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-from external_apis.backoffice.api import affiliates, ai_models, withdrawals
+from external_apis.backoffice.api import affiliates, ai_models, usage, withdrawals
 
 urlpatterns: list[URLPattern] = [
     *ai_models.routes,
     *affiliates.routes,
     *withdrawals.routes,
+    *usage.routes,
 ]
