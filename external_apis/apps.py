@@ -16,6 +16,8 @@ class ExternalApisConfig(AppConfig):
         fill_in_defaults()
         register(check_settings)
         # Models are there only now.
+        from external_apis import user_accounts  # noqa: PLC0415
         from external_apis.provider_checks import check_providers  # noqa: PLC0415
 
         register(check_providers, Tags.database)
+        user_accounts.listen()

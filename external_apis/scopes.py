@@ -51,7 +51,12 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
     "connections": ("connections.{}_externalapiconnection",),
     "tenants": ("external_apis.{}_tenant", "external_apis.{}_partner"),
     "keys": ("external_apis.{}_apikey",),
-    "users": ("external_apis.{}_account",),
+    "users": (
+        "external_apis.{}_account",
+        "backoffice.{}_plan",
+        "backoffice.{}_tokenchange",
+        "backoffice.{}_usersession",
+    ),
     "audit": ("external_apis.{}_auditevent",),
     "models": ("backoffice.{}_aimodel",),
     "content": ("backoffice.{}_blog", "backoffice.{}_featurerequest", "backoffice.{}_contactmessage"),

@@ -32,15 +32,23 @@ def make_partner(tenant: Tenant | None = None, slug: str = "") -> Partner:
 def make_user(
     username: str = "", *, tenant: Tenant | None = None, permissions: Sequence[str] = (), **fields: Any
 ) -> User:
-    """A staff user with `PASSWORD`; ``permissions`` are ``app_label.codename``. With a tenant it gets an account."""
+    """A staff user with `PASSWORD`; ``permissions`` are ``app_label.codename``. With a tenant it is bound to it."""
     username = username or f"user-{next(_numbers)}"
     user = User.objects.create_user(username, password=PASSWORD, **{"is_staff": True, **fields})
     for name in permissions:
         app_label, codename = name.split(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=codename))
     if tenant is not None:
-        Account.objects.create(user=user, tenant=tenant)
+        bind(user, tenant)
     return user
+
+
+def bind(user: User, tenant: Tenant) -> Account:
+    """Give the user's account to a tenant."""
+    account: Account = user.external_apis_account  # type: ignore[attr-defined]
+    account.tenant = tenant
+    account.save()
+    return account
 
 
 MANAGER = tuple(

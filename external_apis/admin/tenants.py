@@ -1,4 +1,7 @@
-"""Admin pages of tenants, partners and accounts: they decide who sees what."""
+"""Admin pages of tenants, partners and accounts: they decide who sees what.
+
+Of accounts the backoffice has a page that does more, in this one's place.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,13 @@ class AccountAdmin(InstallationAdmin):
     list_select_related: ClassVar = ["user", "tenant"]
     search_fields: ClassVar = [f"^user__{get_user_model().USERNAME_FIELD}", "=id"]
     fields: ClassVar = ["user", "tenant", "plan", "tokens"]
-    raw_id_fields: ClassVar = ["user"]
+    readonly_fields: ClassVar = ["user", "plan", "tokens"]
     autocomplete_fields: ClassVar = ["tenant"]
 
-    def get_autocomplete_fields(self, request: HttpRequest) -> list[str]:
-        """Let the user be searched for, where the project has a page for its users that can."""
-        user = get_user_model()
-        is_searchable = admin.site.is_registered(user) and bool(admin.site.get_model_admin(user).search_fields)
-        return ["user", "tenant"] if is_searchable else ["tenant"]
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """An account comes with its user."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """And goes with it."""
+        return False

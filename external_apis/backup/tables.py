@@ -18,8 +18,9 @@ __all__ = ["Table", "applied_migrations", "non_empty", "shipped_migrations", "st
 
 # Whoever is signed in signs in again.
 _LEFT_OUT_APPS = frozenset(["sessions"])
+_LEFT_OUT_MODELS = frozenset(["backoffice.UserSession"])
 # `migrate` fills them by itself, with ids of its own; those of the backup take their place.
-_MADE_BY_MIGRATE = frozenset(["contenttypes.ContentType", "auth.Permission"])
+_MADE_BY_MIGRATE = frozenset(["contenttypes.ContentType", "auth.Permission", "backoffice.Plan"])
 # A data key itself stands in BACKUP_KEYS_FILE alone, so that shredding reaches it.
 _LEFT_OUT_COLUMNS = {DataKey._meta.db_table: frozenset(["wrapped"])}
 
@@ -36,7 +37,8 @@ def stored_tables() -> list[Table]:
     """Every table of every installed app but the sessions, those that `migrate` fills first."""
     models: dict[str, type[Model]] = {}
     for model in apps.get_models(include_auto_created=True):
-        if model._meta.managed and not model._meta.proxy and model._meta.app_label not in _LEFT_OUT_APPS:
+        is_left_out = model._meta.app_label in _LEFT_OUT_APPS or model._meta.label in _LEFT_OUT_MODELS
+        if model._meta.managed and not model._meta.proxy and not is_left_out:
             models.setdefault(model._meta.db_table, model)
     tables = [
         Table(

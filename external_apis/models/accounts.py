@@ -23,5 +23,12 @@ class Account(Timestamped):
     plan = models.CharField(max_length=50, blank=True, default="")
     tokens = models.BigIntegerField(default=0)
 
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(tokens__gte=0), name="account_tokens_not_negative"),)
+        indexes = (
+            models.Index(fields=["tenant", "-id"], name="account_by_tenant"),
+            models.Index(fields=["plan", "-id"], name="account_by_plan"),
+        )
+
     def __str__(self) -> str:
         return str(self.user)

@@ -680,4 +680,4 @@ def test_a_changed_password(monkeypatch: pytest.MonkeyPatch) -> None:
     call_command("changepassword", "somebody")
     event = AuditEvent.objects.get()
     assert (event.action, event.actor) == ("user.password_changed", "command:changepassword")
-    assert Account.objects.count() == 0
+    assert Account.objects.count() == 1

@@ -43,7 +43,7 @@ def staff() -> Callable[..., Client]:
     def make(*codenames: str, tenant: Tenant | None = None) -> Client:
         user = get_user_model().objects.create_user(f"staff{get_user_model().objects.count()}", is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        Account.objects.create(user=user, tenant=tenant)
+        Account.objects.filter(user=user).update(tenant=tenant)
         client = Client()
         client.force_login(user)
         return client

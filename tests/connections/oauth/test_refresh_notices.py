@@ -69,7 +69,7 @@ def server(settings: Any, tmp_path: Any) -> Iterator[TokenServer]:
 
 
 def owned(server: TokenServer, **fields: Any) -> ExternalApiConnection:
-    account = Account.objects.create(user=make_user(email="alice@example.com"))
+    account = Account.objects.get(user=make_user(email="alice@example.com"))
     return make_granted(server, owner_id=account.pk, **fields)
 
 

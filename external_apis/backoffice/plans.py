@@ -1,0 +1,65 @@
+"""Put an account on a plan: its allowance becomes the balance, and the period on the plan before ends."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from django.db import transaction
+from django.utils import timezone
+
+from external_apis import audit
+from external_apis.backoffice import token_balances
+from external_apis.backoffice.models import Plan, PlanPeriod, TokenOperation
+from external_apis.errors import Conflict, InvalidInput
+from external_apis.models import Account
+
+__all__ = ["change_plan", "delete_plan", "end_period", "find_plan"]
+
+
+def find_plan(slug: str) -> Plan:
+    """Return a plan that can be given. Raises `InvalidInput` that names those there are."""
+    plans = {plan.slug: plan for plan in Plan.objects.filter(is_active=True)}
+    plan = plans.get(slug)
+    if plan is None:
+        message = f"there is no such plan; there are {', '.join(plans) or 'none'}"
+        details = {"errors": [{"path": "plan", "message": message}], "plans": list(plans)}
+        raise InvalidInput(f"Invalid input: plan: {message}", details=details)
+    return plan
+
+
+def change_plan(account: Account, slug: str) -> Account:
+    """Put an account on a plan and set its tokens to the plan's allowance; on the plan it has already nothing happens.
+
+    Setting, and not adding, makes it the same however often it is asked for. Raises `InvalidInput` as `find_plan`.
+    """
+    plan = find_plan(slug)
+    with transaction.atomic():
+        account = token_balances.locked(account)
+        if account.plan == plan.slug:
+            return account
+        before = copy(account)
+        account.plan = plan.slug
+        account.save(update_fields=["plan", "updated_at"])
+        end_period(account)
+        PlanPeriod.objects.create(
+            account=account, tenant_id=account.tenant_id, plan=plan.slug, price_minor=plan.price_minor,
+            currency=plan.currency, started_at=timezone.now(),
+        )  # fmt: skip
+        token_balances.store(account, TokenOperation.PLAN, plan.tokens)
+        audit.record("user.plan_changed", account, audit.changed_fields(account, before))
+    return account
+
+
+def end_period(account: Account) -> None:
+    """End the period that an account is in, if it is in one."""
+    PlanPeriod.objects.filter(account_id=account.pk, ended_at=None).update(ended_at=timezone.now())
+
+
+def delete_plan(plan: Plan) -> None:
+    """Delete a plan. Raises `Conflict` while somebody is on it: it can be made inactive instead."""
+    with transaction.atomic():
+        count = Account.objects.filter(plan=plan.slug).count()
+        if count:
+            raise Conflict(f"{count} users are on the plan {plan.slug}.", details={"users": count})
+        audit.record("plan.deleted", plan, {"slug": [plan.slug, None]})
+        plan.delete()

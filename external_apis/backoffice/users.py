@@ -1,0 +1,67 @@
+"""Whom somebody sees among the users, and how they are looked for by name, e-mail address and id."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.contrib.auth import get_user_model
+from django.db.models import F, Func, QuerySet, TextField
+
+from external_apis.errors import NotFound
+from external_apis.ids import can_name
+from external_apis.models import Account
+from external_apis.tenancy import Scope
+
+__all__ = ["Status", "find_user", "search", "searched_fields", "visible_users"]
+
+Status = Literal["active", "inactive"]
+
+
+class _Texts(Func):
+    """The columns as one text in capitals, each after a blank: letter by letter what external_apis 0009 indexes.
+
+    Literals stand in the template: as parameters they would make another expression than the index's.
+    """
+
+    template = "UPPER(' ' || COALESCE(%(expressions)s, ''))"
+    arg_joiner = ", '') || ' ' || COALESCE("
+    output_field = TextField()
+
+
+def visible_users(scope: Scope) -> QuerySet[Account]:
+    """The accounts that somebody of this scope sees, newest first; the sandbox has none.
+
+    A superuser is bound to no tenant and is none of its users, whatever tenant the account names.
+    """
+    rows = Account.objects.select_related("user", "tenant").order_by("-id")
+    if scope.is_sandbox:
+        return rows.none()
+    return rows if scope.tenant_id is None else scope.own(rows).filter(user__is_superuser=False)
+
+
+def find_user(account_id: str, scope: Scope) -> Account:
+    """Return an account of the scope, with its user. Raises `NotFound`."""
+    account = visible_users(scope).filter(pk=account_id).first() if can_name(account_id) else None
+    if account is None:
+        raise NotFound(f"User {ascii(account_id)[1:-1]} not found")
+    return account
+
+
+def search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
+    """Return those with ``text`` in a name or the address, or with it as their id.
+
+    One or two characters, of which there are no trigrams, are looked for where a word begins.
+    """
+    if text.startswith("user_") and rows.filter(pk=text).exists():
+        return rows.filter(pk=text)
+    fields = (F(f"user__{name}") for name in searched_fields())
+    wanted = text.upper() if len(text) > 2 else f" {text.upper()}"
+    return rows.annotate(searched=_Texts(*fields)).filter(searched__contains=wanted)
+
+
+def searched_fields() -> list[str]:
+    """The columns of the project's own user model that hold names and an address."""
+    user: Any = get_user_model()
+    known = {field.name for field in user._meta.concrete_fields}
+    names = (user.USERNAME_FIELD, "first_name", "last_name", user.get_email_field_name())
+    return [name for name in dict.fromkeys(names) if name in known]
