@@ -55,6 +55,8 @@ SERVICE_API_ISSUERS = env.trusted_issuers("SERVICE_API_ISSUERS", f"{PUBLIC_BASE_
 
 # Plans, AI models, affiliates, analytics and content (seed 001); off: no routes and no pages, the tables stay.
 BACKOFFICE_ENABLED = env.flag("BACKOFFICE_ENABLED", default=True)
+# Counts visits to public pages by day, path and referrer host, without an address or a cookie.
+VISIT_COUNTING = env.flag("VISIT_COUNTING", default=False)
 
 # Where connect links may send users back to, and which pages may embed them.
 CONNECT_ALLOWED_ORIGINS = env.origins("CONNECT_ALLOWED_ORIGINS")
@@ -166,11 +168,13 @@ MIDDLEWARE = [
     "connections.api.webhook_receipts.ReceiptMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "external_apis.hostile_input.HostileInputMiddleware",
+    "external_apis.backoffice.visit_middleware.VisitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "external_apis.request_context.ActorMiddleware",
+    "external_apis.backoffice.session_middleware.SessionNotesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -335,6 +339,8 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
+    "roll-up-visits": {"task": "backoffice.roll_up_visits", "schedule": 30.0, "options": {"expires": 30}},
+    "prune-visits": {"task": "backoffice.prune_visits", "schedule": 86_400.0, "options": {"expires": 86_400}},
     "roll-up-ai-usage": {"task": "backoffice.roll_up_ai_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
 

@@ -68,6 +68,7 @@ _DEFAULTS: dict[str, Any] = {
     "SERVICE_API_RATE_LIMIT": 100,
     "SPOOL_DIR": "",  # none: between a token endpoint's answer and the commit a crash loses the answer
     "TRUST_PROXY_HEADERS": False,
+    "VISIT_COUNTING": False,
     "WEBHOOK_DELIVERIES_KEPT_DAYS": 30,
     "WEBHOOK_EVENTS_KEPT_DAYS": 30,
     "WEB_THREADS": 16,  # of each process that serves: an eighth of them never waits for providers

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-urlpatterns: list[URLPattern] = []
+from external_apis.backoffice.pages import contact
+
+urlpatterns: list[URLPattern] = [*contact.routes]

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-from external_apis.backoffice.api import affiliates, ai_models, usage, withdrawals
+from external_apis.backoffice.api import (
+    affiliates,
+    ai_models,
+    contact_messages,
+    feature_requests,
+    tracking,
+    usage,
+    withdrawals,
+)
 
 urlpatterns: list[URLPattern] = [
     *ai_models.routes,
     *affiliates.routes,
     *withdrawals.routes,
     *usage.routes,
+    *feature_requests.routes,
+    *contact_messages.routes,
+    *tracking.routes,
 ]

@@ -40,7 +40,9 @@ class Blog(Authored, Timestamped):
         )
         indexes = (
             models.Index(fields=["tenant", "-id"], name="blog_of_tenant"),
-            models.Index(fields=["tenant", "-published_at"], name="blog_on_page", condition=models.Q(status="published")),
+            models.Index(
+                fields=["tenant", "-published_at"], name="blog_on_page", condition=models.Q(status="published")
+            ),
         )
 
     def __str__(self) -> str:
