@@ -61,8 +61,9 @@ class AffiliatePage(ResourceView):
 
 
 def _shown(row: Affiliate) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in AffiliateItem.model_fields if name != "user_id"}
-    item = AffiliateItem.model_construct(**values, user_id=row.account_id)
+    told = {"user_id": row.account_id, "status": AffiliateStatus(row.status)}
+    told |= {name: getattr(row, name) for name in AffiliateItem.model_fields if name not in told}
+    item = AffiliateItem.model_construct(**told)
     return item.model_dump(mode="json", by_alias=True)
 
 

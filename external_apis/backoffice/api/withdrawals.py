@@ -62,7 +62,8 @@ class WithdrawalList(ResourceView):
 
 
 def _shown(row: Withdrawal) -> dict[str, Any]:
-    told = {"affiliate_code": row.affiliate.code, "affiliate_name": row.affiliate.name}
+    told: dict[str, Any] = {"affiliate_code": row.affiliate.code, "affiliate_name": row.affiliate.name}
+    told["status"] = WithdrawalStatus(row.status)
     told |= {name: getattr(row, name) for name in WithdrawalItem.model_fields if name not in told}
     return WithdrawalItem.model_construct(**told).model_dump(mode="json", by_alias=True)
 
