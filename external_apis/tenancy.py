@@ -81,7 +81,9 @@ def scope_of(user: Any) -> Scope:
 @lru_cache(maxsize=256)
 def _sandbox_path(model: type[models.Model]) -> str | None:
     """Return the look-up that tells whether a row is of the sandbox: its own column, or that of its provider."""
-    names = {field.name for field in model._meta.concrete_fields}
+    # An AI model names its provider and connection, and has no foreign keys to them.
+    fields = model._meta.concrete_fields
+    names = {field.name for field in fields if field.is_relation or isinstance(field, models.BooleanField)}
     for name, path in (
         ("is_sandbox", "is_sandbox"),
         ("external_api", "external_api__is_sandbox"),
