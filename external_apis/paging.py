@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -45,18 +46,18 @@ def recent_total(rows: models.QuerySet[Any], name: str = "") -> int:
     return _recent(rows, "total", name, lambda plain: plain.count())
 
 
-def recent_estimate(rows: models.QuerySet[Any], name: str = "") -> int:
+def recent_estimate(rows: models.QuerySet[Any], name: str = "", *, at_most: int = _COUNTED_AT_MOST) -> int:
     """Count up to 10,000 rows; beyond that take the planner's estimate, which costs the same however many there are.
 
     Both are kept as in `recent_total`. The estimate follows the table's statistics, and is never less than what was
     counted.
     """
-    return _recent(rows, "estimate", name, _estimate)
+    return _recent(rows, "estimate", name, partial(_estimate, at_most=at_most))
 
 
-def _estimate(rows: models.QuerySet[Any]) -> int:
-    counted = rows[: _COUNTED_AT_MOST + 1].count()
-    if counted <= _COUNTED_AT_MOST:
+def _estimate(rows: models.QuerySet[Any], at_most: int) -> int:
+    counted = rows[: at_most + 1].count()
+    if counted <= at_most:
         return counted
     plan = json.loads(rows.explain(format="json"))
     return max(counted, int(plan[0]["Plan"]["Plan Rows"]))

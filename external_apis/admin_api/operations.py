@@ -127,9 +127,9 @@ def writes(
     return _declare(Operation(name, summary, scope, item, query, body=body, status=status, failures=failures))
 
 
-def deletes(name: str, scope: str, summary: str) -> Decorator:
+def deletes(name: str, scope: str, summary: str, query: type[Query] = Query) -> Decorator:
     """Declare a DELETE."""
-    return writes(name, scope, None, Deleted, summary)
+    return writes(name, scope, None, Deleted, summary, query=query)
 
 
 def answers(name: str, item: type[BaseModel], summary: str) -> Decorator:

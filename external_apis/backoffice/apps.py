@@ -10,3 +10,10 @@ class BackofficeConfig(AppConfig):
     label = "backoffice"
     verbose_name = "Backoffice"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Models are there only now.
+        from external_apis.backoffice import plans, sessions  # noqa: PLC0415
+
+        plans.listen()
+        sessions.listen()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from copy import copy
+from typing import Any
 
 from django.db import transaction
+from django.db.models.signals import post_delete
 from django.utils import timezone
 
 from external_apis import audit
@@ -13,7 +15,12 @@ from external_apis.backoffice.models import Plan, PlanPeriod, TokenOperation
 from external_apis.errors import Conflict, InvalidInput
 from external_apis.models import Account
 
-__all__ = ["change_plan", "delete_plan", "end_period", "find_plan"]
+__all__ = ["change_plan", "delete_plan", "find_plan", "listen"]
+
+
+def listen() -> None:
+    """End the period of whoever goes, whoever deletes them: nothing is earned of them from then on."""
+    post_delete.connect(_left, sender=Account, dispatch_uid="backoffice.plans")
 
 
 def find_plan(slug: str) -> Plan:
@@ -40,7 +47,7 @@ def change_plan(account: Account, slug: str) -> Account:
         before = copy(account)
         account.plan = plan.slug
         account.save(update_fields=["plan", "updated_at"])
-        end_period(account)
+        _end_period(account)
         PlanPeriod.objects.create(
             account=account, tenant_id=account.tenant_id, plan=plan.slug, price_minor=plan.price_minor,
             currency=plan.currency, started_at=timezone.now(),
@@ -48,11 +55,6 @@ def change_plan(account: Account, slug: str) -> Account:
         token_balances.store(account, TokenOperation.PLAN, plan.tokens)
         audit.record("user.plan_changed", account, audit.changed_fields(account, before))
     return account
-
-
-def end_period(account: Account) -> None:
-    """End the period that an account is in, if it is in one."""
-    PlanPeriod.objects.filter(account_id=account.pk, ended_at=None).update(ended_at=timezone.now())
 
 
 def delete_plan(plan: Plan) -> None:
@@ -63,3 +65,11 @@ def delete_plan(plan: Plan) -> None:
             raise Conflict(f"{count} users are on the plan {plan.slug}.", details={"users": count})
         audit.record("plan.deleted", plan, {"slug": [plan.slug, None]})
         plan.delete()
+
+
+def _left(sender: Any, instance: Account, **_more: Any) -> None:
+    _end_period(instance)
+
+
+def _end_period(account: Account) -> None:
+    PlanPeriod.objects.filter(account_id=account.pk, ended_at=None).update(ended_at=timezone.now())

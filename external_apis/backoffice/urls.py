@@ -11,10 +11,14 @@ from external_apis.backoffice.api import (
     feature_requests,
     tracking,
     usage,
+    user_sessions,
+    users,
     withdrawals,
 )
 
 urlpatterns: list[URLPattern] = [
+    *users.routes,
+    *user_sessions.routes,
     *ai_models.routes,
     *affiliates.routes,
     *withdrawals.routes,

@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from django.contrib.auth import get_user_model
-from django.db.models import F, Func, QuerySet, TextField
+from django.db.models import F, Func, QuerySet, TextField, Value
+from django.db.models.functions import Upper
 
 from external_apis.errors import NotFound
 from external_apis.ids import can_name
 from external_apis.models import Account
 from external_apis.tenancy import Scope
 
-__all__ = ["Status", "find_user", "search", "searched_fields", "visible_users"]
+__all__ = ["COUNTED_AT_MOST", "Status", "filtered", "find_user", "searched_fields", "visible_users"]
 
 Status = Literal["active", "inactive"]
+
+COUNTED_AT_MOST = 1_000
+"""Of longer lists the total is the planner's estimate: counting all that match costs more than showing a page."""
 
 
 class _Texts(Func):
@@ -47,7 +51,16 @@ def find_user(account_id: str, scope: Scope) -> Account:
     return account
 
 
-def search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
+def filtered(rows: QuerySet[Account], *, search: str = "", status: Status | None = None, plan: str = "") -> Any:
+    """Return those of a status and on a plan that match a search."""
+    if status is not None:
+        rows = rows.filter(user__is_active=status == "active")
+    if plan:
+        rows = rows.filter(plan=plan)
+    return _search(rows, search) if search else rows
+
+
+def _search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
     """Return those with ``text`` in a name or the address, or with it as their id.
 
     One or two characters, of which there are no trigrams, are looked for where a word begins.
@@ -55,8 +68,9 @@ def search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
     if text.startswith("user_") and rows.filter(pk=text).exists():
         return rows.filter(pk=text)
     fields = (F(f"user__{name}") for name in searched_fields())
-    wanted = text.upper() if len(text) > 2 else f" {text.upper()}"
-    return rows.annotate(searched=_Texts(*fields)).filter(searched__contains=wanted)
+    # Capitals are the database's own on both sides: Python makes two letters of some.
+    wanted = Upper(Value(text if len(text) > 2 else f" {text}"))
+    return rows.alias(searched=_Texts(*fields)).filter(searched__contains=wanted)
 
 
 def searched_fields() -> list[str]:
