@@ -4,4 +4,8 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-urlpatterns: list[URLPattern] = []
+from connections.api import external_model_chat
+
+urlpatterns: list[URLPattern] = [
+    *external_model_chat.routes,
+]
