@@ -36,10 +36,12 @@ from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.services import delete_connection
 from external_apis import catalogue, keys, request_context, valkey
+from external_apis.backoffice.models import Blog, ContactMessage, FeatureRequest
 from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.providers import delete_external_api
 from tests.connections.test_admin_connections import changed as changed_connection
 from tests.connections.test_admin_connections import posted as connection_form
+from tests.content import make_blog, make_feature_request, make_message
 from tests.envelope import EXTERNAL
 from tests.external_apis.test_admin_api_keys import posted as key_form
 from tests.external_apis.test_admin_providers import posted as provider_form
@@ -86,6 +88,9 @@ class World:
     webhook_event: WebhookEvent
     run: WorkflowRun
     failed_run: WorkflowRun
+    blog: Blog
+    feature_request: FeatureRequest
+    contact_message: ContactMessage
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -116,6 +121,9 @@ def world() -> World:
         make_webhook_event(),
         make_run(),
         make_failed_run(undo="failed"),
+        make_blog(),
+        make_feature_request(),
+        make_message(),
     )
 
 
@@ -214,6 +222,12 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ("post", "/api/external/workflows/runs/<run_id>/retry"): (
         f"{EXTERNAL}/workflows/runs/{{failed_run}}/retry", None, "workflow_run.retried",
     ),
+    ("patch", f"{EXTERNAL}/feature-requests/<feature_request_id>"): (
+        f"{EXTERNAL}/feature-requests/{{feature_request}}", {"status": "done"}, "feature_request.updated",
+    ),
+    ("delete", f"{EXTERNAL}/contact-messages/<contact_message_id>"): (
+        f"{EXTERNAL}/contact-messages/{{contact_message}}", None, "contact_message.deleted",
+    ),
     ("post", "/exsvc/api/v1/services"): (SERVICES, _SERVICE, "provider.created"),
     ("patch", "/exsvc/api/v1/services/<service_id>"): (
         f"{SERVICES}/{{provider}}", {"description": "New"}, "provider.updated",
@@ -235,6 +249,8 @@ OTHER_ROUTES = {
     ("post", "/admin/external-apis/<reference>/connections/<connection_reference>/revoke"): "the same service as above",
     ("post", "/admin/external-apis/<reference>/connect-links"): "below",
     ("post", "/connect/<token>"): "tests/connections/test_connect_links.py",
+    ("post", "/contact"): "tests/external_apis/backoffice/test_contact_messages.py",
+    ("post", "/contact/<slug:tenant_slug>"): "the same view",
     ("post", "/admin/external-apis/<reference>/oauth/callback"): "keeps an answer for the program that finishes it",
     ("post", "/api/admin/oauth/<reference>/callback"): "the same view",
 }

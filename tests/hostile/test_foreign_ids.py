@@ -17,6 +17,7 @@ from django.db import transaction
 from connections.connect_links.invitations import create_link
 from connections.models import ExternalApiConnection
 from external_apis.models import Account, ApiKey, ExternalApi, Partner, Tenant
+from tests.content import make_blog, make_feature_request, make_message
 from tests.exsvc import bearer
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant, make_user
 from tests.inbound import make_webhook_event
@@ -43,6 +44,9 @@ KINDS = {
     "delivery_id": "delivery",
     "webhook_event_id": "webhook_event",
     "run_id": "run",
+    "blog_id": "blog",
+    "feature_request_id": "feature_request",
+    "contact_message_id": "contact_message",
 }
 """What the parameters and fields that hold an id name."""
 
@@ -77,6 +81,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "update_webhook_endpoint": {"description": "Changed"},
     "replay_webhook_deliveries": {"since": "2026-01-01T00:00:00Z"},
     "update_service": {"description": "Changed"},
+    "create_blog": {"title": "New"},
+    "update_blog": {"title": "Changed"},
+    "update_feature_request": {"status": "planned"},
     "store_service_credentials": {"credentials": {"access_token": "new"}},
 }
 """A good body for each operation that takes an id in its body."""
@@ -122,6 +129,9 @@ def _household(shared: ExternalApi) -> Household:
         "webhook_event": make_webhook_event(own),
         "run": make_run(tenant),
         "account": Account.objects.get(tenant=tenant),
+        "blog": make_blog(tenant),
+        "feature_request": make_feature_request(tenant),
+        "contact_message": make_message(tenant),
     }
     return Household(tenant, {kind: str(row.pk) for kind, row in rows.items()})
 

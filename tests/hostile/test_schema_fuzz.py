@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from connections.connect_links.invitations import create_link
 from connections.gateway.schema import PATH
+from tests.content import make_blog, make_feature_request, make_message
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
 from tests.operations import document
@@ -89,6 +90,9 @@ def ids(settings: Any) -> dict[str, str]:
         "delivery_id": make_delivery(endpoint).pk,
         "webhook_event_id": make_webhook_event().pk,
         "run_id": make_run().pk,
+        "blog_id": make_blog().pk,
+        "feature_request_id": make_feature_request().pk,
+        "contact_message_id": make_message().pk,
     }
 
 

@@ -91,7 +91,8 @@ def _shown(row: Blog) -> dict[str, Any]:
 
 def _of(model: type[BlogSummary], row: Blog) -> dict[str, Any]:
     columns = {name: getattr(row, name) for name in model.model_fields if name != "url"}
-    item = model.model_construct(**columns, url=f"{settings.PUBLIC_BASE_URL}{blogs.page_path(row)}")
+    columns |= {"status": BlogStatus(row.status), "url": f"{settings.PUBLIC_BASE_URL}{blogs.page_path(row)}"}
+    item = model.model_construct(**columns)
     return item.model_dump(mode="json", by_alias=True)
 
 

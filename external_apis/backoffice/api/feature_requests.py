@@ -65,7 +65,8 @@ class FeatureRequestPage(ResourceView):
 
 
 def _shown(row: FeatureRequest) -> dict[str, Any]:
-    item = FeatureRequestItem.model_construct(**{name: getattr(row, name) for name in FeatureRequestItem.model_fields})
+    columns = {name: getattr(row, name) for name in FeatureRequestItem.model_fields}
+    item = FeatureRequestItem.model_construct(**{**columns, "status": FeatureStatus(row.status)})
     return item.model_dump(mode="json", by_alias=True)
 
 

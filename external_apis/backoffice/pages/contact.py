@@ -15,6 +15,7 @@ from external_apis.models import Tenant
 TRAP = "website"
 """The field that people do not see and programs fill in."""
 
+_TOO_MANY = "Too many messages have come: please try again in a minute."
 _FIELDS = ("name", "email", "subject", "message")
 
 
@@ -44,11 +45,12 @@ def _ask(
     request: HttpRequest, tenant: Tenant | None, error: InvalidInput | RateLimited | None = None, status: int = 200
 ) -> HttpResponse:
     problems = {item["path"]: item["message"] for item in error.details.get("errors", ())} if error else {}
+    general = error.message if error and not problems.keys() & set(_FIELDS) else ""
     context = {
         "tenant": tenant,
         "here": request.path,
         "is_sent": error is None and "sent" in request.GET,
-        "problem": "Too many messages: please try again in a minute." if isinstance(error, RateLimited) else "",
+        "problem": _TOO_MANY if isinstance(error, RateLimited) else general,
         "fields": [(name, request.POST.get(name, ""), problems.get(name, "")) for name in _FIELDS],
         "trap": TRAP,
     }
