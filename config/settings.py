@@ -341,8 +341,15 @@ CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "connections.roll_up_usage", "schedule": 10.0, "options": {"expires": 10}},
     "roll-up-visits": {"task": "backoffice.roll_up_visits", "schedule": 30.0, "options": {"expires": 30}},
     "prune-visits": {"task": "backoffice.prune_visits", "schedule": 86_400.0, "options": {"expires": 86_400}},
+    "roll-up-overview": {"task": "backoffice.roll_up_overview", "schedule": 60.0, "options": {"expires": 60}},
+    "sample-resources": {"task": "backoffice.sample_resources", "schedule": 60.0, "options": {"expires": 60}},
+    "prune-analytics": {"task": "backoffice.prune_analytics", "schedule": 86_400.0, "options": {"expires": 86_400}},
     "roll-up-ai-usage": {"task": "backoffice.roll_up_ai_usage", "schedule": 10.0, "options": {"expires": 10}},
 }
+if not BACKOFFICE_ENABLED:
+    CELERY_BEAT_SCHEDULE = {
+        name: entry for name, entry in CELERY_BEAT_SCHEDULE.items() if not str(entry["task"]).startswith("backoffice.")
+    }
 
 # --- attempts to log in -------------------------------------------------------------------------------------------
 

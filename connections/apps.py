@@ -1,6 +1,6 @@
 """The upper floor as a Django app."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import register
 from django.utils.module_loading import autodiscover_modules
 
@@ -21,5 +21,9 @@ class ConnectionsConfig(AppConfig):
         health.add_upkeep("spool", spool_folder.look)
         health.add_upkeep("notices", notices.look)
         outbox.written.connect(fan_out.wake_worker)
+        if apps.is_installed("external_apis.backoffice"):
+            from connections import backoffice_sources  # noqa: PLC0415
+
+            backoffice_sources.register()
         # Handlers of webhooks and workflows register themselves; our own workflows are recipes.
         autodiscover_modules("webhook_handlers", "workflows", "recipes")

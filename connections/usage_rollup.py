@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.dispatch import Signal
 from django.utils import timezone
 
 from connections import failing_calls
@@ -26,7 +27,13 @@ from connections.models import (
 )
 from external_apis.models import ExternalApi
 
-__all__ = ["roll_up"]
+__all__ = ["counted", "roll_up"]
+
+counted = Signal()
+"""Sent in the transaction of a batch: ``bags`` by tenant (None for none) and minute, without calls to the sandbox.
+
+Whoever fails here undoes the batch, which is added again later.
+"""
 
 _REMEMBERED = timedelta(days=7)
 _MOST_BATCHES = 100  # in one run: the rest is for the next
@@ -144,17 +151,23 @@ def _apply_counts(batch: Batch) -> int:
 
 def _add_periods(batch: Batch) -> None:
     rows = ExternalApiConnection.objects.filter(pk__in={name for name, _ in batch.periods})
-    owners = {pk: owner for pk, *owner in rows.values_list("pk", "external_api_id", "tenant_id")}
+    owners = {
+        pk: owner for pk, *owner in rows.values_list("pk", "external_api_id", "tenant_id", "external_api__is_sandbox")
+    }
     now = int(timezone.now().timestamp() // 60)
     sums: dict[tuple[Any, ...], Bag] = {}
     of_providers: dict[tuple[Any, ...], Bag] = {}
     totals: dict[tuple[Any, ...], Bag] = {}
+    of_tenants: dict[tuple[str | None, datetime], Bag] = {}
     for (connection_id, minute), bag in batch.periods.items():
         if connection_id not in owners:
             continue
-        provider_id, tenant_id = owners[connection_id]
+        provider_id, tenant_id, is_sandbox = owners[connection_id]
         add(totals.setdefault((provider_id,), {}), bag)
-        for step, starts_at in _periods_of(min(minute, now)):  # a clock may have been ahead for a while
+        minute = min(minute, now)  # noqa: PLW2901 (a clock may have been ahead for a while)
+        if not is_sandbox:
+            add(of_tenants.setdefault((tenant_id, datetime.fromtimestamp(minute * 60, UTC)), {}), bag)
+        for step, starts_at in _periods_of(minute):
             add(sums.setdefault((connection_id, step, starts_at), {}), bag)
             add(of_providers.setdefault((provider_id, tenant_id, step, starts_at), {}), bag)
     with connection.cursor() as cursor:
@@ -162,6 +175,8 @@ def _add_periods(batch: Batch) -> None:
             if bags:
                 columns = [list(column) for column in zip(*bags, strict=True)]
                 cursor.execute(statement, (*columns, [json.dumps(bag) for bag in bags.values()]))
+    if of_tenants:
+        counted.send(CallPeriod, bags=of_tenants)
 
 
 def _periods_of(minute: int) -> Iterable[tuple[str, datetime]]:
