@@ -136,17 +136,16 @@ def delete(model: AiModel) -> None:
         model.delete()
 
 
-def reorder(ids: Sequence[str], scope: Scope = EVERYTHING, tenant_id: str | None = None) -> list[AiModel]:
-    """Put the models of one tenant (of none, unless one is given) in the order of their ids, and return them in it.
+def reorder(ids: Sequence[str], scope: Scope = EVERYTHING) -> list[AiModel]:
+    """Put the models of one tenant, that of the first id, in the order of their ids, and return them in it.
 
-    Raises `InvalidInput` for a list in which one is repeated, is none of theirs, or is missing, and `NotFound` for a
-    tenant that is not the scope's.
+    Raises `InvalidInput` for a list in which one is repeated, is none of that tenant's and the scope's, or is missing.
     """
-    tenant_id = tenant_id or scope.tenant_id
-    tenant = find_tenant(tenant_id, scope) if tenant_id else None
+    first = visible(scope).filter(pk__in=ids[:1]).first()
+    tenant_id = scope.tenant_id if first is None else first.tenant_id
     with transaction.atomic():
         _lock(tenant_id)
-        before = list(AiModel.objects.filter(tenant=tenant).values_list("pk", flat=True))
+        before = list(AiModel.objects.filter(tenant_id=tenant_id).values_list("pk", flat=True))
         with connection.cursor() as cursor:
             cursor.execute(_REORDER, {"ids": list(ids), "tenant": tenant_id})
             if cursor.rowcount != len(before) or len(ids) != len(before):
@@ -154,7 +153,7 @@ def reorder(ids: Sequence[str], scope: Scope = EVERYTHING, tenant_id: str | None
         if before != list(ids):
             audit.record_about("ai_model.reordered", "aimodel", changes={"order": [before, list(ids)]},
                                tenant_id=tenant_id)  # fmt: skip
-        return list(AiModel.objects.filter(tenant=tenant))
+        return list(AiModel.objects.filter(tenant_id=tenant_id))
 
 
 def _refused(ids: Sequence[str], own: Sequence[str]) -> InvalidInput:

@@ -36,9 +36,10 @@ from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.services import delete_connection
 from external_apis import catalogue, keys, request_context, valkey
-from external_apis.backoffice.models import Blog, ContactMessage, FeatureRequest
+from external_apis.backoffice.models import AiModel, Blog, ContactMessage, FeatureRequest
 from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.providers import delete_external_api
+from tests.ai_models import make_ai_model
 from tests.connections.test_admin_connections import changed as changed_connection
 from tests.connections.test_admin_connections import posted as connection_form
 from tests.content import make_blog, make_feature_request, make_message
@@ -91,6 +92,7 @@ class World:
     blog: Blog
     feature_request: FeatureRequest
     contact_message: ContactMessage
+    model: AiModel
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -124,6 +126,7 @@ def world() -> World:
         make_blog(),
         make_feature_request(),
         make_message(),
+        make_ai_model(),
     )
 
 
@@ -228,6 +231,11 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ("delete", f"{EXTERNAL}/contact-messages/<contact_message_id>"): (
         f"{EXTERNAL}/contact-messages/{{contact_message}}", None, "contact_message.deleted",
     ),
+    ("post", f"{EXTERNAL}/models"): (f"{EXTERNAL}/models", {"name": "new"}, "ai_model.created"),
+    ("patch", f"{EXTERNAL}/models/<model_id>"): (
+        f"{EXTERNAL}/models/{{model}}", {"label": "New"}, "ai_model.updated",
+    ),
+    ("delete", f"{EXTERNAL}/models/<model_id>"): (f"{EXTERNAL}/models/{{model}}", None, "ai_model.deleted"),
     ("post", "/exsvc/api/v1/services"): (SERVICES, _SERVICE, "provider.created"),
     ("patch", "/exsvc/api/v1/services/<service_id>"): (
         f"{SERVICES}/{{provider}}", {"description": "New"}, "provider.updated",
@@ -240,6 +248,8 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
 OTHER_ROUTES = {
     ("post", "/api/external/workflows/runs/<run_id>/take"): "tests/connections/workflows",
     ("post", "/api/external/auth/validate"): "makes a token and stores nothing",
+    ("post", "/api/external/models/reorder"): "tests/external_apis/backoffice/test_ai_models.py",
+    ("post", "/api/external/models/<model_id>/chat"): "a call, which the ledger tells of where somebody is charged",
     ("post", "/api/external/api-keys/verify"): "tells of a key",
     ("post", "/api/external/system/tests"): "leaves nothing behind",
     ("post", "/api/external/api-keys/<key_id>/roll"): "two events: below",

@@ -17,6 +17,7 @@ from django.db import transaction
 from connections.connect_links.invitations import create_link
 from connections.models import ExternalApiConnection
 from external_apis.models import Account, ApiKey, ExternalApi, Partner, Tenant
+from tests.ai_models import make_ai_model
 from tests.content import make_blog, make_feature_request, make_message
 from tests.exsvc import bearer
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant, make_user
@@ -45,6 +46,8 @@ KINDS = {
     "webhook_event_id": "webhook_event",
     "run_id": "run",
     "blog_id": "blog",
+    "model_id": "model",
+    "id": "model",
     "feature_request_id": "feature_request",
     "contact_message_id": "contact_message",
 }
@@ -82,6 +85,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "replay_webhook_deliveries": {"since": "2026-01-01T00:00:00Z"},
     "update_service": {"description": "Changed"},
     "create_blog": {"title": "New"},
+    "create_model": {"name": "new"},
+    "update_model": {"label": "Changed"},
+    "reorder_models": {},
     "update_blog": {"title": "Changed"},
     "update_feature_request": {"status": "planned"},
     "store_service_credentials": {"credentials": {"access_token": "new"}},
@@ -130,6 +136,7 @@ def _household(shared: ExternalApi) -> Household:
         "run": make_run(tenant),
         "account": Account.objects.get(tenant=tenant),
         "blog": make_blog(tenant),
+        "model": make_ai_model(tenant),
         "feature_request": make_feature_request(tenant),
         "contact_message": make_message(tenant),
     }

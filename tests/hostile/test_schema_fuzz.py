@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from connections.connect_links.invitations import create_link
 from connections.gateway.schema import PATH
+from tests.ai_models import make_ai_model
 from tests.content import make_blog, make_feature_request, make_message
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
@@ -91,6 +92,7 @@ def ids(settings: Any) -> dict[str, str]:
         "webhook_event_id": make_webhook_event().pk,
         "run_id": make_run().pk,
         "blog_id": make_blog().pk,
+        "model_id": make_ai_model().pk,
         "feature_request_id": make_feature_request().pk,
         "contact_message_id": make_message().pk,
     }

@@ -61,9 +61,7 @@ class ModelPatch(ai_models.AiModelChanges):
 
 class ModelOrder(CamelModel):
     ids: Annotated[list[RowId], Field(max_length=10_000)]
-    """Each of the models' ids once, in their new order."""
-    tenant_id: RowId | None = None
-    """Whose models they are: the asker's own, or nobody's in particular, unless an operator names a tenant."""
+    """Each of a tenant's models once, in their new order; operators name those of any one tenant, or of none."""
 
 
 class OrderedModels(CamelAnswer):
@@ -99,7 +97,7 @@ class ModelOrdering(ResourceView):
     @writes("reorder_models", "models:write", ModelOrder, OrderedModels, "Put all AI models into another order")
     def post(self, request: Request) -> Response:
         self.require_live()
-        ordered = ai_models.reorder(self.given["ids"], self.scope, self.given.get("tenant_id"))
+        ordered = ai_models.reorder(self.given["ids"], self.scope)
         return self.answer({"ids": [model.pk for model in ordered]})
 
 

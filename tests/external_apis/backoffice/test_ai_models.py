@@ -199,11 +199,12 @@ def test_each_tenant_has_an_order_of_its_own(client: RestClient) -> None:
     own, foreign = make_models(2, mine), make_models(2, other)
     bound = client_of(make_key(tenant=mine).token)
     assert data_of(bound.send("post", f"{MODELS}/reorder", {"ids": own[::-1]})) == {"ids": own[::-1]}
-    answer = bound.send("post", f"{MODELS}/reorder", {"ids": foreign[::-1], "tenantId": other.pk})
-    assert failure_of(answer) == (404, "NOT_FOUND")
-    assert failure_of(bound.send("post", f"{MODELS}/reorder", {"ids": foreign})) == (400, "VALIDATION_ERROR")
-    given = {"ids": foreign[::-1], "tenantId": other.pk}
-    assert data_of(client.send("post", f"{MODELS}/reorder", given)) == {"ids": foreign[::-1]}
+    for given in (foreign[::-1], own + foreign):
+        answer = bound.send("post", f"{MODELS}/reorder", {"ids": given})
+        assert failure_of(answer) == (400, "VALIDATION_ERROR")
+        assert "is none of these models" in answer.json()["error"]["message"]
+    assert failure_of(client.send("post", f"{MODELS}/reorder", {"ids": own + foreign})) == (400, "VALIDATION_ERROR")
+    assert data_of(client.send("post", f"{MODELS}/reorder", {"ids": foreign[::-1]})) == {"ids": foreign[::-1]}
     assert (in_order(mine), in_order(other)) == (own[::-1], foreign[::-1])
 
 
