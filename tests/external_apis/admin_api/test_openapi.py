@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from external_apis import heartbeats, scopes
+from tests.ai_models import make_ai_model
 from tests.envelope import EXTERNAL, LIMIT_HEADERS
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
@@ -82,6 +83,7 @@ def test_answers_are_as_documented() -> None:
     rows["partners"] = make_partner().pk
     rows["webhook-events"] = make_webhook_event().pk
     rows["workflows"] = make_run().pk
+    rows["models"] = make_ai_model().pk
     endpoint = make_endpoint(None)
     rows["webhook-endpoints"], delivery = endpoint.pk, make_delivery(endpoint)
     for kind in heartbeats.LIVES_SECONDS:
