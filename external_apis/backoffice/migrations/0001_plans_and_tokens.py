@@ -78,8 +78,8 @@ class Migration(migrations.Migration):
                 ('tenant', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='external_apis.tenant')),
             ],
             options={
-                'ordering': ('-id',),
-                'indexes': [models.Index(fields=['account', '-id'], name='token_change_by_account')],
+                'ordering': ('-at', '-id'),
+                'indexes': [models.Index(fields=['account', '-at'], name='token_change_by_account')],
             },
         ),
         migrations.CreateModel(

@@ -36,8 +36,8 @@ class TokenChange(models.Model):
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        ordering = ("-id",)
-        indexes = (models.Index(fields=["account", "-id"], name="token_change_by_account"),)
+        ordering = ("-at", "-id")
+        indexes = (models.Index(fields=["account", "-at"], name="token_change_by_account"),)
 
     def __str__(self) -> str:
         return f"{self.delta:+d}"
