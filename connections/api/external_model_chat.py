@@ -49,10 +49,13 @@ class ChatSchema(ResourceSchema):
     def get_operation(self, *args: Any, **kwargs: Any) -> Any:
         described = super().get_operation(*args, **kwargs)
         responses = described["responses"]
-        answer = responses.pop("200")
-        answer["content"] = {"*/*": {"schema": {}}}
-        answer["description"] = "The provider's, as the gateway passes it on."
-        responses["default"] = answer
+        failure = responses["503"]
+        responses["200"]["content"] = {kind: {"schema": {}} for kind in ("application/json", "text/event-stream")}
+        responses["200"]["description"] = (
+            "The provider's answer as it came; those with other statuses look as it wants."
+        )
+        responses["502"] = {**failure, "description": "`CONNECT_FAILED`, `BAD_ANSWER` or `EGRESS_REFUSED`."}
+        responses["504"] = {**failure, "description": "`CALL_TIMEOUT`: no answer of the provider in time."}
         return described
 
 
