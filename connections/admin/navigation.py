@@ -17,6 +17,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Workflows", (("WorkflowRun", "account_tree"),)),
     ("Access", (("ApiKey", "vpn_key"),)),
     ("Backoffice", (("Plan", "sell"), ("Affiliate", "group_add"), ("Withdrawal", "payments"))),
+    ("Content", (("Blog", "article"), ("FeatureRequest", "lightbulb"), ("ContactMessage", "mail"))),
 )
 
 

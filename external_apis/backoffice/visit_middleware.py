@@ -49,8 +49,8 @@ class VisitMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         if request.method == "GET" and (visit := _visit(request, response)) is not None and _is_person(request):
-            referer, own = request.META.get("HTTP_REFERER", ""), request.META.get("HTTP_HOST", "")
-            record(visit, _referrer(referer, own), at=time.time())
+            own = request.META.get("HTTP_HOST") or request.META.get("SERVER_NAME", "")
+            record(visit, _referrer(request.META.get("HTTP_REFERER", ""), own), at=time.time())
         return response
 
 
@@ -96,12 +96,12 @@ def _referrer(referer: str, own_host: str) -> str:
         return OTHER
     try:
         parts = urlsplit(referer)
-        host = (parts.hostname or "").rstrip(".")
+        host, own = (parts.hostname or "").rstrip("."), urlsplit(f"//{own_host}").hostname
     except ValueError:
         return OTHER
     if parts.scheme not in ("http", "https"):
         return OTHER
-    if host == own_host.rpartition("@")[2].partition(":")[0].lower():
+    if host == own:
         return ""
     return host if _HOST.fullmatch(host) and not _is_address(host) else OTHER
 

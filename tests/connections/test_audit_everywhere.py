@@ -36,9 +36,10 @@ from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.services import delete_connection
 from external_apis import catalogue, keys, request_context, valkey
-from external_apis.backoffice.models import AiModel, Blog, ContactMessage, FeatureRequest
+from external_apis.backoffice.models import Affiliate, AiModel, Blog, ContactMessage, FeatureRequest, Withdrawal
 from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.providers import delete_external_api
+from tests.affiliates import make_affiliate, make_withdrawal
 from tests.ai_models import make_ai_model
 from tests.connections.test_admin_connections import changed as changed_connection
 from tests.connections.test_admin_connections import posted as connection_form
@@ -93,6 +94,8 @@ class World:
     feature_request: FeatureRequest
     contact_message: ContactMessage
     model: AiModel
+    affiliate: Affiliate
+    withdrawal: Withdrawal
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -127,6 +130,8 @@ def world() -> World:
         make_feature_request(),
         make_message(),
         make_ai_model(),
+        make_affiliate(),
+        make_withdrawal(),
     )
 
 
@@ -235,6 +240,9 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ("patch", f"{EXTERNAL}/models/<model_id>"): (
         f"{EXTERNAL}/models/{{model}}", {"label": "New"}, "ai_model.updated",
     ),
+    ("delete", f"{EXTERNAL}/affiliates/<affiliate_id>"): (
+        f"{EXTERNAL}/affiliates/{{affiliate}}", None, "affiliate.deleted",
+    ),
     ("delete", f"{EXTERNAL}/models/<model_id>"): (f"{EXTERNAL}/models/{{model}}", None, "ai_model.deleted"),
     ("post", "/exsvc/api/v1/services"): (SERVICES, _SERVICE, "provider.created"),
     ("patch", "/exsvc/api/v1/services/<service_id>"): (
@@ -248,6 +256,7 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
 OTHER_ROUTES = {
     ("post", "/api/external/workflows/runs/<run_id>/take"): "tests/connections/workflows",
     ("post", "/api/external/auth/validate"): "makes a token and stores nothing",
+    ("put", "/api/external/withdrawals"): "tests/external_apis/backoffice/test_withdrawals.py",
     ("post", "/api/external/models/reorder"): "tests/external_apis/backoffice/test_ai_models.py",
     ("post", "/api/external/models/<model_id>/chat"): "a call, which the ledger tells of where somebody is charged",
     ("post", "/api/external/api-keys/verify"): "tells of a key",
@@ -461,6 +470,22 @@ _CHANGED_USER = {
 _HOOK = "connections/webhookendpoint"
 _RUN = "connections/workflowrun"
 
+_AFFILIATE = "backoffice/affiliate"
+_NEW_AFFILIATE = {
+    "code": "new",
+    "name": "New",
+    "email": "new@example.com",
+    "commission_basis_points": "1000",
+    "status": "active",
+}
+
+
+def _ask_for_withdrawal(client: Client, world: World) -> Any:
+    earning = world.withdrawal.affiliate
+    Affiliate.objects.filter(pk=earning.pk).update(balance_minor=5)
+    return client.post("/admin/backoffice/withdrawal/add/", {"affiliate": earning.pk, "amount_minor": "5"})
+
+
 # By model: what is sent, and the event of it.
 PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
     "external_apis.Tenant": [
@@ -562,6 +587,36 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         (
             _press(_HOOK, lambda w: w.endpoint, "replay", since_0="2026-01-01", since_1="00:00:00"),
             "webhook_endpoint.replayed",
+        ),
+    ],
+    "backoffice.Affiliate": [
+        (_add(_AFFILIATE, **_NEW_AFFILIATE, currency="EUR"), "affiliate.created"),
+        (_change(_AFFILIATE, lambda w: w.affiliate, **_NEW_AFFILIATE), "affiliate.updated"),
+        (_delete(_AFFILIATE, lambda w: w.affiliate), "affiliate.deleted"),
+        (_choose(_AFFILIATE, "delete_selected", lambda w: w.affiliate), "affiliate.deleted"),
+    ],
+    "backoffice.Withdrawal": [
+        (_ask_for_withdrawal, "withdrawal.requested"),
+        (_press("backoffice/withdrawal", lambda w: w.withdrawal, "approve"), "withdrawal.approved"),
+        (_press("backoffice/withdrawal", lambda w: w.withdrawal, "reject"), "withdrawal.rejected"),
+    ],
+    "backoffice.FeatureRequest": [
+        (_add("backoffice/featurerequest", title="New"), "feature_request.created"),
+        (
+            _change("backoffice/featurerequest", lambda w: w.feature_request, title="Other", status="done"),
+            "feature_request.updated",
+        ),
+        (_delete("backoffice/featurerequest", lambda w: w.feature_request), "feature_request.deleted"),
+        (
+            _choose("backoffice/featurerequest", "delete_selected", lambda w: w.feature_request),
+            "feature_request.deleted",
+        ),
+    ],
+    "backoffice.ContactMessage": [
+        (_delete("backoffice/contactmessage", lambda w: w.contact_message), "contact_message.deleted"),
+        (
+            _choose("backoffice/contactmessage", "delete_selected", lambda w: w.contact_message),
+            "contact_message.deleted",
         ),
     ],
 }

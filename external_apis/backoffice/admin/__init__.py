@@ -1,5 +1,5 @@
 """The backoffice's admin pages, of which there are none where it is switched off."""
 
-from external_apis.backoffice.admin import affiliates, withdrawals
+from external_apis.backoffice.admin import affiliates, contact_messages, feature_requests, withdrawals
 
-__all__ = ["affiliates", "withdrawals"]
+__all__ = ["affiliates", "contact_messages", "feature_requests", "withdrawals"]
