@@ -19,6 +19,7 @@ from connections.models import (
     WorkflowStep,
 )
 from external_apis.models import Account
+from tests.ai_models import make_ai_model
 from tests.factories import make_connection, make_key, make_partner, make_tenant, make_user
 from tests.inbound import make_webhook_event, webhook_provider
 from tests.webhook_receiver import make_delivery, make_endpoint
@@ -65,6 +66,7 @@ def make_rows() -> list[Model]:
         refusal,
         endpoint,
         run,
+        make_ai_model(tenant, name=f"model-{_LONG}"),
     ]
 
 
@@ -100,6 +102,7 @@ def addresses(rows: list[Model]) -> dict[str, Model | None]:
 _SUB_PAGES = {
     "webhookendpoint": ("roll", "replay"),
     "apikey": ("revoke", "roll"),
+    "aimodel": ("order", "usage"),
     "externalapi": ("history",),
     "externalapiconnection": ("history",),
 }

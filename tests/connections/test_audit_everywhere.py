@@ -600,6 +600,12 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         (_press("backoffice/withdrawal", lambda w: w.withdrawal, "approve"), "withdrawal.approved"),
         (_press("backoffice/withdrawal", lambda w: w.withdrawal, "reject"), "withdrawal.rejected"),
     ],
+    "backoffice.AiModel": [
+        (_add("backoffice/aimodel", name="new"), "ai_model.created"),
+        (_change("backoffice/aimodel", lambda w: w.model, name="new"), "ai_model.updated"),
+        (_delete("backoffice/aimodel", lambda w: w.model), "ai_model.deleted"),
+        (_choose("backoffice/aimodel", "delete_selected", lambda w: w.model), "ai_model.deleted"),
+    ],
     "backoffice.FeatureRequest": [
         (_add("backoffice/featurerequest", title="New"), "feature_request.created"),
         (
