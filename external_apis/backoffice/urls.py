@@ -7,6 +7,7 @@ from django.urls import URLPattern
 from external_apis.backoffice.api import (
     affiliates,
     ai_models,
+    blogs,
     contact_messages,
     feature_requests,
     overview,
@@ -27,6 +28,7 @@ urlpatterns: list[URLPattern] = [
     *overview.routes,
     *resources.routes,
     *usage.routes,
+    *blogs.routes,
     *feature_requests.routes,
     *contact_messages.routes,
     *tracking.routes,
