@@ -36,11 +36,21 @@ from connections.oauth.recovery import Recovered, recover
 from connections.oauth.sweep import sweep
 from connections.services import delete_connection
 from external_apis import catalogue, keys, request_context, valkey
-from external_apis.backoffice.models import Affiliate, AiModel, Blog, ContactMessage, FeatureRequest, Withdrawal
+from external_apis.backoffice.models import (
+    Affiliate,
+    AiModel,
+    Blog,
+    ContactMessage,
+    FeatureRequest,
+    Plan,
+    UserSession,
+    Withdrawal,
+)
 from external_apis.models import Account, ApiKey, AuditEvent, ExternalApi, Partner, Tenant
 from external_apis.providers import delete_external_api
 from tests.affiliates import make_affiliate, make_withdrawal
 from tests.ai_models import make_ai_model
+from tests.backoffice_users import make_account, make_plan, make_session
 from tests.connections.test_admin_connections import changed as changed_connection
 from tests.connections.test_admin_connections import posted as connection_form
 from tests.content import make_blog, make_feature_request, make_message
@@ -96,6 +106,9 @@ class World:
     model: AiModel
     affiliate: Affiliate
     withdrawal: Withdrawal
+    account: Account
+    session: UserSession
+    plan: Plan
 
     def path(self, pattern: str) -> str:
         return pattern.format(**{name: row.pk for name, row in vars(self).items()})
@@ -132,6 +145,9 @@ def world() -> World:
         make_ai_model(),
         make_affiliate(),
         make_withdrawal(),
+        account := make_account(),
+        make_session(account),
+        make_plan(),
     )
 
 
@@ -205,6 +221,16 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ),
     ("post", f"{_HOOKS}/<endpoint_id>/deliveries/<delivery_id>/replay"): (
         f"{_HOOKS}/{{endpoint}}/deliveries/{{delivery}}/replay", None, "webhook_endpoint.replayed",
+    ),
+    ("delete", "/api/external/users/<user_id>"): (f"{EXTERNAL}/users/{{account}}", None, "user.deleted"),
+    ("patch", "/api/external/users/<user_id>/plan"): (
+        f"{EXTERNAL}/users/{{account}}/plan", {"plan": "free"}, "user.plan_changed",
+    ),
+    ("patch", "/api/external/users/<user_id>/tokens"): (
+        f"{EXTERNAL}/users/{{account}}/tokens", {"tokens": 5, "operation": "add"}, "user.tokens_changed",
+    ),
+    ("delete", "/api/external/users/<user_id>/sessions/<session_id>"): (
+        f"{EXTERNAL}/users/{{account}}/sessions/{{session}}", None, "user.session_ended",
     ),
     ("post", "/api/external/tenants"): (f"{EXTERNAL}/tenants", {"name": "A", "slug": "a"}, "tenant.created"),
     ("patch", "/api/external/tenants/<tenant_id>"): (
@@ -471,6 +497,7 @@ _HOOK = "connections/webhookendpoint"
 _RUN = "connections/workflowrun"
 
 _AFFILIATE = "backoffice/affiliate"
+_ACCOUNT, _PLAN = "external_apis/account", "backoffice/plan"
 _NEW_AFFILIATE = {
     "code": "new",
     "name": "New",
@@ -500,12 +527,30 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         (_delete("external_apis/partner", lambda w: w.partner), "partner.deleted"),
     ],
     "external_apis.Account": [
+        (_change(_ACCOUNT, lambda w: w.account, plan="free"), "user.plan_changed"),
         (
             lambda client, world: client.post(
-                "/admin/external_apis/account/add/", {"user": _user(world).pk, "tokens": "0", "plan": "free"}
+                f"/admin/{_ACCOUNT}/{world.account.pk}/change/", {"tenant": world.tenant.pk, "plan": ""}
             ),
-            "account.created",
+            "account.updated",
         ),
+        (_press(_ACCOUNT, lambda w: w.account, "tokens", operation="add", tokens="5"), "user.tokens_changed"),
+        (
+            lambda client, world: client.post(
+                f"/admin/{_ACCOUNT}/{world.account.pk}/sessions/{world.session.pk}/end/"
+            ),
+            "user.session_ended",
+        ),
+        (_delete(_ACCOUNT, lambda w: w.account), "user.deleted"),
+    ],
+    "backoffice.Plan": [
+        (_add(_PLAN, name="New", slug="new", tokens="1", price_minor="1", currency="EUR"), "plan.created"),
+        (
+            _change(_PLAN, lambda w: w.plan, name="Other", tokens="1", price_minor="1", currency="EUR"),
+            "plan.updated",
+        ),
+        (_delete(_PLAN, lambda w: w.plan), "plan.deleted"),
+        (_choose(_PLAN, "delete_selected", lambda w: w.plan), "plan.deleted"),
     ],
     "auth.User": [
         (_add("auth/user", **_NEW_USER), "user.created"),

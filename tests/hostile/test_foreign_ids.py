@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.test import Client
 
 from connections.connect_links.invitations import create_link
 from connections.models import ExternalApiConnection
 from external_apis.models import Account, ApiKey, ExternalApi, Partner, Tenant
+from tests.affiliates import make_affiliate
 from tests.ai_models import make_ai_model
 from tests.content import make_blog, make_feature_request, make_message
 from tests.exsvc import bearer
@@ -41,11 +43,13 @@ KINDS = {
     "partner_id": "partner",
     "user_id": "account",
     "owner_id": "account",
+    "session_id": "session",
     "endpoint_id": "endpoint",
     "delivery_id": "delivery",
     "webhook_event_id": "webhook_event",
     "run_id": "run",
     "blog_id": "blog",
+    "affiliate_id": "affiliate",
     "model_id": "model",
     "id": "model",
     "feature_request_id": "feature_request",
@@ -123,6 +127,8 @@ def _household(shared: ExternalApi) -> Household:
     own = make_provider(tenant=tenant)
     make_connection(own, tenant=tenant)
     endpoint = make_endpoint(None, tenant=tenant)
+    account = Account.objects.get(tenant=tenant)
+    Client().force_login(account.user)
     rows = {
         "tenant": tenant,
         "provider": own,
@@ -134,8 +140,10 @@ def _household(shared: ExternalApi) -> Household:
         "delivery": make_delivery(endpoint),
         "webhook_event": make_webhook_event(own),
         "run": make_run(tenant),
-        "account": Account.objects.get(tenant=tenant),
+        "account": account,
+        "session": account.sessions.get(),
         "blog": make_blog(tenant),
+        "affiliate": make_affiliate(tenant),
         "model": make_ai_model(tenant),
         "feature_request": make_feature_request(tenant),
         "contact_message": make_message(tenant),

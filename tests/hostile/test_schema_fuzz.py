@@ -28,7 +28,9 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from connections.connect_links.invitations import create_link
 from connections.gateway.schema import PATH
+from tests.affiliates import make_affiliate
 from tests.ai_models import make_ai_model
+from tests.backoffice_users import make_account, make_session
 from tests.content import make_blog, make_feature_request, make_message
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
@@ -78,7 +80,10 @@ def ids(settings: Any) -> dict[str, str]:
     settings.SERVICE_API_RATE_LIMIT = settings.ADMIN_API_RATE_LIMIT = 1_000_000
     row = make_connection()
     endpoint = make_endpoint(None)
+    account = make_account()
     return {
+        "user_id": account.pk,
+        "session_id": make_session(account).pk,
         "reference": row.external_api_id,
         "service_id": row.external_api_id,
         "connection_reference": row.pk,
@@ -92,6 +97,7 @@ def ids(settings: Any) -> dict[str, str]:
         "webhook_event_id": make_webhook_event().pk,
         "run_id": make_run().pk,
         "blog_id": make_blog().pk,
+        "affiliate_id": make_affiliate().pk,
         "model_id": make_ai_model().pk,
         "feature_request_id": make_feature_request().pk,
         "contact_message_id": make_message().pk,

@@ -10,7 +10,9 @@ import jsonschema
 import pytest
 
 from external_apis import heartbeats, scopes
+from tests.affiliates import make_affiliate, make_withdrawal
 from tests.ai_models import make_ai_model
+from tests.backoffice_users import make_account, make_session
 from tests.envelope import EXTERNAL, LIMIT_HEADERS
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
@@ -84,6 +86,9 @@ def test_answers_are_as_documented() -> None:
     rows["webhook-events"] = make_webhook_event().pk
     rows["workflows"] = make_run().pk
     rows["models"] = make_ai_model().pk
+    rows["users"] = make_session(make_account()).account_id
+    rows["affiliates"] = make_affiliate().pk
+    make_withdrawal()
     endpoint = make_endpoint(None)
     rows["webhook-endpoints"], delivery = endpoint.pk, make_delivery(endpoint)
     for kind in heartbeats.LIVES_SECONDS:
