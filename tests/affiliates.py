@@ -27,7 +27,7 @@ def make_affiliate(tenant: Tenant | None = None, *, balance: int = 0, **fields: 
     return Affiliate.objects.get(pk=row.pk)
 
 
-def make_withdrawal(tenant: Tenant | None = None, amount: int = 500) -> Withdrawal:
-    """A pending one of all that the affiliate has."""
-    row = make_affiliate(tenant, balance=amount)
+def make_withdrawal(tenant: Tenant | None = None, amount: int = 500, *, left: int = 0) -> Withdrawal:
+    """A pending one of all that the affiliate has but ``left``."""
+    row = make_affiliate(tenant, balance=amount + left)
     return request_withdrawal(row, amount, row.currency)

@@ -144,7 +144,7 @@ def world() -> World:
         make_message(),
         make_ai_model(),
         make_affiliate(),
-        make_withdrawal(),
+        make_withdrawal(left=5),
         account := make_account(),
         make_session(account),
         make_plan(),
@@ -508,9 +508,8 @@ _NEW_AFFILIATE = {
 
 
 def _ask_for_withdrawal(client: Client, world: World) -> Any:
-    earning = world.withdrawal.affiliate
-    Affiliate.objects.filter(pk=earning.pk).update(balance_minor=5)
-    return client.post("/admin/backoffice/withdrawal/add/", {"affiliate": earning.pk, "amount_minor": "5"})
+    wanted = {"affiliate": world.withdrawal.affiliate_id, "amount_minor": "5"}
+    return client.post("/admin/backoffice/withdrawal/add/", wanted)
 
 
 # By model: what is sent, and the event of it.
@@ -536,9 +535,7 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         ),
         (_press(_ACCOUNT, lambda w: w.account, "tokens", operation="add", tokens="5"), "user.tokens_changed"),
         (
-            lambda client, world: client.post(
-                f"/admin/{_ACCOUNT}/{world.account.pk}/sessions/{world.session.pk}/end/"
-            ),
+            lambda client, world: client.post(f"/admin/{_ACCOUNT}/{world.account.pk}/sessions/{world.session.pk}/end/"),
             "user.session_ended",
         ),
         (_delete(_ACCOUNT, lambda w: w.account), "user.deleted"),

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from external_apis.admin.pages import QuickModelAdmin
@@ -19,11 +18,12 @@ from external_apis.backoffice.affiliates import (
     owed_affiliates,
     update_affiliate,
 )
-from external_apis.backoffice.models import Affiliate, AffiliateEntry, AffiliateStatus
+from external_apis.backoffice.models import Affiliate, AffiliateStatus
 from external_apis.errors import Conflict
 from external_apis.tenancy import scope_of
 
 _COLOURS = {AffiliateStatus.ACTIVE: "success", AffiliateStatus.SUSPENDED: "warning"}
+_ENTRIES_SHOWN = 100
 
 
 class AffiliateForm(ServiceForm):
@@ -54,28 +54,6 @@ class AffiliateForm(ServiceForm):
         return super().field_for({"user_id": "account", "tenant_id": "tenant"}.get(path, path))
 
 
-class EntryInline(TabularInline):  # type: ignore[misc]
-    """The ledger, which nobody edits."""
-
-    model = AffiliateEntry
-    verbose_name_plural = "ledger"
-    fields: ClassVar = ["created_at", "kind", "amount_minor", "withdrawal", "reference"]
-    readonly_fields: ClassVar = fields
-    extra = max_num = 0
-    can_delete = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AffiliateEntry]:
-        rows: QuerySet[AffiliateEntry] = super().get_queryset(request).select_related("withdrawal")
-        return rows
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may see the affiliate may see it."""
-        return True
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @register(Affiliate)
 class AffiliateAdmin(QuickModelAdmin):
     form = AffiliateForm
@@ -95,7 +73,7 @@ class AffiliateAdmin(QuickModelAdmin):
     autocomplete_fields: ClassVar = ["tenant"]
     raw_id_fields: ClassVar = ["account"]
     ordering: ClassVar = ["-id"]
-    inlines: ClassVar = [EntryInline]
+    change_form_outer_after_template = "backoffice/affiliate_ledger.html"
     _figures: ClassVar = ["id", "referrals", "balance_minor", "created_at"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Affiliate]:
@@ -113,9 +91,6 @@ class AffiliateAdmin(QuickModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [*self._figures, *(("currency", "tenant") if obj else ())]
-
-    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
-        return self.inlines if obj else []
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Nothing: the form has stored the row through its service."""
@@ -147,3 +122,11 @@ class AffiliateAdmin(QuickModelAdmin):
     @display(description="status", label=_COLOURS, ordering="status")  # type: ignore[untyped-decorator]
     def shown_status(self, obj: Affiliate) -> str:
         return obj.status
+
+    def render_change_form(  # noqa: PLR0917 (Django's)
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,
+        form_url: str = "", obj: Any = None,
+    ) -> HttpResponse:  # fmt: skip
+        if obj is not None:
+            context["ledger"] = obj.entries.all()[:_ENTRIES_SHOWN]
+        return super().render_change_form(request, context, add, change, form_url, obj)
