@@ -20,6 +20,7 @@ from connections.models import (
 )
 from external_apis.models import Account
 from tests.ai_models import make_ai_model
+from tests.backoffice_users import make_plan
 from tests.factories import make_connection, make_key, make_partner, make_tenant, make_user
 from tests.inbound import make_webhook_event, webhook_provider
 from tests.webhook_receiver import make_delivery, make_endpoint
@@ -58,6 +59,7 @@ def make_rows() -> list[Model]:
         make_partner(tenant),
         user,
         Account.objects.get(user=user),
+        make_plan(),
         Group.objects.create(name="Operators"),
         make_key(tenant=tenant, title=_LONG).key,
         api,
@@ -100,6 +102,7 @@ def addresses(rows: list[Model]) -> dict[str, Model | None]:
 
 
 _SUB_PAGES = {
+    "account": ("tokens", "sessions"),
     "webhookendpoint": ("roll", "replay"),
     "apikey": ("revoke", "roll"),
     "aimodel": ("order", "usage"),

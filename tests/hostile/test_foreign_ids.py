@@ -242,6 +242,7 @@ def test_a_foreign_provider_with_what_is_under_it(houses: Houses) -> None:
     link = create_link(theirs.external_api, {})
     ids = {"reference": theirs.external_api_id, "connection_reference": theirs.pk, "link_id": link.pk}
     ids |= {"endpoint_id": houses.theirs["endpoint"], "delivery_id": houses.theirs["delivery"]}
+    ids |= {"user_id": houses.theirs["account"], "session_id": houses.theirs["session"]}
     found = [operation for operation in operations() if len(operation.path_names) > 1]
     assert found
     assert {houses.ask(operation, operation.at(**ids))[0] for operation in found} == {404}

@@ -66,7 +66,7 @@ class TokenAdjustment(CamelModel):
 
 
 class DeletionQuery(Query):
-    reassign_to: RowId = ""
+    reassign_to: RowId | None = None
     """The user to whom goes what depends on this one."""
 
 
