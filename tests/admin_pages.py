@@ -19,6 +19,7 @@ from connections.models import (
     WorkflowStep,
 )
 from external_apis.models import Account
+from tests.affiliates import make_affiliate, make_withdrawal
 from tests.ai_models import make_ai_model
 from tests.backoffice_users import make_plan
 from tests.factories import make_connection, make_key, make_partner, make_tenant, make_user
@@ -69,6 +70,8 @@ def make_rows() -> list[Model]:
         endpoint,
         run,
         make_ai_model(tenant, name=f"model-{_LONG}"),
+        make_affiliate(tenant, balance=5, name=_LONG),
+        make_withdrawal(tenant),
     ]
 
 
