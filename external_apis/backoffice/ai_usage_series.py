@@ -15,19 +15,27 @@ from external_apis.tenancy import Scope
 __all__ = ["Usage", "read_shares", "read_steps", "total"]
 
 _SUMS = AiUsageSum._meta.db_table
-_FIGURES = """
-    sum(row.calls)::bigint, sum(row.prompt_tokens)::bigint, sum(row.completion_tokens)::bigint,
-    sum(row.total_tokens)::bigint
-"""
-_STRETCHES = """
-    unnest(%(places)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-        AS stretch (place, grain, starts_at, ends_at)
-"""
-_IN_STRETCH = """
-    row.dimension = %(dimension)s AND row.grain = stretch.grain
-    AND row.starts_at >= stretch.starts_at AND row.starts_at < stretch.ends_at
-"""
-_OF_TENANT, _OF_SUBJECT = " AND row.tenant_id = %(tenant)s", " AND row.subject = %(subject)s"
+_NAMES = ("calls", "prompt_tokens", "completion_tokens", "total_tokens")
+_FIGURES = ", ".join(f"sum({name})::bigint" for name in _NAMES)
+_OF_TENANT, _OF_SUBJECT = " AND tenant_id = %(tenant)s", " AND subject = %(subject)s"
+
+# The sums of each stretch are looked up by themselves: as a join of ranges the planner takes it for one over them all.
+_STEPS = f"""
+SELECT place, {_FIGURES}
+FROM unnest(%(places)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+    AS stretch (place, grain_of, starts, ends)
+CROSS JOIN LATERAL (
+    SELECT {", ".join(f"sum({name}) AS {name}" for name in _NAMES)} FROM {_SUMS}
+    WHERE dimension = %(dimension)s AND grain = grain_of AND starts_at >= starts AND starts_at < ends
+        AND subject = %(subject)s{{of_tenant}}
+) AS found
+GROUP BY place HAVING sum(calls) IS NOT NULL
+"""  # noqa: S608 (our own table's name)
+_STRETCH = f"""
+SELECT subject, {", ".join(_NAMES)} FROM {_SUMS}
+WHERE dimension = %(dimension)s AND grain = %(grain_{{place}})s
+    AND starts_at >= %(starts_{{place}})s AND starts_at < %(ends_{{place}})s
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +54,21 @@ def read_steps(
         return [Usage()] * len(periods)
     # Of the whole installation there is one sum, and not one for each tenant.
     everything = AiDimension.INSTALLATION if scope.tenant_id is None else AiDimension.TOTAL
-    given = {**_stretches(periods), "dimension": dimension or everything, "subject": subject, "tenant": scope.tenant_id}
+    found = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
     rows = _fetch(
-        f"SELECT stretch.place, {_FIGURES} FROM {_STRETCHES} JOIN {_SUMS} AS row ON {_IN_STRETCH}{_OF_SUBJECT}"  # noqa: S608
-        f"{'' if scope.tenant_id is None else _OF_TENANT} GROUP BY stretch.place",
-        given,
+        _STEPS.format(of_tenant="" if scope.tenant_id is None else _OF_TENANT),
+        {
+            "places": [place for place, _ in found],
+            "grains": [stretch.grain.value for _, stretch in found],
+            "starts": [stretch.starts_at for _, stretch in found],
+            "ends": [stretch.ends_at for _, stretch in found],
+            "dimension": dimension or everything,
+            "subject": subject,
+            "tenant": scope.tenant_id,
+        },
     )
-    found = {place: Usage(*figures) for place, *figures in rows}
-    return [found.get(place, Usage()) for place in range(len(periods))]
+    usages = {place: Usage(*figures) for place, *figures in rows}
+    return [usages.get(place, Usage()) for place in range(len(periods))]
 
 
 def read_shares(
@@ -65,11 +80,19 @@ def read_shares(
     """
     if scope.is_sandbox:
         return []
-    given = {**_stretches([period]), "dimension": dimension, "subject": subject, "tenant": scope.tenant_id}
+    given: dict[str, Any] = {"dimension": dimension, "subject": subject, "tenant": scope.tenant_id}
+    bounds = ("" if scope.tenant_id is None else _OF_TENANT) + (_OF_SUBJECT if subject else "")
+    parts = []
+    for place, stretch in enumerate(cover(period)):
+        parts.append(_STRETCH.format(place=place) + bounds)
+        given |= {
+            f"grain_{place}": stretch.grain.value,
+            f"starts_{place}": stretch.starts_at,
+            f"ends_{place}": stretch.ends_at,
+        }
     rows = _fetch(
-        f"SELECT row.subject, {_FIGURES} FROM {_STRETCHES} JOIN {_SUMS} AS row ON {_IN_STRETCH}"  # noqa: S608
-        f"{'' if scope.tenant_id is None else _OF_TENANT}{_OF_SUBJECT if subject else ''}"
-        " GROUP BY row.subject ORDER BY 5 DESC, 2 DESC, 1 LIMIT %(count)s OFFSET %(first)s",
+        f"SELECT subject, {_FIGURES} FROM ({' UNION ALL '.join(parts)}) AS found"  # noqa: S608
+        " GROUP BY subject ORDER BY 5 DESC, 2 DESC, 1 LIMIT %(count)s OFFSET %(first)s",
         given | {"first": first, "count": count},
     )
     return [(name, Usage(*figures)) for name, *figures in rows]
@@ -83,16 +106,6 @@ def total(usages: Sequence[Usage]) -> Usage:
         sum(usage.completion_tokens for usage in usages),
         sum(usage.total_tokens for usage in usages),
     )
-
-
-def _stretches(periods: Sequence[Period]) -> dict[str, list[Any]]:
-    found = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
-    return {
-        "places": [place for place, _ in found],
-        "grains": [stretch.grain.value for _, stretch in found],
-        "starts": [stretch.starts_at for _, stretch in found],
-        "ends": [stretch.ends_at for _, stretch in found],
-    }
 
 
 def _fetch(statement: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:

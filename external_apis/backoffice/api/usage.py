@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from external_apis.backoffice.ai_usage_series import Usage, read_shares, read_st
 from external_apis.backoffice.models import AiDimension
 from external_apis.backoffice.periods import Period, SeriesQuery, SeriesStep
 from external_apis.errors import InvalidInput
-from external_apis.json_output import Timestamp
+from external_apis.json_output import Timestamp, timestamp
 from external_apis.provider_input import RowId
 from external_apis.query_input import DIGITS_ALONE
 from external_apis.tenancy import Scope
@@ -121,11 +120,17 @@ def _report(query: UsageQuery, scope: Scope) -> dict[str, Any]:
 
 
 def _step(period: Period, usage: Usage) -> dict[str, Any]:
-    return UsageStep.model_construct(**asdict(period), **asdict(usage)).model_dump(mode="json", by_alias=True)
+    bounds = {"startsAt": timestamp(period.starts_at), "endsAt": timestamp(period.ends_at)}
+    return {"day": period.day.isoformat(), **bounds, **_figures(usage)}
 
 
 def _figures(usage: Usage) -> dict[str, Any]:
-    return UsageFigures.model_construct(**asdict(usage)).model_dump(mode="json", by_alias=True)
+    return {
+        "calls": usage.calls,
+        "promptTokens": usage.prompt_tokens,
+        "completionTokens": usage.completion_tokens,
+        "totalTokens": usage.total_tokens,
+    }
 
 
 routes = [path("analytics/usage", UsagePage.as_view())]
