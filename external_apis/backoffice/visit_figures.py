@@ -15,20 +15,31 @@ from external_apis.tenancy import Scope
 __all__ = ["Share", "read_steps", "read_top"]
 
 _SUMS = VisitSum._meta.db_table
-_STRETCHES = f"""
+_OF_TENANT = " AND tenant_id = %(tenant)s"
+
+# Each stretch is looked up by itself, in the index: a join of ranges would read all sums for each of them.
+_STRETCHES = """
 FROM unnest(%(places)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-    AS stretch (place, grain, starts_at, ends_at)
-JOIN {_SUMS} AS row ON row.kind = ANY(%(kinds)s) AND row.grain = stretch.grain
-    AND row.starts_at >= stretch.starts_at AND row.starts_at < stretch.ends_at
-WHERE (%(tenant)s::text IS NULL OR row.tenant_id = %(tenant)s)
+    AS stretch (place, grain_of, starts, ends)
 """
-_STEPS = f"SELECT stretch.place, sum(row.visits)::bigint {_STRETCHES} GROUP BY stretch.place"
+_IN_STRETCH = f"""
+FROM {_SUMS}
+WHERE kind = ANY(%(kinds)s) AND grain = grain_of AND starts_at >= starts AND starts_at < ends{{of_tenant}}
+"""
+_STEPS = f"""
+SELECT place, sum(visits)::bigint {_STRETCHES}
+CROSS JOIN LATERAL (SELECT coalesce(sum(visits), 0) AS visits {_IN_STRETCH}) AS found
+GROUP BY place
+"""
 _TOP = f"""
 SELECT kind, name, visits FROM (
-    SELECT kind, name, visits, row_number() OVER (PARTITION BY kind ORDER BY visits DESC, name) AS place
-    FROM (SELECT row.kind, row.name, sum(row.visits)::bigint AS visits {_STRETCHES} GROUP BY row.kind, row.name) AS sums
+    SELECT kind, name, sum(visits)::bigint AS visits,
+        row_number() OVER (PARTITION BY kind ORDER BY sum(visits) DESC, name) AS position
+    {_STRETCHES}
+    CROSS JOIN LATERAL (SELECT kind, name, sum(visits) AS visits {_IN_STRETCH} GROUP BY kind, name) AS found
+    GROUP BY kind, name
 ) AS placed
-WHERE place <= %(count)s ORDER BY kind, place
+WHERE position <= %(count)s ORDER BY kind, position
 """  # noqa: S608 (our own table's name)
 
 
@@ -71,6 +82,6 @@ def _fetch(
         **more,
     }
     with connection.cursor() as cursor:
-        cursor.execute(statement, given)
+        cursor.execute(statement.format(of_tenant="" if scope.tenant_id is None else _OF_TENANT), given)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
