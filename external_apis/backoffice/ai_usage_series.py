@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 
 from external_apis.backoffice.models import AiDimension, AiUsageSum
-from external_apis.backoffice.periods import Period, cover
+from external_apis.backoffice.periods import Period, Stretch, cover
 from external_apis.tenancy import Scope
 
 __all__ = ["Usage", "read_shares", "read_steps", "total"]
@@ -19,17 +19,17 @@ _NAMES = ("calls", "prompt_tokens", "completion_tokens", "total_tokens")
 _FIGURES = ", ".join(f"sum({name})::bigint" for name in _NAMES)
 _OF_TENANT, _OF_SUBJECT = " AND tenant_id = %(tenant)s", " AND subject = %(subject)s"
 
-# The sums of each stretch are looked up by themselves: as a join of ranges the planner takes it for one over them all.
+# The sums of each run are looked up by themselves: as a join of ranges the planner takes it for one over them all.
 _STEPS = f"""
-SELECT place, {_FIGURES}
-FROM unnest(%(places)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-    AS stretch (place, grain_of, starts, ends)
+SELECT width_bucket(starts_at, %(borders)s::timestamptz[]) - 1 AS place, {_FIGURES}
+FROM unnest(%(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS run (grain_of, starts, ends)
 CROSS JOIN LATERAL (
-    SELECT {", ".join(f"sum({name}) AS {name}" for name in _NAMES)} FROM {_SUMS}
+    SELECT starts_at, {", ".join(_NAMES)} FROM {_SUMS}
     WHERE dimension = %(dimension)s AND grain = grain_of AND starts_at >= starts AND starts_at < ends
         AND subject = %(subject)s{{of_tenant}}
+    OFFSET 0
 ) AS found
-GROUP BY place HAVING sum(calls) IS NOT NULL
+GROUP BY place
 """  # noqa: S608 (our own table's name)
 _STRETCH = f"""
 SELECT subject, {", ".join(_NAMES)} FROM {_SUMS}
@@ -54,14 +54,14 @@ def read_steps(
         return [Usage()] * len(periods)
     # Of the whole installation there is one sum, and not one for each tenant.
     everything = AiDimension.INSTALLATION if scope.tenant_id is None else AiDimension.TOTAL
-    found = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
+    runs = _runs(periods)
     rows = _fetch(
         _STEPS.format(of_tenant="" if scope.tenant_id is None else _OF_TENANT),
         {
-            "places": [place for place, _ in found],
-            "grains": [stretch.grain.value for _, stretch in found],
-            "starts": [stretch.starts_at for _, stretch in found],
-            "ends": [stretch.ends_at for _, stretch in found],
+            "borders": [period.starts_at for period in periods],
+            "grains": [run.grain.value for run in runs],
+            "starts": [run.starts_at for run in runs],
+            "ends": [run.ends_at for run in runs],
             "dimension": dimension or everything,
             "subject": subject,
             "tenant": scope.tenant_id,
@@ -106,6 +106,18 @@ def total(usages: Sequence[Usage]) -> Usage:
         sum(usage.completion_tokens for usage in usages),
         sum(usage.total_tokens for usage in usages),
     )
+
+
+def _runs(periods: Sequence[Period]) -> list[Stretch]:
+    """Return what makes up all periods, with stretches that go on from one to the next as one."""
+    runs: list[Stretch] = []
+    for stretch in (stretch for period in periods for stretch in cover(period)):
+        last = runs[-1] if runs else None
+        if last is not None and last.grain is stretch.grain and last.ends_at == stretch.starts_at:
+            runs[-1] = Stretch(last.grain, last.starts_at, stretch.ends_at)
+        else:
+            runs.append(stretch)
+    return runs
 
 
 def _fetch(statement: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ ahead), so it is put together: whole months and days in the middle, hours and qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -36,6 +36,12 @@ class Grain(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+
+
+_COARSE_FIRST = tuple(reversed(Grain))
+_LENGTHS = {Grain.QUARTER: timedelta(minutes=15), Grain.HOUR: timedelta(hours=1), Grain.DAY: timedelta(days=1)}
+_SHORTEST_MONTH = timedelta(days=28)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SeriesStep(StrEnum):
@@ -123,22 +129,19 @@ def steps(since: date, until: date, step: SeriesStep, zone: ZoneInfo) -> Iterato
 
 def cover(period: Period) -> list[Stretch]:
     """Return the fewest stretches of stored sums that make up a period, in order; none overlaps another."""
-    return list(_cover(period.starts_at, period.ends_at, list(reversed(Grain))))
+    holds_month = period.ends_at - period.starts_at >= _SHORTEST_MONTH
+    return list(_cover(period.starts_at, period.ends_at, _COARSE_FIRST if holds_month else _COARSE_FIRST[1:]))
 
 
 def floor(moment: datetime, grain: Grain) -> datetime:
     """Return when the quarter, hour, day or month that ``moment`` lies in began, in UTC."""
-    moment = moment.astimezone(UTC).replace(second=0, microsecond=0)
-    if grain is Grain.QUARTER:
-        return moment.replace(minute=moment.minute // 15 * 15)
-    if grain is Grain.HOUR:
-        return moment.replace(minute=0)
-    if grain is Grain.DAY:
-        return moment.replace(hour=0, minute=0)
-    return moment.replace(day=1, hour=0, minute=0)
+    moment = moment.astimezone(UTC)
+    if grain is Grain.MONTH:
+        return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return moment - (moment - _EPOCH) % _LENGTHS[grain]
 
 
-def _cover(start: datetime, end: datetime, grains: list[Grain]) -> Iterator[Stretch]:
+def _cover(start: datetime, end: datetime, grains: Sequence[Grain]) -> Iterator[Stretch]:
     """Yield the part before the first whole unit of the coarsest grain, those units, and the part behind them."""
     grain, finer = grains[0], grains[1:]
     first, last = _ceiling(start, grain), floor(end, grain)
@@ -159,8 +162,7 @@ def _ceiling(moment: datetime, grain: Grain) -> datetime:
         return start
     if grain is Grain.MONTH:
         return floor(start + timedelta(days=32), grain)
-    lengths = {Grain.QUARTER: timedelta(minutes=15), Grain.HOUR: timedelta(hours=1), Grain.DAY: timedelta(days=1)}
-    return start + lengths[grain]
+    return start + _LENGTHS[grain]
 
 
 def _next(first: date, step: SeriesStep) -> date:
