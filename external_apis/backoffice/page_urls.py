@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from django.urls import URLPattern
 
-from external_apis.backoffice.pages import contact
+from external_apis.backoffice.pages import blog, contact
 
-urlpatterns: list[URLPattern] = [*contact.routes]
+urlpatterns: list[URLPattern] = [*blog.routes, *contact.routes]

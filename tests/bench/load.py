@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from config import embedded
 
@@ -61,10 +62,19 @@ class Load:
         return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def run(port: int, path: str, authorizations: Sequence[str], seconds: float, threads: int = THREADS) -> Load:
+def run(
+    port: int,
+    path: str,
+    authorizations: Sequence[str],
+    seconds: float,
+    threads: int = THREADS,
+    *,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Load:
     """Ask for a path until the time is up, with one authorization after the other. Every answer has to be a 200."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     requests = [
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {authorization}\r\n\r\n".encode()
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {authorization}\r\n{more}\r\n".encode()
         for authorization in authorizations
     ]
     took: list[float] = []

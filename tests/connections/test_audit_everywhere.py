@@ -256,6 +256,9 @@ ROUTES: dict[tuple[str, str], tuple[str, Any, str]] = {
     ("post", "/api/external/workflows/runs/<run_id>/retry"): (
         f"{EXTERNAL}/workflows/runs/{{failed_run}}/retry", None, "workflow_run.retried",
     ),
+    ("post", f"{EXTERNAL}/blogs"): (f"{EXTERNAL}/blogs", {"title": "New"}, "blog.created"),
+    ("patch", f"{EXTERNAL}/blogs/<blog_id>"): (f"{EXTERNAL}/blogs/{{blog}}", {"title": "N"}, "blog.updated"),
+    ("delete", f"{EXTERNAL}/blogs/<blog_id>"): (f"{EXTERNAL}/blogs/{{blog}}", None, "blog.deleted"),
     ("patch", f"{EXTERNAL}/feature-requests/<feature_request_id>"): (
         f"{EXTERNAL}/feature-requests/{{feature_request}}", {"status": "done"}, "feature_request.updated",
     ),
@@ -647,6 +650,12 @@ PAGES: dict[str, list[tuple[Callable[[Client, World], Any], str]]] = {
         (_change("backoffice/aimodel", lambda w: w.model, name="new"), "ai_model.updated"),
         (_delete("backoffice/aimodel", lambda w: w.model), "ai_model.deleted"),
         (_choose("backoffice/aimodel", "delete_selected", lambda w: w.model), "ai_model.deleted"),
+    ],
+    "backoffice.Blog": [
+        (_add("backoffice/blog", title="New", status="draft"), "blog.created"),
+        (_change("backoffice/blog", lambda w: w.blog, title="N", slug="n", status="published"), "blog.updated"),
+        (_delete("backoffice/blog", lambda w: w.blog), "blog.deleted"),
+        (_choose("backoffice/blog", "delete_selected", lambda w: w.blog), "blog.deleted"),
     ],
     "backoffice.FeatureRequest": [
         (_add("backoffice/featurerequest", title="New"), "feature_request.created"),
