@@ -158,7 +158,7 @@ def _add_periods(batch: Batch) -> None:
     sums: dict[tuple[Any, ...], Bag] = {}
     of_providers: dict[tuple[Any, ...], Bag] = {}
     totals: dict[tuple[Any, ...], Bag] = {}
-    of_tenants: dict[tuple[str | None, datetime], Bag] = {}
+    of_tenants: dict[tuple[Any, datetime], Bag] = {}
     for (connection_id, minute), bag in batch.periods.items():
         if connection_id not in owners:
             continue

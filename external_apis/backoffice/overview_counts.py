@@ -47,7 +47,7 @@ def note_counts(now: datetime) -> None:
     The first time what there was before is told by when the rows were made that are still there.
     """
     for figure, rows in _figures.items():
-        known = dict(
+        known: dict[str | None, int] = dict(
             OverviewCount.objects.filter(figure=figure)
             .order_by("tenant_id", "-since")
             .distinct("tenant_id")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
 
@@ -69,7 +70,7 @@ def read_sums(scope: Scope, periods: Sequence[Period]) -> list[dict[str, Decimal
     owner, values = (
         ("row.tenant_id IS NULL", []) if scope.tenant_id is None else ("row.tenant_id = %s", [scope.tenant_id])
     )
-    columns = [
+    columns: list[Any] = [
         [place for place, _ in stretches],
         [stretch.grain.value for _, stretch in stretches],
         [stretch.starts_at for _, stretch in stretches],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -74,7 +75,7 @@ def read_samples(periods: Sequence[Period]) -> list[dict[str, Spread]]:
     """Return of each period the figures of which there are samples, as ``part.name``. One query."""
     stretches = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
     found: list[dict[str, Spread]] = [{} for _ in periods]
-    columns = [
+    columns: list[Any] = [
         [place for place, _ in stretches],
         [stretch.grain.value for _, stretch in stretches],
         [stretch.starts_at for _, stretch in stretches],

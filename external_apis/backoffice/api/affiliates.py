@@ -61,7 +61,7 @@ class AffiliatePage(ResourceView):
 
 
 def _shown(row: Affiliate) -> dict[str, Any]:
-    told = {"user_id": row.account_id, "status": AffiliateStatus(row.status)}
+    told: dict[str, Any] = {"user_id": row.account_id, "status": AffiliateStatus(row.status)}
     told |= {name: getattr(row, name) for name in AffiliateItem.model_fields if name not in told}
     item = AffiliateItem.model_construct(**told)
     return item.model_dump(mode="json", by_alias=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from external_apis.backoffice.models import OverviewCount, OverviewSum, PlanPeriod
@@ -20,7 +20,7 @@ from external_apis.backoffice.revenue import accrue_revenue
 from external_apis.models import Account, Tenant
 from tests.envelope import EXTERNAL, client_of, data_of, failure_of, named_by
 from tests.factories import make_connection, make_key, make_provider, make_tenant, make_user
-from tests.rest import RestClient, with_key
+from tests.rest import with_key
 
 pytestmark = pytest.mark.django_db
 URL = f"{EXTERNAL}/analytics/overview"
@@ -30,7 +30,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def asked(client: RestClient | None = None, **query: str) -> dict[str, Any]:
+def asked(client: Any = None, **query: str) -> dict[str, Any]:
     query = {"from" if name == "since" else name: value for name, value in query.items()}
     found: dict[str, Any] = data_of((client or with_key()).get(URL, query))
     return found
@@ -202,15 +202,21 @@ def test_revenue_is_added_once_however_often_it_is_asked_for() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_that_accrue_at_once_add_once() -> None:
+    """The second one begins before the first one has committed, and waits for it."""
     make_period("2026-01-01T00:00:00", None, 30 * 96)
+    accrue_revenue(at("2026-01-01T06:00:00"))
 
-    def accrue(_: int) -> None:
-        accrue_revenue(at("2026-01-08T00:00:00"))
+    def accrue() -> None:
+        accrue_revenue(at("2026-01-02T00:00:00"))
         connection.close()
 
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(accrue, range(4)))
-    assert asked(since="2026-01-01", to="2026-01-08")["revenue"][0]["value"] == 7 * 96
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            accrue_revenue(at("2026-01-02T00:00:00"))
+            second = threads.submit(accrue)
+            assert wait([second], timeout=0.2).not_done
+        second.result(10)
+    assert asked(since="2026-01-01", to="2026-01-02")["revenue"][0]["value"] == 96
 
 
 # --- the whole of it ----------------------------------------------------------------------------------------------
