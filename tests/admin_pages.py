@@ -22,6 +22,7 @@ from external_apis.models import Account
 from tests.affiliates import make_affiliate, make_withdrawal
 from tests.ai_models import make_ai_model
 from tests.backoffice_users import make_plan
+from tests.content import make_blog, make_feature_request, make_message
 from tests.factories import make_connection, make_key, make_partner, make_tenant, make_user
 from tests.inbound import make_webhook_event, webhook_provider
 from tests.webhook_receiver import make_delivery, make_endpoint
@@ -72,6 +73,9 @@ def make_rows() -> list[Model]:
         make_ai_model(tenant, name=f"model-{_LONG}"),
         make_affiliate(tenant, balance=5, name=_LONG),
         make_withdrawal(tenant),
+        make_blog(tenant, title=_LONG, body=f"# {_LONG * 3}", excerpt=_LONG, status="published"),
+        make_feature_request(tenant, title=_LONG, description=_LONG * 5),
+        make_message(tenant, name=_LONG, subject=_LONG, message=_LONG * 5),
     ]
 
 
@@ -105,6 +109,7 @@ def addresses(rows: list[Model]) -> dict[str, Model | None]:
 
 
 _SUB_PAGES = {
+    "blog": ("preview",),
     "account": ("tokens", "sessions"),
     "webhookendpoint": ("roll", "replay"),
     "apikey": ("revoke", "roll"),

@@ -155,9 +155,10 @@ def test_what_markdown_is_for_stays() -> None:
         '![alt](https://ok.example/a.png "t")\n\n---\n'
     )
     found = Look(page)
-    assert {"h1", "em", "strong", "s", "code", "ul", "li", "ol", "blockquote", "table", "th", "td", "pre", "hr"} <= set(
+    assert {"h2", "em", "strong", "s", "code", "ul", "li", "ol", "blockquote", "table", "th", "td", "pre", "hr"} <= set(
         found.tags
     )
+    assert "h1" not in found.tags, "that is the title"
     assert found.values("a", "href") == ["https://ok.example/?a=1&b=2", "mailto:ann@example.com", "/contact"]
     assert set(found.values("a", "rel")) == {"noopener nofollow"}
     assert (found.values("img", "src"), found.values("img", "alt")) == (["https://ok.example/a.png"], ["alt"])
