@@ -54,4 +54,4 @@ def show_cached(request: HttpRequest, template: str, context: Mapping[str, Any],
     etag = f'"{hashlib.sha256(response.content).hexdigest()[:32]}"'
     response["ETag"] = etag
     answer = get_conditional_response(request, etag, response=response) or response
-    return mark(answer, visit)  # type: ignore[type-var]
+    return mark(answer, visit)
