@@ -20,13 +20,14 @@ _FIGURES = ", ".join(f"sum({name})::bigint" for name in _NAMES)
 _OF_TENANT, _OF_SUBJECT = " AND tenant_id = %(tenant)s", " AND subject = %(subject)s"
 
 # The sums of each run are looked up by themselves: as a join of ranges the planner takes it for one over them all.
+# Times are seconds since 1970, all of them whole: a thousand are written, read and compared in half the time.
 _STEPS = f"""
-SELECT width_bucket(starts_at, %(borders)s::timestamptz[]) - 1 AS place, {_FIGURES}
-FROM unnest(%(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS run (grain_of, starts, ends)
+SELECT width_bucket(extract(epoch FROM starts_at)::float8, %(borders)s::float8[]) - 1 AS place, {_FIGURES}
+FROM unnest(%(grains)s::text[], %(starts)s::float8[], %(ends)s::float8[]) AS run (grain_of, starts, ends)
 CROSS JOIN LATERAL (
     SELECT starts_at, {", ".join(_NAMES)} FROM {_SUMS}
-    WHERE dimension = %(dimension)s AND grain = grain_of AND starts_at >= starts AND starts_at < ends
-        AND subject = %(subject)s{{of_tenant}}
+    WHERE dimension = %(dimension)s AND subject = %(subject)s AND grain = grain_of
+        AND starts_at >= to_timestamp(starts) AND starts_at < to_timestamp(ends){{of_tenant}}
     OFFSET 0
 ) AS found
 GROUP BY place
@@ -58,10 +59,10 @@ def read_steps(
     rows = _fetch(
         _STEPS.format(of_tenant="" if scope.tenant_id is None else _OF_TENANT),
         {
-            "borders": [period.starts_at for period in periods],
+            "borders": [period.starts_at.timestamp() for period in periods],
             "grains": [run.grain.value for run in runs],
-            "starts": [run.starts_at for run in runs],
-            "ends": [run.ends_at for run in runs],
+            "starts": [run.starts_at.timestamp() for run in runs],
+            "ends": [run.ends_at.timestamp() for run in runs],
             "dimension": dimension or everything,
             "subject": subject,
             "tenant": scope.tenant_id,
