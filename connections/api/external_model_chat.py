@@ -47,7 +47,7 @@ class ChatSchema(ResourceSchema):
     """The answer is the provider's own, whatever its status, and in no envelope."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> Any:
-        described = super().get_operation(*args, **kwargs)
+        described: Any = super().get_operation(*args, **kwargs)
         responses = described["responses"]
         failure = responses["503"]
         responses["200"]["content"] = {kind: {"schema": {}} for kind in ("application/json", "text/event-stream")}

@@ -307,7 +307,7 @@ def test_models_that_cannot_be_used(client: RestClient, connect: Connect) -> Non
 def test_a_connection_by_slug(client: RestClient, connect: Connect) -> None:
     row = connect("bearer", "/openai/v1")
     slug = row.external_api.slug
-    named = (
+    named: tuple[dict[str, Any], ...] = (
         {"connection": f"{slug}/{row.slug}"},
         {"provider": slug, "connection": row.slug},
         {"provider": slug},
