@@ -13,6 +13,7 @@ from external_apis import heartbeats, scopes
 from tests.affiliates import make_affiliate, make_withdrawal
 from tests.ai_models import make_ai_model
 from tests.backoffice_users import make_account, make_session
+from tests.content import make_blog
 from tests.envelope import EXTERNAL, LIMIT_HEADERS
 from tests.factories import make_connection, make_key, make_partner, make_provider, make_tenant
 from tests.inbound import make_webhook_event
@@ -88,6 +89,7 @@ def test_answers_are_as_documented() -> None:
     rows["models"] = make_ai_model().pk
     rows["users"] = make_session(make_account()).account_id
     rows["affiliates"] = make_affiliate().pk
+    rows["blogs"] = make_blog().pk
     make_withdrawal()
     endpoint = make_endpoint(None)
     rows["webhook-endpoints"], delivery = endpoint.pk, make_delivery(endpoint)
