@@ -13,7 +13,7 @@ __all__ = ["make_account", "make_plan", "make_session"]
 
 def make_account(tenant: Tenant | None = None) -> Account:
     """The account of a user who is no staff, and may be deleted."""
-    account: Account = make_user(tenant=tenant, is_staff=False).external_apis_account  # type: ignore[attr-defined]
+    account: Account = make_user(tenant=tenant, is_staff=False).external_apis_account
     return account
 
 

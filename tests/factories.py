@@ -45,7 +45,7 @@ def make_user(
 
 def bind(user: User, tenant: Tenant) -> Account:
     """Give the user's account to a tenant."""
-    account: Account = user.external_apis_account  # type: ignore[attr-defined]
+    account: Account = user.external_apis_account
     account.tenant = tenant
     account.save()
     return account

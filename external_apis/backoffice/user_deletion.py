@@ -48,7 +48,7 @@ def delete_user(account: Account, heir: Account | None = None) -> None:
             account.user.delete()
         except (ProtectedError, RestrictedError) as error:
             # Something that would go along is itself depended on.
-            kept = getattr(error, "protected_objects", None) or getattr(error, "restricted_objects", ())
+            kept = error.protected_objects if isinstance(error, ProtectedError) else error.restricted_objects
             kinds = Counter(str(row._meta.verbose_name_plural) for row in kept)
             raise Conflict(f"On what the user {account.pk} has depend others.", details={"dependents": kinds}) from None
 
@@ -68,10 +68,10 @@ def _check(account: Account) -> None:
         if {owner.pk for owner in owners.select_for_update()} <= {user.pk}:
             raise Conflict("The last active superuser of the installation cannot be deleted.")
     elif user.is_staff and account.tenant_id is not None:
-        owners = Account.objects.filter(
+        staff = Account.objects.filter(
             tenant_id=account.tenant_id, user__is_staff=True, user__is_active=True, user__is_superuser=False
         ).order_by("pk")
-        if {owner.pk for owner in owners.select_for_update(of=("self",))} <= {account.pk}:
+        if {member.pk for member in staff.select_for_update(of=("self",))} <= {account.pk}:
             raise Conflict("The last active staff account of a tenant cannot be deleted.")
 
 

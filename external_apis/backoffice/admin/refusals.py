@@ -14,14 +14,19 @@ class ShowsRefusals:
     """Goes before a ``ModelAdmin``. Both pages delete in a transaction of their own, which the refusal has undone."""
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self._shown(request, lambda: super(ShowsRefusals, self).delete_view(request, *args, **kwargs))  # type: ignore[misc]
+        try:
+            response: HttpResponse = super().delete_view(request, *args, **kwargs)  # type: ignore[misc]
+        except ApiManagerError as error:
+            return self._refused(request, error)
+        return response
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
-        return self._shown(request, lambda: super(ShowsRefusals, self).response_action(request, *args, **kwargs))  # type: ignore[misc]
-
-    def _shown(self, request: HttpRequest, act: Any) -> Any:
         try:
-            return act()
+            response: HttpResponse | None = super().response_action(request, *args, **kwargs)  # type: ignore[misc]
         except ApiManagerError as error:
-            self.message_user(request, error.message, messages.ERROR)  # type: ignore[attr-defined]
-            return HttpResponseRedirect(request.get_full_path())
+            return self._refused(request, error)
+        return response
+
+    def _refused(self, request: HttpRequest, error: ApiManagerError) -> HttpResponse:
+        self.message_user(request, error.message, messages.ERROR)  # type: ignore[attr-defined]
+        return HttpResponseRedirect(request.get_full_path())

@@ -28,7 +28,7 @@ def home() -> Tenant:
 
 @pytest.fixture
 def ada(home: Tenant) -> Account:
-    account: Account = make_user("ada", tenant=home, is_staff=False).external_apis_account  # type: ignore[attr-defined]
+    account: Account = make_user("ada", tenant=home, is_staff=False).external_apis_account
     return account
 
 
@@ -125,8 +125,8 @@ def test_the_permissions_of_the_scopes_and_nothing_less(ada: Account) -> None:
 
 def test_staff_of_a_tenant_have_its_users_and_move_none(ada: Account, home: Tenant) -> None:
     member = staff(VIEW, CHANGE, DELETE, tenant=home)
-    foreign = make_user("foreign", tenant=make_tenant()).external_apis_account  # type: ignore[attr-defined]
-    boss = make_user("boss", tenant=home, is_superuser=True).external_apis_account  # type: ignore[attr-defined]
+    foreign = make_user("foreign", tenant=make_tenant()).external_apis_account
+    boss = make_user("boss", tenant=home, is_superuser=True).external_apis_account
     for account in (foreign, boss):
         for name in ("tokens", "sessions"):
             assert member.get(page(account, name)).status_code == 404, name

@@ -36,7 +36,7 @@ def home() -> Tenant:
 
 
 def account(name: str, **fields: Any) -> Account:
-    made: Account = make_user(name, **{"is_staff": False, **fields}).external_apis_account  # type: ignore[attr-defined]
+    made: Account = make_user(name, **{"is_staff": False, **fields}).external_apis_account
     return made
 
 

@@ -35,7 +35,7 @@ def ada() -> User:
 
 
 def sessions_of(user: User) -> str:
-    return f"{EXTERNAL}/users/{user.external_apis_account.pk}/sessions"  # type: ignore[attr-defined]
+    return f"{EXTERNAL}/users/{user.external_apis_account.pk}/sessions"
 
 
 def browser(user: User, name: str = "Browser/1.0") -> Client:
@@ -61,7 +61,7 @@ def test_what_is_told_of_a_session(api: RestClient, ada: User) -> None:
         answer = api.get(sessions_of(ada))
         (told,) = data_of(answer)
     assert told == {
-        "id": told["id"], "userId": ada.external_apis_account.pk, "userAgent": "Browser/1.0",  # type: ignore[attr-defined]
+        "id": told["id"], "userId": ada.external_apis_account.pk, "userAgent": "Browser/1.0",
         "createdAt": "2026-03-01T00:00:00.000Z", "lastSeenAt": "2026-03-01T00:00:00.000Z",
         "expiresAt": "2026-03-15T00:00:00.000Z",
     }  # fmt: skip

@@ -28,7 +28,7 @@ def client() -> RestClient:
 
 @pytest.fixture
 def ada() -> Account:
-    account: Account = make_user("ada", tenant=make_tenant()).external_apis_account  # type: ignore[attr-defined]
+    account: Account = make_user("ada", tenant=make_tenant()).external_apis_account
     return account
 
 
@@ -96,7 +96,7 @@ def test_the_database_itself_takes_no_negative_balance(ada: Account) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_hundred_adjustments_at_once_sum_up_exactly() -> None:
-    account = make_user("busy").external_apis_account  # type: ignore[attr-defined]
+    account = make_user("busy").external_apis_account
     token_balances.adjust(account, "set", 60)
 
     def adjust(number: int) -> int:

@@ -37,7 +37,7 @@ def found(client: RestClient, **query: Any) -> list[str]:
 def test_what_is_told_of_a_user(client: RestClient) -> None:
     home = make_tenant()
     user = make_user("ada", tenant=home, first_name="Ada", last_name="Lovelace", email="ada@example.com")
-    account = user.external_apis_account  # type: ignore[attr-defined]
+    account = user.external_apis_account
     Account.objects.filter(pk=account.pk).update(
         plan="starter", tokens=7, created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     )
@@ -52,7 +52,7 @@ def test_what_is_told_of_a_user(client: RestClient) -> None:
 
 
 def test_a_user_without_a_plan_or_an_address(client: RestClient) -> None:
-    account = make_user("bare", is_active=False).external_apis_account  # type: ignore[attr-defined]
+    account = make_user("bare", is_active=False).external_apis_account
     told = data_of(client.get(f"{USERS}/{account.pk}"))
     assert (told["plan"], told["email"], told["status"], told["tenantId"]) == (None, "", "inactive", None)
 
@@ -60,7 +60,7 @@ def test_a_user_without_a_plan_or_an_address(client: RestClient) -> None:
 def test_a_search_by_name_address_and_id(client: RestClient) -> None:
     ada = make_user("ada", first_name="Ada", last_name="Lovelace", email="countess@example.com")
     make_user("bob", first_name="Bob", last_name="Straße", email="bob@example.org")
-    for text in ("lovel", "ADA", "a l", "countess@", "ess@exa", ada.external_apis_account.pk):  # type: ignore[attr-defined]
+    for text in ("lovel", "ADA", "a l", "countess@", "ess@exa", ada.external_apis_account.pk):
         assert found(client, search=text) == ["ada"], text
     assert found(client, search="straße") == ["bob"]
     assert found(client, search="example") == ["bob", "ada"]
@@ -88,7 +88,7 @@ def test_what_no_text_can_be_is_refused(client: RestClient) -> None:
 
 def test_filters_by_status_and_plan(client: RestClient) -> None:
     for name, is_active, plan in (("ada", True, "free"), ("bob", False, "free"), ("cy", True, "starter")):
-        account = make_user(name, is_active=is_active).external_apis_account  # type: ignore[attr-defined]
+        account = make_user(name, is_active=is_active).external_apis_account
         Account.objects.filter(pk=account.pk).update(plan=plan)
     assert found(client, status="active") == ["cy", "ada"]
     assert found(client, status="inactive") == ["bob"]
@@ -126,8 +126,8 @@ def test_as_many_queries_for_thirty_users_as_for_one(client: RestClient) -> None
 def test_a_bound_key_sees_its_tenant_alone() -> None:
     mine, theirs = make_tenant(), make_tenant()
     make_user("mine", tenant=mine)
-    other = make_user("theirs", tenant=theirs).external_apis_account  # type: ignore[attr-defined]
-    boss = make_user("boss", tenant=mine, is_superuser=True).external_apis_account  # type: ignore[attr-defined]
+    other = make_user("theirs", tenant=theirs).external_apis_account
+    boss = make_user("boss", tenant=mine, is_superuser=True).external_apis_account
     make_user("nobodys")
     client = client_of(make_key(tenant=mine, scopes=["users:read", "users:write"]).token)
     assert found(client) == ["mine"]
@@ -146,7 +146,7 @@ def test_a_bound_key_sees_its_tenant_alone() -> None:
 
 
 def test_a_test_key_sees_and_changes_nobody() -> None:
-    account = make_user("ada").external_apis_account  # type: ignore[attr-defined]
+    account = make_user("ada").external_apis_account
     client = client_of(make_key(mode="test").token)
     assert found(client) == []
     assert failure_of(client.get(f"{USERS}/{account.pk}")) == (404, "NOT_FOUND")
@@ -161,14 +161,14 @@ def test_a_test_key_sees_and_changes_nobody() -> None:
 
 
 def test_reading_and_writing_are_scopes_of_their_own(client: RestClient) -> None:
-    account = make_user("ada").external_apis_account  # type: ignore[attr-defined]
+    account = make_user("ada").external_apis_account
     writer = client_of(make_key(scopes=["users:write"]).token)
     assert failure_of(writer.get(USERS)) == (403, "FORBIDDEN")
     assert failure_of(client.send("delete", f"{USERS}/{account.pk}")) == (403, "FORBIDDEN")
 
 
 def test_every_user_has_an_account() -> None:
-    assert make_user("saved").external_apis_account.pk.startswith("user_")  # type: ignore[attr-defined]
+    assert make_user("saved").external_apis_account.pk.startswith("user_")
     (silent,) = User.objects.bulk_create([User(username="silent")])
     assert not Account.objects.filter(user=silent).exists()
     assert account_of(silent) == account_of(silent)
