@@ -6,6 +6,14 @@ from connections.models.credentials import ExternalApiCredential
 from connections.models.failing_calls import FailingCalls
 from connections.models.grants import Grant, GrantEvent, GrantState
 from connections.models.idempotent_calls import IdempotentCall
+from connections.models.imports import (
+    EnvironmentVariable,
+    ImportedRow,
+    ImportKind,
+    ImportOutcome,
+    ImportRun,
+    ImportState,
+)
 from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
 from connections.models.webhook_endpoints import (
@@ -25,6 +33,7 @@ __all__ = [
     "DeliveryAttempt",
     "DeliveryStatus",
     "DisabledReason",
+    "EnvironmentVariable",
     "EventStatus",
     "ExternalApiConnection",
     "ExternalApiCredential",
@@ -33,6 +42,11 @@ __all__ = [
     "GrantEvent",
     "GrantState",
     "IdempotentCall",
+    "ImportKind",
+    "ImportOutcome",
+    "ImportRun",
+    "ImportState",
+    "ImportedRow",
     "OAuthFlow",
     "ObservedCall",
     "ProviderPeriod",
