@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -61,13 +61,11 @@ def shown(
     """
     left = None if total is None else max(0, total - already)
     if is_silent:
-        yield Meter(left, lambda meter, is_last: None)
+        yield Meter(left, _draw_nothing)
     elif stream.isatty():
         with _bar(stream) as bar:
             task = bar.add_task(what, total=left, rate="", failed=0)
-            meter = Meter(left, lambda meter, is_last: bar.update(task, **_figures(meter)))
-            yield meter
-            meter.close()
+            yield Meter(left, lambda meter, _: bar.update(task, **_figures(meter)))
     else:
         meter = Meter(left, _Lines(stream, what))
         try:
@@ -88,7 +86,11 @@ def _bar(stream: TextIO) -> Progress:
     )
 
 
-def _figures(meter: Meter) -> dict[str, object]:
+def _draw_nothing(meter: Meter, is_last: bool) -> None:
+    pass
+
+
+def _figures(meter: Meter) -> dict[str, Any]:
     return {"completed": meter.done, "rate": f"{meter.rate:,.0f}/s", "failed": meter.failed}
 
 

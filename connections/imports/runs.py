@@ -7,11 +7,12 @@ the same source goes on from there; somebody else who is still at it stops at th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import DatabaseError, connection, models, transaction
 from django.utils import timezone
 
 from connections.imports.fingerprints import fingerprint
@@ -24,11 +25,11 @@ from connections.models import (
     ImportState,
 )
 from external_apis import audit, request_context
-from external_apis.errors import Conflict, NotFound
+from external_apis.errors import ApiManagerError, Conflict, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Tenant
 
-__all__ = ["Imported", "begin", "fail", "find", "finish", "interrupt", "known", "record", "set_report"]
+__all__ = ["Imported", "begin", "fail", "find", "finish", "interrupt", "known", "record", "set_report", "underway"]
 
 _RESUMABLE = (ImportState.RUNNING, ImportState.INTERRUPTED, ImportState.FAILED)
 
@@ -87,8 +88,8 @@ def record(
     """Note a batch, in the transaction that stores it: what it made, how many rows became what, where the next begins.
 
     ``counts`` are of this batch (``created``, ``updated``, ``recognised``, ``skipped``, ``failed``) and are added up;
-    None leaves the position. A few queries, however many rows. Raises `Conflict` where somebody else has gone on with the
-    run, so that nothing of the batch is stored, and `RuntimeError` outside of a transaction.
+    None leaves the position. A few queries, however many rows. Raises `Conflict` where somebody else has gone on with
+    the run, so that nothing of the batch is stored, and `RuntimeError` outside of a transaction.
     """
     if not connection.in_atomic_block:
         raise RuntimeError("What a batch made is noted in the transaction that stores it.")
@@ -116,6 +117,24 @@ def interrupt(run: ImportRun) -> None:
 def fail(run: ImportRun, message: str) -> None:
     """The same where something went wrong; ``message`` holds no secret. Raises `Conflict` as `record` does."""
     _end(run, ImportState.FAILED, "import.failed", error_message=message)
+
+
+@contextmanager
+def underway(run: ImportRun, stop: object = None) -> Iterator[None]:
+    """End a run as the block ends: finished, interrupted where ``stop`` is true or Ctrl-C came, failed at an error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupt(run)
+        raise
+    except Exception as error:
+        with suppress(Conflict, DatabaseError):  # the first error is the one to tell of
+            fail(run, error.message if isinstance(error, ApiManagerError) else type(error).__name__)
+        raise
+    if stop:
+        interrupt(run)
+    else:
+        finish(run)
 
 
 def set_report(run: ImportRun, path: str) -> None:
