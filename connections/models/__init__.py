@@ -25,6 +25,7 @@ from connections.models.webhook_endpoints import (
 )
 from connections.models.webhook_events import EventStatus, WebhookEvent, WebhookRefusal
 from connections.models.workflows import RunState, StepState, UndoState, WorkflowRun, WorkflowStep
+from connections.models.write_backs import OldDatabase, WriteBack
 
 __all__ = [
     "CallPeriod",
@@ -49,6 +50,7 @@ __all__ = [
     "ImportedRow",
     "OAuthFlow",
     "ObservedCall",
+    "OldDatabase",
     "ProviderPeriod",
     "ProviderTotal",
     "RunState",
@@ -62,4 +64,5 @@ __all__ = [
     "WebhookRefusal",
     "WorkflowRun",
     "WorkflowStep",
+    "WriteBack",
 ]
