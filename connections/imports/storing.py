@@ -1,0 +1,49 @@
+"""Stores many new connections at once: a fixed number of queries however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from connections.oauth import grants
+from external_apis import audit, changes, request_context
+from external_apis.models.secret_bearing import secrets_field
+from external_apis.oauth_config import RENEWED
+
+__all__ = ["store"]
+
+
+def store(connections: Sequence[ExternalApiConnection]) -> None:
+    """Insert connections with the credentials that hang on them, their grants, histories and audit events.
+
+    What `create_connection` checks has been checked. Call it in the transaction of the batch. Raises Django's
+    `IntegrityError` where a slug has been taken meanwhile: then nothing was stored.
+    """
+    if not connections:
+        return
+    context = request_context.current()
+    credentials = [connection.credential for connection in connections]
+    field = secrets_field(ExternalApiCredential)
+    for owner in {credential.tenant_id: credential for credential in credentials}.values():
+        field.hold_writing_key(owner)
+    for connection, credential in zip(connections, credentials, strict=True):
+        connection.created_by = connection.updated_by = context.actor or None
+        credential.describe_secrets()
+    rows = ExternalApiConnection.objects.bulk_create(connections)
+    ExternalApiCredential.objects.bulk_create(credentials)
+    renewed = [connection for connection in connections if connection.external_api.auth_type in RENEWED]
+    Grant.objects.bulk_create([grants.build(connection) for connection in renewed])
+    history = {"actor": context.actor, "request_id": context.request_id, "address": context.address}
+    ExternalApiConnection.history.bulk_history_create(rows, custom_historical_attrs=history)
+    ExternalApiCredential.history.bulk_history_create(credentials, custom_historical_attrs=history)
+    audit.store([audit.build("connection.created", *_subject(row), _facts(row), tenant_id=row.tenant_id) for row in rows])
+    changes.announce({connection.external_api_id for connection in connections})
+
+
+def _subject(row: ExternalApiConnection) -> tuple[str, str]:
+    return ExternalApiConnection._meta.model_name or "", row.pk
+
+
+def _facts(row: ExternalApiConnection) -> dict[str, Any]:
+    return audit.changed_fields(row) | row.credential.changes_since(None)
