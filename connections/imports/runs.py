@@ -29,7 +29,19 @@ from external_apis.errors import ApiManagerError, Conflict, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Tenant
 
-__all__ = ["Imported", "begin", "fail", "find", "finish", "interrupt", "known", "record", "set_report", "underway"]
+__all__ = [
+    "Imported",
+    "begin",
+    "fail",
+    "find",
+    "finish",
+    "interrupt",
+    "known",
+    "preview",
+    "record",
+    "set_report",
+    "underway",
+]
 
 _RESUMABLE = (ImportState.RUNNING, ImportState.INTERRUPTED, ImportState.FAILED)
 
@@ -150,6 +162,11 @@ def find(run_id: str, kind: ImportKind) -> ImportRun:
     if run is None:
         raise NotFound(f"There is no import {run_id!a} of this kind.")
     return run
+
+
+def preview(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant | None = None) -> ImportRun:
+    """Return a run that is not stored, for a dry run that wants to know what is `known` of the same source."""
+    return ImportRun(kind=kind, source=source[:500], origin=_origin(kind, identity or source, tenant), tenant=tenant)
 
 
 def known(run: ImportRun, source_keys: Iterable[str]) -> dict[tuple[str, str], ImportedRow]:
