@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
 from connections.oauth import grants
 from external_apis import audit, changes, request_context
+from external_apis.models import AuditEvent
 from external_apis.models.secret_bearing import secrets_field
 from external_apis.oauth_config import RENEWED
 
@@ -37,13 +37,11 @@ def store(connections: Sequence[ExternalApiConnection]) -> None:
     history = {"actor": context.actor, "request_id": context.request_id, "address": context.address}
     ExternalApiConnection.history.bulk_history_create(rows, custom_historical_attrs=history)
     ExternalApiCredential.history.bulk_history_create(credentials, custom_historical_attrs=history)
-    audit.store([audit.build("connection.created", *_subject(row), _facts(row), tenant_id=row.tenant_id) for row in rows])
+    audit.store([_event(row) for row in rows])
     changes.announce({connection.external_api_id for connection in connections})
 
 
-def _subject(row: ExternalApiConnection) -> tuple[str, str]:
-    return ExternalApiConnection._meta.model_name or "", row.pk
-
-
-def _facts(row: ExternalApiConnection) -> dict[str, Any]:
-    return audit.changed_fields(row) | row.credential.changes_since(None)
+def _event(row: ExternalApiConnection) -> AuditEvent:
+    facts = audit.changed_fields(row) | row.credential.changes_since(None)
+    kind = ExternalApiConnection._meta.model_name or ""
+    return audit.build("connection.created", kind, row.pk, facts, tenant_id=row.tenant_id)
