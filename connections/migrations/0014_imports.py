@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=250)),
                 ('place', models.CharField(blank=True, default='', max_length=120)),
+                ('digest', models.CharField(blank=True, default='', max_length=64)),
                 ('imported_at', models.DateTimeField(blank=True, null=True)),
                 ('answered_from_environment', models.BigIntegerField(default=0)),
                 ('last_answered_from_environment_at', models.DateTimeField(blank=True, null=True)),

@@ -104,7 +104,8 @@ class EnvironmentVariable(models.Model):
     """A variable that was imported or asked for: where its value stands here, and how often the environment answered.
 
     ``place`` is the path in the row that holds it: ``credentials.access_token`` of a connection,
-    ``oauth2.client_secret`` of a provider. Without a row the environment is all there is.
+    ``oauth2.client_secret`` of a provider. Without a row the environment is all there is. ``digest`` is the keyed
+    fingerprint of the value that was imported last.
     """
 
     name = models.CharField(max_length=250)
@@ -114,6 +115,7 @@ class EnvironmentVariable(models.Model):
     )
     external_api = models.ForeignKey(ExternalApi, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     place = models.CharField(max_length=120, blank=True, default="")
+    digest = models.CharField(max_length=64, blank=True, default="")
     imported_at = models.DateTimeField(null=True, blank=True)
     answered_from_environment = models.BigIntegerField(default=0)
     last_answered_from_environment_at = models.DateTimeField(null=True, blank=True)
