@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.db.models import F, ProtectedError
 from django.utils import timezone
@@ -23,15 +24,17 @@ from connections.models import (
     ImportOutcome,
     ImportRun,
     ImportState,
+    WriteBack,
 )
 from connections.usage_rollup import roll_up
 from external_apis import audit
-from external_apis.models import AuditEvent, ExternalApi
+from external_apis.models import Account, AuditEvent, ExternalApi
 
 __all__ = ["MODELS", "Left", "Removable", "Undone", "undo"]
 
 _BATCH_SIZE = 200
 _READING = "credentials.read"
+_USERS = get_user_model()
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def _undo_batch(batch: Sequence[ImportedRow]) -> Iterator[Left]:
 
 def _remove(kind: Removable, rows: list[ImportedRow]) -> Iterator[Left]:
     ids = [row.object_id for row in rows]
-    found = kind.model._default_manager.select_for_update(of=("self",)).select_related(*kind.related).in_bulk(ids)
+    locked = kind.model._default_manager.select_for_update(of=("self",)).select_related(*kind.related)
+    found = {str(pk): row for pk, row in locked.in_bulk(ids).items()}
     pointers = pointed_at(kind.model, ids, ignoring=kind.own_parts)
     read = set(AuditEvent.objects.filter(object_id__in=ids, action=_READING).values_list("object_id", flat=True))
     unused: dict[str, ImportedRow] = {}
@@ -193,6 +197,10 @@ def _use_of_connection(row: models.Model) -> str:
     return ""
 
 
+def _use_of_user(row: models.Model) -> str:
+    return "has logged in since" if getattr(row, "last_login", None) is not None else ""
+
+
 def _unused(row: models.Model) -> str:
     return ""
 
@@ -202,9 +210,10 @@ MODELS: dict[str, Removable] = {
         ExternalApiConnection,
         "connection",
         _use_of_connection,
-        own_parts=frozenset({ExternalApiCredential, Grant, GrantEvent, EnvironmentVariable}),
+        own_parts=frozenset({ExternalApiCredential, Grant, GrantEvent, EnvironmentVariable, WriteBack}),
         related=("credential", "grant"),
     ),
     "externalapi": Removable(ExternalApi, "provider", _unused, own_parts=frozenset({EnvironmentVariable})),
+    _USERS._meta.model_name or "": Removable(_USERS, "user", _use_of_user, own_parts=frozenset({Account})),
 }
 """What a run may have created, by the model's name."""
