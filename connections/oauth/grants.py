@@ -107,8 +107,7 @@ def begin_anew(connection: ExternalApiConnection, credential_before: ExternalApi
     is_replaced = credential_before is not None and credential is not None and _differ(credential_before, credential)
     _start(grant, connection, is_replaced=is_replaced)
     grant.save()
-    if is_replaced:
-        write_backs.note([connection.pk])
+    write_backs.note([connection.pk])
 
 
 def end(connection: ExternalApiConnection, *, cause: str, message: str = "") -> None:

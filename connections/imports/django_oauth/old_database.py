@@ -116,6 +116,10 @@ def users_of(session: Session, table: str) -> tuple[str, str, dict[str, str]] | 
 
 
 def may_change(session: Session, table: str) -> bool:
-    """Whether this role may change a table's rows, and so lock them."""
-    row = session.execute("SELECT has_table_privilege(to_regclass(%s), 'UPDATE') AS may", [table]).fetchone()
+    """Whether this role may change a table's rows, and so lock them; on a replica nobody may."""
+    row = session.execute(
+        "SELECT has_table_privilege(to_regclass(%s), 'UPDATE') AND current_setting('transaction_read_only') = 'off' "
+        "AS may",
+        [table],
+    ).fetchone()
     return bool(row and row["may"])
