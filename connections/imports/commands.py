@@ -23,10 +23,9 @@ from external_apis.errors import ApiManagerError
 from external_apis.ids import can_name
 from external_apis.models import Tenant
 
-__all__ = ["ImportCommand", "Outcome", "UsageError", "masked"]
+__all__ = ["ImportCommand", "Outcome", "UsageError"]
 
 _ORDER = ("created", "updated", "recognised", "skipped", "failed")
-_SHORTEST_HINTED = 20
 _LEFT_SHOWN = 20
 
 
@@ -148,11 +147,6 @@ class ImportCommand(BaseCommand):
             self.stdout.write(f"Left: {one.object_id} (of {one.source_key}): {one.reason}.")
         if len(undone.left) > _LEFT_SHOWN:
             self.stdout.write(f"… and {len(undone.left) - _LEFT_SHOWN:,} more, which --json lists.")
-
-
-def masked(value: str) -> str:
-    """Return what may be shown of a secret: of a long one the last four characters."""
-    return f"…{value[-4:]}" if len(value) >= _SHORTEST_HINTED else "••••"
 
 
 def _summary(counts: Mapping[str, int]) -> str:

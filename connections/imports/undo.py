@@ -190,8 +190,9 @@ def _use_of_connection(row: models.Model) -> str:
     grant: Grant | None = getattr(row, "grant", None)
     if grant is None:
         return ""
-    if grant.renewed_at is not None or grant.failures or grant.state == GrantState.IN_DOUBT:
-        return "its token was renewed since, or that was tried"
+    # A renewal that succeeded has changed the credential.
+    if grant.failures or grant.state == GrantState.IN_DOUBT:
+        return "its token was to be renewed since"
     if grant.leased_until is not None and grant.leased_until > timezone.now():
         return "its token is being renewed"
     return ""

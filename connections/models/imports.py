@@ -103,7 +103,7 @@ class ImportedRow(models.Model):
 class EnvironmentVariable(models.Model):
     """A variable that was imported or asked for: where its value stands here, and how often the environment answered.
 
-    ``place`` is the path in the row that holds it: ``credentials.access_token`` of a connection,
+    ``place`` is where the row holds it: ``access_token`` or ``provider_data.account_sid`` of a connection,
     ``oauth2.client_secret`` of a provider. Without a row the environment is all there is. ``digest`` is the keyed
     fingerprint of the value that was imported last.
     """

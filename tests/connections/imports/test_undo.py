@@ -81,8 +81,8 @@ def read(row: ExternalApiConnection) -> None:
         audit.record("credentials.read", row)
 
 
-def renewed(row: ExternalApiConnection) -> None:
-    Grant.objects.update_or_create(connection=row, defaults={"renewed_at": timezone.now()})
+def renewed_in_vain(row: ExternalApiConnection) -> None:
+    Grant.objects.update_or_create(connection=row, defaults={"failures": 1})
 
 
 def being_renewed(row: ExternalApiConnection) -> None:
@@ -104,7 +104,7 @@ def told_of(row: ExternalApiConnection) -> None:
         (revoked, "was changed since"),
         (delete_connection, "was deleted here since"),
         (read, "its secrets were read since"),
-        (renewed, "its token was renewed since, or that was tried"),
+        (renewed_in_vain, "its token was to be renewed since"),
         (being_renewed, "its token is being renewed"),
         (told_of, "a webhook event refers to it"),
     ],
