@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
-from external_apis import outbox, request_context
+from external_apis import bulk_insert, outbox, request_context
+from external_apis.bulk_insert import MANY
 from external_apis.event_types import EVENT_TYPES
 from external_apis.models import AuditEvent
 
@@ -84,7 +85,10 @@ def store(events: Sequence[AuditEvent]) -> None:
     """
     if not connection.in_atomic_block:
         raise RuntimeError("An audit event belongs into the transaction of its change.")
-    AuditEvent.objects.bulk_create(events)
+    if len(events) < MANY:
+        AuditEvent.objects.bulk_create(events)
+    else:
+        bulk_insert.insert(events)
     outbox.write([outbox.of_change(event) for event in events if event.action in EVENT_TYPES])
 
 

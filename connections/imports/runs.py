@@ -24,7 +24,7 @@ from connections.models import (
     ImportRun,
     ImportState,
 )
-from external_apis import audit, request_context
+from external_apis import audit, bulk_insert, request_context
 from external_apis.errors import ApiManagerError, Conflict, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Tenant
@@ -113,7 +113,7 @@ def record(
     run.counts = {name: stored[0].get(name, 0) + counts.get(name, 0) for name in {**stored[0], **counts}}
     run.position = stored[1] if position is None else dict(position)
     mine.update(counts=run.counts, position=run.position)
-    ImportedRow.objects.bulk_create([_imported_row(run, one) for one in made], batch_size=2_000)
+    bulk_insert.insert([_imported_row(run, one) for one in made])
 
 
 def finish(run: ImportRun) -> None:

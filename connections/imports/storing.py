@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connections.models import ExternalApiConnection, ExternalApiCredential, Grant
+from django.utils import timezone
+
+from connections.models import ExternalApiConnection, ExternalApiCredential
 from connections.oauth import grants
-from external_apis import audit, changes, request_context
+from external_apis import audit, bulk_insert, changes, request_context
 from external_apis.models import AuditEvent
 from external_apis.models.secret_bearing import secrets_field
 from external_apis.oauth_config import RENEWED
@@ -30,15 +32,31 @@ def store(connections: Sequence[ExternalApiConnection]) -> None:
     for connection, credential in zip(connections, credentials, strict=True):
         connection.created_by = connection.updated_by = context.actor or None
         credential.describe_secrets()
-    rows = ExternalApiConnection.objects.bulk_create(connections)
-    ExternalApiCredential.objects.bulk_create(credentials)
+    _insert_with_history(connections)
+    _insert_with_history(credentials)
     renewed = [connection for connection in connections if connection.external_api.auth_type in RENEWED]
-    Grant.objects.bulk_create([grants.build(connection) for connection in renewed])
-    history = {"actor": context.actor, "request_id": context.request_id, "address": context.address}
-    ExternalApiConnection.history.bulk_history_create(rows, custom_historical_attrs=history)
-    ExternalApiCredential.history.bulk_history_create(credentials, custom_historical_attrs=history)
-    audit.store([_event(row) for row in rows])
+    bulk_insert.insert([grants.build(connection) for connection in renewed])
+    audit.store([_event(connection) for connection in connections])
     changes.announce({connection.external_api_id for connection in connections})
+
+
+def _insert_with_history(rows: Sequence[ExternalApiConnection] | Sequence[ExternalApiCredential]) -> None:
+    values = [bulk_insert.values_of(row) for row in rows]
+    bulk_insert.insert_values(type(rows[0]), values)
+    for row in rows:
+        row._state.adding = False
+    context, model = request_context.current(), type(rows[0]).history.model
+    about = {
+        "history_date": timezone.now(),
+        "history_type": "+",
+        "history_user_id": context.user_id,
+        "actor": context.actor,
+        "request_id": context.request_id,
+        "address": context.address,
+    }
+    columns = {field.column for field in model._meta.concrete_fields}
+    tracked = [{name: value for name, value in row.items() if name in columns} | about for row in values]
+    bulk_insert.insert_values(model, tracked)
 
 
 def _event(row: ExternalApiConnection) -> AuditEvent:
