@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import DatabaseError, transaction
 
+from connections.imports import dotenv
 from connections.imports.environment import importing
 from connections.imports.environment.variables import sort_out
 from connections.models import EnvironmentVariable, ExternalApiConnection, ImportedRow, ImportRun
 from connections.services import get_connection, update_connection
 from external_apis.catalogue import presets
 from external_apis.models import AuditEvent, ExternalApi
-from external_apis.providers import find_by_id_or_slug, get_api_config
+from external_apis.providers import find_by_id_or_slug, get_api_config, update_external_api
+from tests.connections.test_audit_everywhere import _refusing_events as refusing_events
 from tests.factories import make_connection, make_provider, make_tenant
 
 STRIPE = "sk_live_51HswordfishAbCd"
@@ -107,6 +110,13 @@ def test_everything_is_applied_and_can_be_used(file: Path) -> None:
     assert not AuditEvent.objects.filter(changes__icontains="swordfish").exists()
 
 
+def test_without_its_events_nothing_is_stored(file: Path) -> None:
+    with refusing_events(), pytest.raises(DatabaseError), transaction.atomic():
+        run("--file", file, "--apply")
+    assert not ExternalApi.objects.exists()
+    assert not ImportRun.objects.exists()
+
+
 def test_a_second_time_changes_nothing(file: Path) -> None:
     run("--file", file, "--apply")
     before = AuditEvent.objects.count()
@@ -135,8 +145,6 @@ def test_a_value_that_was_changed_here_stays_unless_overwritten(file: Path) -> N
         ExternalApiConnection.objects.get(external_api__slug="stripe"), {"credentials": {"access_token": "newer"}}
     )
     api = find_by_id_or_slug("facebook")
-    from external_apis.providers import update_external_api
-
     update_external_api(api, {"api_config": {"oauth2": {"client_secret": "newer too"}}})
     found = facts("--file", file, "--apply")
     assert {name for name, action in actions(found).items() if action == "kept"} == {
@@ -185,7 +193,10 @@ def test_what_cannot_be_connected_is_told_of_and_the_rest_goes_on(tmp_path: Path
     with pytest.raises(CommandError) as raised:
         run("--file", file, "--apply")
     assert raised.value.returncode == 1
-    found = {step.slug: step for step in importing.import_variables(sort_out(_values(file)), is_applied=False).steps}
+    found = {
+        step.slug: step
+        for step in importing.import_variables(sort_out(dotenv.read(file).values), is_applied=False).steps
+    }
     assert {slug: step.outcome for slug, step in found.items()} == {
         "amazon-s3": "failed",  # without a region
         "datadog": "skipped",
@@ -196,12 +207,6 @@ def test_what_cannot_be_connected_is_told_of_and_the_rest_goes_on(tmp_path: Path
     assert "TWILIO_AUTH_TOKEN is missing" in found["twilio"].reason
     assert "DD_APP_KEY is missing" in found["datadog"].reason
     assert set(ExternalApi.objects.values_list("slug", flat=True)) == {"stripe"}
-
-
-def _values(file: Path) -> dict[str, str]:
-    from connections.imports import dotenv
-
-    return dotenv.read(file).values
 
 
 def test_two_names_for_one_place(tmp_path: Path) -> None:
