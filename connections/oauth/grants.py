@@ -84,7 +84,8 @@ def store_tokens(
             grant.requested_scopes = requested_scopes
         _start(grant, connection, is_replaced=is_replaced)
         grant.save()
-        write_backs.note([connection.pk])
+        if not is_first:
+            write_backs.note([connection.pk])
         kind = "authorized" if is_first else "reauthorized"
         events.record(connection, kind, cause=cause, outcome="succeeded", message=message)
         facts = audit.changed_fields(connection, before) | credential.changes_since(credential_before)
@@ -107,7 +108,8 @@ def begin_anew(connection: ExternalApiConnection, credential_before: ExternalApi
     is_replaced = credential_before is not None and credential is not None and _differ(credential_before, credential)
     _start(grant, connection, is_replaced=is_replaced)
     grant.save()
-    write_backs.note([connection.pk])
+    if credential_before is not None:
+        write_backs.note([connection.pk])
 
 
 def end(connection: ExternalApiConnection, *, cause: str, message: str = "") -> None:
