@@ -151,7 +151,6 @@ class Importer:
             connection.status, connection.error_message = ConnectionStatus.EXPIRED, _ENDED
         taken[connection.slug] = row.uid
         batch.new.append((row, connection))
-        credential.describe_secrets()
         batch.made.append(_imported(row, connection, tenant_id))
         return "created", ""
 
