@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
+from functools import cache
 from typing import Any
 
 from django.db import connection, models
@@ -31,11 +32,10 @@ def insert(rows: Sequence[models.Model]) -> None:
 
 def values_of(row: models.Model) -> dict[str, Any]:
     """Return what an insert of a row stores by column: times of now are set, secrets are sealed."""
-    return {
-        field.column: field.pre_save(row, add=True)
-        for field in row._meta.concrete_fields
-        if not (isinstance(field, models.AutoField) and row.pk is None)
-    }
+    values = {field.column: field.pre_save(row, add=True) for field in _fields(type(row))}
+    if row.pk is not None:
+        values[row._meta.pk.column] = row.pk
+    return values
 
 
 def insert_values(model: type[models.Model], values: Sequence[Mapping[str, Any]]) -> None:
@@ -48,6 +48,12 @@ def insert_values(model: type[models.Model], values: Sequence[Mapping[str, Any]]
     )
     with connection.cursor() as cursor:
         cursor.execute(statement, [json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=_text_of)])
+
+
+@cache
+def _fields(model: type[models.Model]) -> tuple[models.Field[Any, Any], ...]:
+    """All but an id that the database makes."""
+    return tuple(field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField))
 
 
 def _text_of(value: Any) -> str:

@@ -153,7 +153,7 @@ class AccountImport:
             self._count("skipped", GONE_HERE)
         else:
             self._count("recognised")
-            if before.source_digest != row.version[:64]:
+            if before.source_digest != row.version:
                 self._summary.notes[CHANGED_SINCE] += 1
         return True
 
@@ -192,7 +192,7 @@ class AccountImport:
             runs.record(
                 self._work.run,
                 [
-                    Imported(draft.row.source_key, row, row.credential, source_digest=draft.row.version[:64])
+                    Imported(draft.row.source_key, row, row.credential, source_digest=draft.row.version)
                     for draft, row in made
                 ],
                 self._counts,

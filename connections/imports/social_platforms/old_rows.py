@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
@@ -26,6 +27,7 @@ __all__ = ["OldRow", "read_row", "read_time", "row_id"]
 
 NO_TIME = "with times that are none"
 _LONGEST_ID = 200
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 _JSON_COLUMNS = ("credentials", "provider_data", "api_config", "metadata")
 _SECONDS_UNTIL = 100_000_000_000
 """Numbers above it are milliseconds since 1970."""
@@ -43,18 +45,21 @@ class OldRow:
     def source_key(self) -> str:
         return f"{self.table}:{self.id}"
 
+    @cached_property
+    def _places(self) -> list[Mapping[str, Any]]:
+        columns = (self.plain.get(name) for name in _JSON_COLUMNS)
+        return [self.plain, *(column for column in columns if isinstance(column, dict))]
+
     @property
     def plain(self) -> Mapping[str, Any]:
         return self.parted.plain
 
     def first(self, *names: str) -> Any:
         """Return the first value that is not empty under these names: of the row itself, then of its JSON columns."""
-        places = [self.plain, *(self.plain.get(name) for name in _JSON_COLUMNS)]
-        for place in places:
-            if isinstance(place, dict):
-                for name in names:
-                    if place.get(name) not in (None, "", [], {}):
-                        return place[name]
+        for place in self._places:
+            for name in names:
+                if name in place and place[name] not in _EMPTY:
+                    return place[name]
         return None
 
     def text(self, *names: str) -> str:
@@ -78,7 +83,10 @@ class OldRow:
     def version(self) -> str:
         """What tells one state of the row from another, in its own words."""
         value = self.plain.get("updated_at")
-        return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value or "")[:64]
+        try:
+            return read_time(value).isoformat()
+        except ValueError:
+            return str(value or "")[:64]
 
 
 def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:

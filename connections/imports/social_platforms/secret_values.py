@@ -21,6 +21,8 @@ _TELLING = re.compile(
     r"|(^|_|api|access|private|consumer|client)_?key$",
     re.IGNORECASE,
 )
+# An app is stored under its own client (see `platforms`), so its id goes with the secret.
+_APP = frozenset({"client_id", "app_id", "consumer_key"})
 # What is said of a secret: token_type, expires_in, session_count, token_url.
 _FACT = re.compile(r"_?(at|in|type|count|ids?|name|ur[li]|path|prefix|status|version|scopes?)$", re.IGNORECASE)
 _URL_SECRET = re.compile(
@@ -63,7 +65,7 @@ def _without_secrets(given: Mapping[str, Any], prefix: str, keys: OldKeys, parte
         elif isinstance(value, str) and value and _is_secret(name, value):
             parted.secrets.setdefault(f"{prefix}{name}".removesuffix(_SUFFIX), value)
         else:
-            kept[name] = _kept(value, f"{prefix}{name}", keys, parted)
+            kept[name] = _kept(value, f"{prefix}{name}".removesuffix(_SUFFIX), keys, parted)
     return kept
 
 
@@ -101,7 +103,7 @@ def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parte
 def _is_secret(name: str, value: str) -> bool:
     if name.endswith(_SUFFIX):
         return True
-    if _TELLING.search(name) and not _FACT.search(name):
+    if name in _APP or (_TELLING.search(name) and not _FACT.search(name)):
         return True
     return "://" in value and _URL_SECRET.search(value) is not None
 

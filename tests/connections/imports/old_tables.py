@@ -230,7 +230,9 @@ class OldShop:
             for table in (PLATFORMS, ACCOUNTS):
                 path = folder / f"{table}.{kind}"
                 if kind == "csv":
-                    with cursor.copy(f"COPY {table} TO STDOUT WITH (FORMAT csv, HEADER)".encode()) as copy:
+                    with cursor.copy(
+                        f"COPY (SELECT * FROM {table} ORDER BY id) TO STDOUT WITH (FORMAT csv, HEADER)".encode()
+                    ) as copy:
                         path.write_bytes(b"".join(copy))
                 else:
                     cursor.execute(f"SELECT to_jsonb(t) FROM {table} t ORDER BY id".encode())
