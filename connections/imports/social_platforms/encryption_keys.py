@@ -102,8 +102,8 @@ def _read_file(path: Path) -> dict[int, bytes]:
         raise InvalidInput(f"{path}: is not text.") from None
     lines = [line.strip() for line in text.splitlines()]
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line and not line.startswith("#")]
-    if len(numbered) == 1 and not _LINE.fullmatch(numbered[0][1]):
-        return {1: _key(numbered[0][1], path, numbered[0][0])}
+    if len(numbered) == 1 and (bare := _decoded(numbered[0][1])):
+        return {1: bare}
     keys = _named_keys(numbered, path)
     if not keys:
         raise InvalidInput(f"{path}: holds no key: neither {_CURRENT}= nor lines such as 1:base64.")
@@ -140,13 +140,19 @@ def _refuse_version(path: Path, number: int) -> NoReturn:
 
 
 def _key(text: str, path: Path, number: int) -> bytes:
+    key = _decoded(text)
+    if not key:
+        raise InvalidInput(f"{path}, line {number}: is no key of {_KEY_BYTES} bytes in base64.")
+    return key
+
+
+def _decoded(text: str) -> bytes:
+    """The key in a text, empty where there is none."""
     try:
         key = bytes.fromhex(text) if len(text) == 2 * _KEY_BYTES else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != _KEY_BYTES:
-        raise InvalidInput(f"{path}, line {number}: is no key of {_KEY_BYTES} bytes in base64.")
-    return key
+        return b""
+    return key if len(key) == _KEY_BYTES else b""
 
 
 def _version(value: Any) -> int:
