@@ -12,8 +12,9 @@ from django.core.management.base import CommandParser
 
 from connections.imports import dotenv
 from connections.imports.commands import ImportCommand, Outcome, UsageError
-from connections.imports.environment.importing import Step, import_variables
+from connections.imports.environment.importing import import_variables
 from connections.imports.environment.report import Known, report
+from connections.imports.environment.steps import Step
 from connections.imports.environment.variables import Findings, sort_out
 from connections.models import ImportKind
 
