@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
-from connections.imports.django_oauth import importing
+from connections.imports import runs
 from connections.models import ExternalApiConnection
 from tests.connections.imports.old_oauth_tables import OldTables, old_tables
 
@@ -48,13 +48,13 @@ def test_a_hundred_thousand_tokens(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         batch_size=5_000,
     )
     sizes: list[int] = []
-    real = importing.runs.record
+    real = runs.record
 
     def record(*arguments: Any) -> None:
         real(*arguments)
         sizes.append(resident_bytes())
 
-    monkeypatch.setattr(importing.runs, "record", record)
+    monkeypatch.setattr(runs, "record", record)
     with old_tables("bench_oauth") as old:
         fill(old)
         out, started = io.StringIO(), time.perf_counter()

@@ -83,8 +83,7 @@ def open_session(address: Address) -> Iterator[Session]:
                 if not session.closed:
                     session.rollback()
     except psycopg.Error as error:
-        said = error.diag.message_primary or type(error).__name__
-        raise ServiceUnavailable(f"The old database ({address.describe()}) does not do it: {said}") from None
+        raise ServiceUnavailable(f"The old database ({address.describe()}) fails: {_said(error, address)}") from None
 
 
 def columns_of(session: Session, table: str) -> dict[str, str]:
@@ -123,3 +122,11 @@ def may_change(session: Session, table: str) -> bool:
         [table],
     ).fetchone()
     return bool(row and row["may"])
+
+
+def _said(error: psycopg.Error, address: Address) -> str:
+    """Return an error's first line, which of a statement never is the one that quotes values."""
+    lines = (error.diag.message_primary or str(error)).splitlines()
+    password = str(address.parameters().get("password") or "")
+    said = lines[0] if lines else type(error).__name__
+    return said.replace(password, "••••") if password else said

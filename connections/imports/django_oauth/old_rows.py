@@ -10,10 +10,10 @@ from typing import Any
 from connections.oauth.tokens import Tokens
 from external_apis.errors import InvalidInput
 
-__all__ = ["OldClient", "OldRow", "OldUser", "read_object", "read_token"]
+__all__ = ["MOST_JSON", "OldClient", "OldRow", "OldUser", "read_object", "read_token"]
 
 _LONGEST_TOKEN = 20_000
-_MOST_JSON = 2_000_000
+MOST_JSON = 2_000_000
 _TOKEN = re.compile(r"[\x20-\x7e]+")
 
 
@@ -59,7 +59,7 @@ def read_object(text: str | None) -> dict[str, Any]:
     for _ in range(2):
         if not isinstance(found, str):
             break
-        if len(found) > _MOST_JSON:
+        if len(found) > MOST_JSON:
             raise InvalidInput("extra_data is longer than 2,000,000 characters")
         try:
             found = json.loads(found) if found.strip() else {}

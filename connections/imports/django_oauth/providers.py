@@ -137,7 +137,12 @@ class Providers:
         config: dict[str, Any] = {**preset.api_config}
         if client is not None:
             config[auth_type] = {**config[auth_type], **_block(auth_type, client)}
-        body = {"name": preset.name, "slug": slug, "category": preset.category, "provider": preset.provider}
+        body: dict[str, Any] = {
+            "name": preset.name,
+            "slug": slug,
+            "category": preset.category,
+            "provider": preset.provider,
+        }
         body |= {"api_config": config, "sales_channel_id": self._tenant.pk if self._tenant else None}
         target.api = create_external_api(body)
         target.config = open_config(target.api).api_config

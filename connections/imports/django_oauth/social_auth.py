@@ -16,7 +16,9 @@ __all__ = ["COLUMNS", "KIND", "TABLE", "read_row"]
 KIND = "social_auth"
 TABLE = "social_auth_usersocialauth"
 COLUMNS = frozenset({"id", "provider", "uid", "user_id", "extra_data"})
-_MOST_SCOPES, _LONGEST_SCOPE = 500, 500
+_MOST_SCOPES = 500
+# RFC 6749, section 3.3.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,500}")
 
 
 def read_row(row: Mapping[str, Any], user: OldUser | None) -> OldRow:
@@ -54,5 +56,5 @@ def _scopes(value: Any) -> tuple[str, ...] | None:
     words = re.split(r"[\s,]+", value) if isinstance(value, str) else value
     if not isinstance(words, list):
         return None
-    named = dict.fromkeys(word for word in words if isinstance(word, str) and 0 < len(word) <= _LONGEST_SCOPE)
+    named = dict.fromkeys(word for word in words if isinstance(word, str) and _SCOPE.fullmatch(word))
     return tuple(named)[:_MOST_SCOPES]

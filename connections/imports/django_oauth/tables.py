@@ -8,13 +8,16 @@ from typing import Any
 
 from connections.imports.django_oauth import allauth, social_auth
 from connections.imports.django_oauth.old_database import Session, columns_of, may_change, users_of
-from connections.imports.django_oauth.old_rows import OldRow, OldUser
+from connections.imports.django_oauth.old_rows import MOST_JSON, OldRow, OldUser
 from external_apis.errors import InvalidInput
 
 __all__ = ["OldTable", "find_tables"]
 
 _Read = Callable[[Mapping[str, Any], OldUser | None], OldRow]
-_SOCIAL_AUTH = "s.id, s.provider, s.uid, s.extra_data::text AS extra_data"
+# A character more than is read, so that it is noticed.
+_SOCIAL_AUTH = f"s.id, s.provider, s.uid, left(s.extra_data::text, {MOST_JSON + 1}) AS extra_data"
+# There are times that Python has none for: infinity, and those before Christ.
+_ENDS = "CASE WHEN s.expires_at IS NOT NULL THEN greatest(least(s.expires_at, '3000-01-01'), '1970-01-01') END"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def _allauth(session: Session) -> OldTable | None:
     _require(allauth.TABLE, allauth.COLUMNS, columns)
     _require(allauth.ACCOUNT, allauth.ACCOUNT_COLUMNS, accounts)
     users, chosen, joined = _users(session, allauth.ACCOUNT, "a.user_id")
-    ends = "s.expires_at" if "expires_at" in columns else "NULL::timestamptz"
+    ends = _ENDS if "expires_at" in columns else "NULL::timestamptz"
     client, app = "NULL AS client_id, NULL AS client_secret", ""
     if "app_id" in columns and columns_of(session, allauth.APP).keys() >= allauth.APP_COLUMNS:
         client, app = "p.client_id, p.secret AS client_secret", f"LEFT JOIN {allauth.APP} p ON p.id = s.app_id"

@@ -18,7 +18,7 @@ from external_apis.models import Account, Tenant
 __all__ = ["By", "Found", "Users"]
 
 By = Literal["email", "username"]
-_LONGEST_NAME = 150
+_LONGEST_NAME, _LONGEST_EMAIL = 150, 254
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ class Users:
         if not self._creates:
             what = "e-mail address" if self._by == "email" else "name"
             return f"its user is not here: nobody has the same {what} (--create-users makes them)"
+        if len(user.email) > _LONGEST_EMAIL:
+            return "its user's e-mail address is longer than 254 characters"
         return "its user was imported before and deleted here" if source_key(user) in known else ""
 
     def _draft(self, user: OldUser) -> Any:

@@ -14,7 +14,7 @@ from connections.models import ExternalApiConnection, ImportRun, OldDatabase, Wr
 from external_apis import audit
 from external_apis.errors import NotFound
 
-__all__ = ["begin", "open_database", "release", "standing", "stands_alone"]
+__all__ = ["begin", "open_database", "release", "standing"]
 
 Pair = tuple[OldRow, ExternalApiConnection]
 
@@ -37,11 +37,6 @@ def begin(old_database: OldDatabase, new: Sequence[Pair], again: Sequence[Pair])
     """
     pairs = [*new, *(pair for pair in again if getattr(pair[1], "write_back", None) is None)]
     WriteBack.objects.bulk_create([_write_back(old_database, row, connection) for row, connection in pairs])
-
-
-def stands_alone(digest: str) -> dict[str, str]:
-    """Return what `WriteBack.stands` holds once nothing but that can stand in the old row."""
-    return {digest: digest}
 
 
 def standing(connection: ExternalApiConnection) -> frozenset[str]:
@@ -79,6 +74,6 @@ def _write_back(old_database: OldDatabase, row: OldRow, connection: ExternalApiC
         old_database=old_database,
         kind=row.table,
         number=row.number,
-        stands=stands_alone(there),
+        stands={there: there},
         due_at=None if there == here else timezone.now(),
     )

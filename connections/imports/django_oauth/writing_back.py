@@ -12,13 +12,13 @@ from itertools import groupby
 
 import psycopg
 import structlog
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from connections import due_work, stopping
 from connections.imports.django_oauth.old_database import Address, Session, open_session
 from connections.imports.django_oauth.old_row_writing import Renewed, write
-from connections.imports.django_oauth.write_back_rows import stands_alone
 from connections.models import ExternalApiCredential, OldDatabase, WriteBack
 from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, ServiceUnavailable, VaultError
@@ -90,10 +90,11 @@ def _renewed(rows: Iterable[WriteBack]) -> dict[str, Renewed]:
 
 
 def _write_one(session: Session, row: WriteBack, renewed: Renewed) -> int:
-    row.stands = {**row.stands, renewed.digest: renewed.digest}
-    row.save(update_fields=["stands"])
     try:
-        write(session, row.kind, row.number, renewed, row.stands.values())
+        standing = _note(row, renewed.digest, is_written=False)
+        if standing is None:
+            return 0
+        write(session, row.kind, row.number, renewed, standing)
     except ApiManagerError as error:
         _give_up([row], error.message)
         return 0
@@ -102,10 +103,20 @@ def _write_one(session: Session, row: WriteBack, renewed: Renewed) -> int:
     except psycopg.Error as error:  # its words may quote the value
         _give_up([row], f"The old database refuses the row ({type(error).__name__}).")
         return 0
-    row.stands = stands_alone(renewed.digest)
-    row.save(update_fields=["stands"])
+    _note(row, renewed.digest, is_written=True)
     due_work.settle(row, due_at=None, attempts=0, error="", written_at=Now())
     return 1
+
+
+def _note(row: WriteBack, digest: str, *, is_written: bool) -> frozenset[str] | None:
+    """Store what stands in the old row, or is about to, and return it all; None where it was released meanwhile."""
+    with transaction.atomic():
+        locked = WriteBack.objects.select_for_update().filter(pk=row.pk).first()
+        if locked is None:
+            return None
+        locked.stands = {digest: digest} if is_written else {**locked.stands, digest: digest}
+        locked.save(update_fields=["stands"])
+        return frozenset(locked.stands.values())
 
 
 def _postpone(rows: Iterable[WriteBack], reason: str) -> None:

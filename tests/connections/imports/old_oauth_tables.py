@@ -72,10 +72,10 @@ class OldTables:
         return f"postgresql://{login}@/{values['dbname']}?{query}"
 
     def run(self, statement: str, *values: object) -> None:
-        self._session.execute(statement, values or None)  # type: ignore[arg-type]  # a test's own SQL
+        self._session.execute(statement, values or None)
 
     def one(self, statement: str, *values: object) -> dict[str, Any]:
-        row = self._session.execute(statement, values or None).fetchone()  # type: ignore[arg-type]
+        row = self._session.execute(statement, values or None).fetchone()
         assert row is not None
         return row
 
@@ -128,9 +128,9 @@ class OldTables:
 def old_tables(schema: str, *, social_auth: bool = True, allauth: bool = True) -> Iterator[OldTables]:
     """Make the tables in a new schema of the test database, and drop it at the end."""
     with psycopg.connect(**_parameters(), autocommit=True, row_factory=dict_row) as session:
-        session.execute(f"CREATE SCHEMA {schema}")  # type: ignore[arg-type]
+        session.execute(f"CREATE SCHEMA {schema}")
         try:
-            session.execute(f"SET search_path = {schema}")  # type: ignore[arg-type]
+            session.execute(f"SET search_path = {schema}")
             session.execute(_USERS)
             if social_auth:
                 session.execute(_SOCIAL_AUTH)
@@ -138,7 +138,7 @@ def old_tables(schema: str, *, social_auth: bool = True, allauth: bool = True) -
                 session.execute(_ALLAUTH)
             yield OldTables(schema, session)
         finally:
-            session.execute(f"DROP SCHEMA {schema} CASCADE")  # type: ignore[arg-type]
+            session.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 def _parameters() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from social_django.models import UserSocialAuth
 
+from connections.imports import runs
 from connections.imports.django_oauth import importing
 from connections.models import ExternalApiConnection, Grant, GrantState, ImportedRow, ImportRun
 from connections.oauth import grants
@@ -78,7 +79,11 @@ def test_tokens_of_both_libraries_become_their_users_connections(old: OldTables,
         ("google-oauth2", "new", True),
         ("github-oauth2", "new", True),
     ]
-    rows = {row.user.user: row for row in ExternalApiConnection.objects.select_related("user__user", "credential")}
+    rows = {
+        row.user.user: row
+        for row in ExternalApiConnection.objects.select_related("user__user", "credential")
+        if row.user
+    }
     assert secrets_of(rows[ada]) == {"access_token": "at-there-1", "refresh_token": "rt-there-1"}
     assert secrets_of(rows[bob]) == {"access_token": "gho-bob", "refresh_token": "ghr-bob"}
     assert (rows[ada].credential.scopes, rows[ada].provider_data) == (["openid", "email"], {"uid": "ada@gmail"})
@@ -103,7 +108,9 @@ def test_a_grant_is_due_from_the_moment_of_the_import(old: OldTables) -> None:
             del data["expires"]
         old.social(old.user(name), "sandbox", f"uid-{number}", data)
     assert taken(old, "--provider", "sandbox=theirs")[1] == 0
-    rows = {row.user.user.username: row for row in ExternalApiConnection.objects.filter(external_api=api)}
+    rows = {
+        row.user.user.get_username(): row for row in ExternalApiConnection.objects.filter(external_api=api) if row.user
+    }
     now = timezone.now()
     fresh, ended, lost, endless = (grant_of(rows[name]) for name in ("fresh", "ended", "lost", "endless"))
     assert fresh.due_at is not None
@@ -283,6 +290,40 @@ def test_half_of_the_tables_is_enough(old: OldTables) -> None:
         call_command("import_django_oauth", "--database-url", old.url, stdout=out)
 
 
+def test_users_are_where_the_foreign_key_leads(old: OldTables) -> None:
+    ada = make_user("ada", email="ada@example.com")
+    old.social(old.user("ada"), "google-oauth2", "1", google())
+    old.run('ALTER TABLE auth_user RENAME COLUMN id TO "Key"')
+    old.run("ALTER TABLE auth_user DROP COLUMN username")
+    old.run('ALTER TABLE auth_user RENAME TO "Our ""people\'s"')
+    assert taken(old)[0]["counts"] == {"created": 1}
+    assert ExternalApiConnection.objects.get().user == Account.objects.get(user=ada)
+
+
+def test_values_that_no_database_of_ours_could_hold_harm_no_other_row(old: OldTables) -> None:
+    old.run("ALTER TABLE social_auth_usersocialauth ALTER extra_data TYPE text")
+    old.run("ALTER TABLE auth_user ALTER email TYPE text")
+    for name in ("ada", "bob"):
+        make_user(name, email=f"{name}@example.com")
+    ada = old.user("ada")
+    hostile = {"scope": "ok \0 \ud800", "token_type": "\0", "expires": 10**400, "auth_time": "soon"}
+    old.social(ada, "google-oauth2", "1", google(**hostile))
+    old.social(ada, "google-oauth2", "2", json.dumps(google(pad="x" * 2_000_000)))
+    old.social(ada, "../..", "3", google())
+    old.social(old.user("long", f"{'x' * 300}@example.com"), "google-oauth2", "4", google())
+    number = old.token(old.user("bob"), "github", "5", "at", "rt", expires_at=SOON)
+    old.run("UPDATE socialaccount_socialtoken SET expires_at = 'infinity' WHERE id = %s", number)
+    answer, _ = taken(old, "--create-users")
+    assert answer["counts"] == {"created": 2, "failed": 3}
+    first, second = ExternalApiConnection.objects.select_related("credential").order_by("provider_data__uid")
+    assert (first.credential.scopes, first.credential.token_type, first.credential.expires_at) == (
+        ["ok"],
+        "Bearer",
+        None,
+    )
+    assert second.credential.expires_at == datetime(3000, 1, 1, tzinfo=UTC)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_run_that_is_stopped_goes_on_where_it_was(old: OldTables, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "BATCH_SIZE", 2)
@@ -295,18 +336,18 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(old: OldTables, monkeypatch:
     class Dies(Exception):
         pass
 
-    real = importing.runs.record
+    real = runs.record
 
     def record(*arguments: Any) -> None:
         real(*arguments)
         if arguments[3] == {"table": "social_auth", "after": 4}:
             raise Dies
 
-    monkeypatch.setattr(importing.runs, "record", record)
+    monkeypatch.setattr(runs, "record", record)
     with pytest.raises(Dies):
         taken(old)
     assert ExternalApiConnection.objects.count() == 2
-    monkeypatch.setattr(importing.runs, "record", real)
+    monkeypatch.setattr(runs, "record", real)
     answer, code = taken(old)
     assert (answer["counts"], code) == ({"created": 6}, 0)
     assert answer["run"] == ImportRun.objects.get().pk
@@ -317,7 +358,7 @@ def test_the_old_system_waits_while_its_rows_are_taken_over(old: OldTables, monk
     make_user("ada", email="ada@example.com")
     old.social(old.user("ada"), "google-oauth2", "1", google())
     seen: list[str] = []
-    real = importing.runs.record
+    real = runs.record
 
     def record(*arguments: Any) -> None:
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -325,7 +366,7 @@ def test_the_old_system_waits_while_its_rows_are_taken_over(old: OldTables, monk
         seen.append("locked")
         real(*arguments)
 
-    monkeypatch.setattr(importing.runs, "record", record)
+    monkeypatch.setattr(runs, "record", record)
     taken(old)
     old.run("SELECT 1 FROM social_auth_usersocialauth FOR UPDATE NOWAIT")
     assert seen == ["locked"]

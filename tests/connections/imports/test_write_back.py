@@ -81,9 +81,9 @@ def test_the_first_renewal_is_ours_and_the_rotated_tokens_stand_in_both_systems(
         assert {name: there[name] for name in here} == here
         assert here["refresh_token"] != tokens["refresh_token"]
         assert (there["login"], there["token_type"]) == ("ada", "Bearer")
-        assert there["auth_time"] + there["expires"] == pytest.approx(
-            ExternalApiConnection.objects.get().credential.expires_at.timestamp(), abs=2
-        )
+        expires_at = ExternalApiConnection.objects.get().credential.expires_at
+        assert expires_at is not None
+        assert there["auth_time"] + there["expires"] == pytest.approx(expires_at.timestamp(), abs=2)
         tokens = here
         refresh_token(row.pk)
         assert write_back_due() == 1
@@ -252,6 +252,22 @@ def test_a_value_that_the_old_table_cannot_hold_is_told_without_it(old: OldTable
     assert "refuses the row" in WriteBack.objects.get().error
     assert "too-long" not in WriteBack.objects.get().error
     assert grant_of(row).failures == 0
+
+
+def test_a_release_while_a_row_is_written_harms_no_other(
+    old: OldTables, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.social(old.user("ada"), "ours", "1", google())
+    row = brought(old)
+    update_connection(row, {"credentials": {"access_token": "at-2", "refresh_token": "rt-2"}})
+
+    def released(*arguments: Any) -> None:
+        imported("--release")
+        old_row_writing.write(*arguments)
+
+    monkeypatch.setattr(writing_back, "write", released)
+    assert write_back_due() == 1
+    assert not WriteBack.objects.exists()
 
 
 def test_the_url_outlives_a_rotation_of_keys(old: OldTables, server: TokenServer) -> None:
