@@ -48,7 +48,7 @@ class Providers:
     def __init__(
         self, tenant: Tenant | None, mapping: Mapping[str, str], clients: Clients, *, is_applied: bool
     ) -> None:
-        self._tenant, self._scope = tenant, Scope(tenant.pk if tenant else None)
+        self._scope = Scope(tenant.pk if tenant else None)
         self._mapping, self._clients, self._is_applied = mapping, clients, is_applied
         self._targets: dict[tuple[str, str, str], Target] = {}
 
@@ -137,13 +137,14 @@ class Providers:
         config: dict[str, Any] = {**preset.api_config}
         if client is not None:
             config[auth_type] = {**config[auth_type], **_block(auth_type, client)}
-        body: dict[str, Any] = {
+        body = {
             "name": preset.name,
             "slug": slug,
             "category": preset.category,
             "provider": preset.provider,
+            "api_config": config,
+            "sales_channel_id": self._scope.tenant_id,
         }
-        body |= {"api_config": config, "sales_channel_id": self._tenant.pk if self._tenant else None}
         target.api = create_external_api(body)
         target.config = open_config(target.api).api_config
         made.append(Imported(source_key(slug), target.api))

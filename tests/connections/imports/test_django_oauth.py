@@ -87,7 +87,7 @@ def test_tokens_of_both_libraries_become_their_users_connections(old: OldTables,
     assert secrets_of(rows[ada]) == {"access_token": "at-there-1", "refresh_token": "rt-there-1"}
     assert secrets_of(rows[bob]) == {"access_token": "gho-bob", "refresh_token": "ghr-bob"}
     assert (rows[ada].credential.scopes, rows[ada].provider_data) == (["openid", "email"], {"uid": "ada@gmail"})
-    assert rows[bob].credential.expires_at == SOON.replace(microsecond=SOON.microsecond)
+    assert rows[bob].credential.expires_at == SOON
     assert ExternalApi.objects.get(slug="google-oauth2").secrets["oauth2.client_secret"] == "google-secret"
     assert ExternalApi.objects.get(slug="github-oauth2").secrets["oauth2.client_id"] == "github-client"
     assert (
@@ -306,7 +306,7 @@ def test_values_that_no_database_of_ours_could_hold_harm_no_other_row(old: OldTa
     for name in ("ada", "bob"):
         make_user(name, email=f"{name}@example.com")
     ada = old.user("ada")
-    hostile = {"scope": "ok \0 \ud800", "token_type": "\0", "expires": 10**400, "auth_time": "soon"}
+    hostile: dict[str, Any] = {"scope": "ok \0 \ud800", "token_type": "\0", "expires": 10**400, "auth_time": "soon"}
     old.social(ada, "google-oauth2", "1", google(**hostile))
     old.social(ada, "google-oauth2", "2", json.dumps(google(pad="x" * 2_000_000)))
     old.social(ada, "../..", "3", google())
@@ -437,6 +437,15 @@ def test_secrets_are_printed_and_noted_nowhere(old: OldTables, caplog: pytest.Lo
         assert text not in kept
     assert "google-oauth2 → google-oauth2, which was made of the catalogue" in said
     assert "no client id and secret are known" in said
+
+
+def test_the_url_may_come_from_a_file_or_stdin(old: OldTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_user("ada", email="ada@example.com")
+    old.social(old.user("ada"), "google-oauth2", "1", google())
+    (tmp_path / "url").write_text(f"{old.url}\n")
+    assert imported("--database-url", f"@{tmp_path / 'url'}")[0]["counts"] == {"created": 1}
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{old.url}\n"))
+    assert imported("--database-url", "@-")[0]["counts"] == {"created": 1}
 
 
 @pytest.mark.parametrize(
