@@ -45,6 +45,8 @@ class Outcome:
     """None of a dry run."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
+    is_report: bool = False
+    """Whether nothing was to be imported at all, and the lines are all there is to say."""
 
 
 class ImportCommand(BaseCommand):
@@ -120,8 +122,9 @@ class ImportCommand(BaseCommand):
         else:
             for line in outcome.lines:
                 self.stdout.write(line)
-            self.stdout.write(_summary(outcome.counts))
-            self.stdout.write(self._what_next(run_id))
+            if not outcome.is_report:
+                self.stdout.write(_summary(outcome.counts))
+                self.stdout.write(self._what_next(run_id))
         if outcome.counts.get("failed") and not self.stop:
             raise CommandError(f"{outcome.counts['failed']:,} failed.", returncode=1)
 

@@ -185,7 +185,7 @@ def _credential_of(row: models.Model) -> ExternalApiCredential | None:
 
 
 def _use_of_connection(row: models.Model) -> str:
-    if getattr(row, "last_used_at", None) is not None or getattr(row, "calls_count", 0):
+    if getattr(row, "last_used_at", None) is not None or getattr(row, "calls_count", None):
         return "was used since"
     grant: Grant | None = getattr(row, "grant", None)
     if grant is None:

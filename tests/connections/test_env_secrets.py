@@ -152,6 +152,7 @@ def test_the_report_says_what_is_safe_to_delete_and_why_the_rest_is_not(
     call_command("import_env", "--file", str(env), "--report", stdout=out)
     assert "STRIPE_SECRET_KEY: safe to delete (from stripe/default access_token)" in out.getvalue()
     assert "ACME_API_KEY: keep: it is not in the database (from environment, last answered" in out.getvalue()
+    assert out.getvalue().splitlines()[-1].startswith("Only get_env_secret is counted")
     assert STRIPE not in out.getvalue()
     assert "another" not in out.getvalue()
 

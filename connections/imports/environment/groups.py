@@ -126,7 +126,7 @@ class _Importing:
             raise Conflict(
                 f"{api.slug} has several connections and none called default: the values are for one of them."
             )
-        return (default or found or [None])[0]
+        return next(iter(default or found), None)
 
     def _connect(self, api: ExternalApi, account: Mapping[str, str]) -> None:
         preset = self._group.preset
@@ -234,7 +234,7 @@ class _Importing:
         config = parse(dict(self._group.preset.api_config))
         needed = _NEEDED.get(config.auth_type) or [name for name in config.own_credentials() if name not in _GOT_LATER]
         there = {*account, *self._group.preset.env_beside}
-        names = {place: name for name, places in reversed(self._group.preset.env.items()) for place in places}
+        names = {place: name for name, places in reversed(list(self._group.preset.env.items())) for place in places}
         return [names.get(place, place) for place in needed if place not in there]
 
     def _names(self, places: Mapping[str, str]) -> list[str]:

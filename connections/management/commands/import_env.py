@@ -43,7 +43,8 @@ class Command(ImportCommand):
         problems = {"problems": list(file.problems), "unknown": findings.unknown, "skipped": dict(findings.skipped)}
         if options["report"]:
             known = report(findings, file.values, self.tenant)
-            return Outcome({}, facts={"variables": [asdict(one) for one in known]}, lines=list(_report_lines(known)))
+            facts = {"variables": [asdict(one) for one in known]}
+            return Outcome({}, facts=facts, lines=list(_report_lines(known)), is_report=True)
         result = import_variables(
             findings, self.tenant, is_applied=self.is_applied, overwrite=options["overwrite"], stop=self.stop
         )

@@ -93,6 +93,11 @@ def test_a_signal_asks_to_stop_and_handlers_come_back(number: signal.Signals, co
     assert signal.getsignal(number) is before
 
 
+def press_ctrl_c(times: int) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_second_ctrl_c_breaks_off_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), stops.watched():
-        [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
+        press_ctrl_c(2)
