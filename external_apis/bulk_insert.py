@@ -32,9 +32,9 @@ def insert(rows: Sequence[models.Model]) -> None:
 
 def values_of(row: models.Model) -> dict[str, Any]:
     """Return what an insert of a row stores by column: times of now are set, secrets are sealed."""
-    values = {field.column: field.pre_save(row, add=True) for field in _fields(type(row))}
+    values = {column: field.pre_save(row, add=True) for column, field in _fields(type(row))}
     if row.pk is not None:
-        values[row._meta.pk.column] = row.pk
+        values[str(row._meta.pk.column)] = row.pk
     return values
 
 
@@ -51,9 +51,10 @@ def insert_values(model: type[models.Model], values: Sequence[Mapping[str, Any]]
 
 
 @cache
-def _fields(model: type[models.Model]) -> tuple[models.Field[Any, Any], ...]:
-    """All but an id that the database makes."""
-    return tuple(field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField))
+def _fields(model: type[models.Model]) -> tuple[tuple[str, models.Field[Any, Any]], ...]:
+    """The columns, all but an id that the database makes."""
+    fields = (field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField))
+    return tuple((str(field.column), field) for field in fields)
 
 
 def _text_of(value: Any) -> str:

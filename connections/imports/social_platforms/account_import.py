@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -130,7 +129,7 @@ class AccountImport:
             self._summary.notes[SAME_PAGE] += 1
         for note in (*account.notes, *owner.notes):
             self._summary.notes[note] += 1
-        return _Draft(row, account, platform and platform.api, owner)
+        return _Draft(row, account, platform.api if platform else None, owner)
 
     def _read(self, row: OldRow, platform: Platform | None) -> tuple[Account, Owner]:
         if row.is_deleted:
@@ -259,7 +258,7 @@ def _batches(reads: Iterable[Read]) -> Iterator[list[Read]]:
     size = 0
     for read in reads:
         batch.append(read)
-        size += _size(read.row)
+        size += _size(dict(read.row))
         if len(batch) >= _ROWS_IN_BATCH or size >= _CHARACTERS_IN_BATCH:
             yield batch
             batch, size = [], 0
@@ -267,7 +266,10 @@ def _batches(reads: Iterable[Read]) -> Iterator[list[Read]]:
         yield batch
 
 
-def _size(row: Mapping[str, Any]) -> int:
-    """About how many characters a row holds."""
-    values = row.values()
-    return sum(len(v) if isinstance(v, str) else len(json.dumps(v, default=str)) for v in values if v is not None)
+def _size(value: Any) -> int:
+    """About how many characters a value holds."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_size(item) + len(name) for name, item in value.items())
+    return sum(map(_size, value)) if isinstance(value, list) else 8

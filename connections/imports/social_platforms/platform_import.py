@@ -113,7 +113,7 @@ class _Making:
         config = api_config.parse(definition.body["api_config"])
         number, slug = 1, definition.slug
         while True:
-            place = (slug, owner.tenant and owner.tenant.pk, owner.partner and owner.partner.pk)
+            place = (slug, owner.tenant.pk if owner.tenant else None, owner.partner.pk if owner.partner else None)
             planned = self._planned.get(place)
             if planned is not None and _is_same_client(planned, config):
                 return None, planned, False

@@ -40,7 +40,7 @@ _STATUSES = {
     "deprecated": ProviderStatus.DEPRECATED,
 }
 _OWN_SETTINGS = ("rate_limit", "timeout_ms", "retry_config", "webhook")
-_CLIENT_SECRETS = {
+_CLIENT_SECRETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "oauth2": {"client_id": ("client_id", "app_id"), "client_secret": ("client_secret", "app_secret")},
     "oauth1": {
         "consumer_key": ("consumer_key", "api_key", "client_id"),
@@ -157,7 +157,8 @@ def _own_config(row: OldRow) -> dict[str, Any]:
     config: dict[str, Any] = {"base_url": _base_url(row)}
     needed = _URLS.get(auth_type)
     if needed is not None:
-        block = own.get(auth_type) if isinstance(own.get(auth_type), Mapping) else own
+        nested = own.get(auth_type)
+        block = nested if isinstance(nested, Mapping) else own
         urls = {name: block.get(name) for name in needed}
         if not all(urls.values()):
             # Without its addresses nobody can be sent there to consent; the tokens that there are work.
@@ -166,8 +167,9 @@ def _own_config(row: OldRow) -> dict[str, Any]:
     elif auth_type not in ("api_key", "basic", "bearer"):
         return {**config, "auth_type": "bearer"}
     else:
-        block = own.get("api_key")
-        if isinstance(block, Mapping) and (shape := {n: block[n] for n in ("header_name", "key_prefix") if n in block}):
+        nested = own.get("api_key")
+        names = ("header_name", "key_prefix")
+        if isinstance(nested, Mapping) and (shape := {name: nested[name] for name in names if name in nested}):
             config["api_key"] = shape
         if key := row.parted.secrets.get("api_config.api_key.key"):
             config["api_key"] = {**config.get("api_key", {}), "key": key}

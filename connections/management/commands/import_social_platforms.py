@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -34,8 +35,8 @@ class Command(ImportCommand):
     def add_source_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--database-url",
-            metavar="URL",
-            help="the old PostgreSQL database; leave the password out and give it in PGPASSWORD or ~/.pgpass",
+            metavar="URL|@FILE|@-",
+            help="the old PostgreSQL database, its URL in a file or on stdin: a command line is seen by everybody here",
         )
         parser.add_argument("--platforms", type=Path, metavar="FILE", help="social_platform as JSON or CSV")
         parser.add_argument("--accounts", type=Path, metavar="FILE", help="social_platform_account as JSON or CSV")
@@ -97,10 +98,23 @@ class Command(ImportCommand):
         return path
 
 
+_LONGEST_URL = 10_000
 _COUNTS = ("migrated", "recognised", "skipped", "failed")
 
 
 def _source(options: Mapping[str, Any]) -> Source:
     if options["database_url"]:
-        return OldDatabase(options["database_url"])
+        return OldDatabase(_url(options["database_url"]))
     return OldFiles(options["platforms"], options["accounts"])
+
+
+def _url(given: str) -> str:
+    if given == "@-":
+        return sys.stdin.readline(_LONGEST_URL).strip()
+    if given.startswith("@"):
+        try:
+            with Path(given[1:]).open(encoding="utf-8") as file:
+                return file.read(_LONGEST_URL).strip()
+        except (OSError, ValueError):
+            raise UsageError("--database-url: the file cannot be read.") from None
+    return given

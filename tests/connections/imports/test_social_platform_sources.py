@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from connections.imports.social_platforms import account_import
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.old_database import OldDatabase
 from connections.imports.social_platforms.old_rows import read_time
 from connections.imports.social_platforms.row_streams import rows_of
 from connections.imports.social_platforms.secret_values import part
+from connections.imports.social_platforms.sources import Read
 from connections.models import ExternalApiConnection, ImportRun
 from external_apis.errors import InvalidInput, UnknownKey, Unreadable
 from tests.connections.imports.old_tables import BROKEN, KEYS, key_file_text, sealed
@@ -230,6 +232,26 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(InvalidInput, match=r"postgresql://127\.0\.0\.1:1/shop cannot be reached") as refusal:
         list(source.platforms())
     assert "hunter22" not in refusal.value.message + repr(source) + source.description
+
+
+@pytest.mark.django_db
+def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://u:hunter22@127.0.0.1:1/shop"
+    (tmp_path / "url").write_text(f"{url}\n")
+    monkeypatch.setattr("sys.stdin", StringIO(f"{url}\n"))
+    for given in (f"@{tmp_path / 'url'}", "@-"):
+        with pytest.raises(CommandError, match=r"127\.0\.0\.1:1/shop cannot be reached") as error:
+            call_command("import_social_platforms", "--database-url", given, stdout=StringIO())
+        assert "hunter22" not in str(error.value)
+    with pytest.raises(CommandError, match="the file cannot be read"):
+        call_command("import_social_platforms", "--database-url", f"@{tmp_path}", stdout=StringIO())
+
+
+def test_a_batch_is_bounded_in_rows_and_in_size() -> None:
+    small = [Read({"id": str(number)}, {}) for number in range(1_100)]
+    assert [len(batch) for batch in account_import._batches(small)] == [500, 500, 100]
+    large = [Read({"id": str(number), "metadata": {"text": "x" * 3_000_000}}, {}) for number in range(7)]
+    assert [len(batch) for batch in account_import._batches(large)] == [3, 3, 1]
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
