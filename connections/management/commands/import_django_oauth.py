@@ -116,7 +116,7 @@ class Command(ImportCommand):
         line = f"{rows:,} old rows are not written any more."
         if pending:
             line += f" {pending:,} of them do not hold the newest tokens."
-        return Outcome({}, None, {"released": rows, "pending": pending}, [line])
+        return Outcome({"released": rows}, None, {"pending": pending}, [line])
 
 
 def _address(given: str | None) -> Address:

@@ -448,6 +448,16 @@ def test_the_url_may_come_from_a_file_or_stdin(old: OldTables, tmp_path: Path, m
     assert imported("--database-url", "@-")[0]["counts"] == {"created": 1}
 
 
+def test_what_the_old_tables_are_called_commands_no_terminal(old: OldTables) -> None:
+    make_user("ada", email="ada@example.com")
+    old.social(old.user("ada"), "\x1b]0;owned\x07\u202e", "1", google())
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("import_django_oauth", "--database-url", old.url, stdout=out)
+    assert "�]0;owned��" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
 @pytest.mark.parametrize(
     "url",
     [

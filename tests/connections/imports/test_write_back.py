@@ -213,7 +213,7 @@ def test_release_ends_it_and_forgets_the_url(old: OldTables, server: TokenServer
     assert b"nobody-asks" not in sealed
     update_connection(row, {"credentials": {"access_token": "at-2", "refresh_token": "rt-2"}})
     answer, code = imported("--release", ImportRun.objects.get().pk)
-    assert (answer["released"], answer["pending"], code) == (1, 1, 0)
+    assert (answer["counts"], answer["pending"], code) == ({"released": 1}, 1, 0)
     assert not OldDatabase.objects.exists()
     assert not WriteBack.objects.exists()
     assert write_back_due() == 0
