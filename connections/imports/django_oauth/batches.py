@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from connections.imports import runs
 from connections.imports.django_oauth import digests, providers, users, write_back_rows
-from connections.imports.django_oauth.old_rows import OldRow, OldUser
+from connections.imports.django_oauth.old_rows import OldApp, OldClient, OldRow, OldUser
 from connections.imports.django_oauth.providers import Providers, Target
 from connections.imports.django_oauth.tally import Tally
 from connections.imports.django_oauth.users import Found, Users
@@ -44,6 +44,8 @@ _Place = tuple[str, str | None, str]
 class _Batch:
     rows: Sequence[OldRow]
     known: Mapping[tuple[str, str], ImportedRow]
+    targets: Mapping[str, Target]
+    """Where each row goes that was not imported before."""
     found: Mapping[OldUser, Found]
     stored: Mapping[str, ExternalApiConnection]
     """What was imported before and lives, by id."""
@@ -81,6 +83,13 @@ class Importer:
                 write_back_rows.begin(self.old_database, batch.new, batch.again)
         return batch.made
 
+    def take_apps(self, apps: Iterable[OldApp]) -> list[Imported]:
+        """Find or make the providers of registered clients, whether or not there are tokens of them."""
+        made: list[Imported] = []
+        for app in apps:
+            self._target(app.kind, app.provider, app.client, made)
+        return made
+
     def _load(self, rows: Sequence[OldRow]) -> _Batch:
         people = list(dict.fromkeys(row.user for row in rows if row.user is not None))
         keys = [row.source_key for row in rows] + [users.source_key(user) for user in people]
@@ -89,9 +98,13 @@ class Importer:
         stored = ExternalApiConnection.objects.filter(deleted_at=None, external_api__deleted_at=None)
         paths = ("external_api", "credential", "grant", "write_back")
         names = {source_key for source_key, _ in known}
-        usable = [row.user for row in rows if row.user is not None and row.tokens and row.source_key not in names]
-        found, made = self.users.find(usable, names, is_applied=self.is_applied)
-        batch = _Batch(rows, known, found, stored.select_related(*paths).in_bulk(ids), made)
+        new = [row for row in rows if row.tokens and row.source_key not in names]
+        made: list[Imported] = []
+        targets = {row.source_key: self._target(row.table, row.provider, row.client, made) for row in new}
+        people = [row.user for row in new if row.user is not None and not _problem(row, targets[row.source_key])]
+        found, made_users = self.users.find(people, names, is_applied=self.is_applied)
+        made += made_users
+        batch = _Batch(rows, known, targets, found, stored.select_related(*paths).in_bulk(ids), made)
         self._load_places(batch)
         return batch
 
@@ -111,13 +124,12 @@ class Importer:
         imported = batch.known.get((row.source_key, _CONNECTION))
         if imported is not None:
             return self._compare(row, imported, batch)
+        target = batch.targets[row.source_key]
+        if problem := _problem(row, target):
+            return "failed", f"{row.provider}: {problem}"
         found = batch.found.get(row.user) if row.user is not None else None
         if found is None or found.problem:
             return "failed", found.problem if found else "its user does not exist there"
-        target, made = self.providers.find(row, self._known_providers)
-        batch.made += made
-        if problem := target.problem or _misfit(row, target):
-            return "failed", f"{row.provider}: {problem}"
         if not self.is_applied:
             return "created", ""
         try:
@@ -177,6 +189,11 @@ class Importer:
             batch.again.append((row, connection))
         return "updated", ""
 
+    def _target(self, kind: str, name: str, client: OldClient | None, made: list[Imported]) -> Target:
+        target, new = self.providers.find(kind, name, client, self._known_providers)
+        made += new
+        return target
+
     @cached_property
     def _known_providers(self) -> frozenset[str]:
         keys = ImportedRow.objects.filter(origin=self.run.origin, source_key__startswith=providers.source_key(""))
@@ -194,7 +211,9 @@ def _imported(
     return Imported(row.source_key, connection, connection.credential, outcome, digest)
 
 
-def _misfit(row: OldRow, target: Target) -> str:
+def _problem(row: OldRow, target: Target) -> str:
+    if target.problem:
+        return target.problem
     is_oauth1 = row.tokens is not None and row.tokens.token_secret is not None
     if is_oauth1 == (target.auth_type == "oauth1"):
         return ""

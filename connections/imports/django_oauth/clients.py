@@ -12,10 +12,12 @@ from typing import Any
 
 from django.conf import settings
 
-from connections.imports.django_oauth import allauth
-from connections.imports.django_oauth.old_rows import OldClient
+from connections.imports.django_oauth import allauth, social_auth
+from connections.imports.django_oauth.old_rows import OldApp, OldClient
 
-__all__ = ["Clients"]
+__all__ = ["Clients", "variable_name"]
+
+_KEY = re.compile(r"SOCIAL_AUTH_([A-Z0-9][A-Z0-9_]*)_KEY")
 
 
 class Clients:
@@ -30,6 +32,13 @@ class Clients:
             return _of_allauth(name)
         prefix = f"SOCIAL_AUTH_{variable_name(name)}"
         return _client(self._setting(f"{prefix}_KEY"), self._setting(f"{prefix}_SECRET"))
+
+    def named(self) -> list[OldApp]:
+        """Return the backends of social-auth that are configured, by names as good as the settings' are."""
+        names = sorted({*self._variables, *(name for name in dir(settings) if name.startswith("SOCIAL_AUTH_"))})
+        found = [_KEY.fullmatch(name) for name in names]
+        apps = [OldApp(social_auth.KIND, match[1].lower().replace("_", "-")) for match in found if match]
+        return [app for app in apps if self.find(app.kind, app.provider) is not None]
 
     def _setting(self, name: str) -> Any:
         return self._variables.get(name) or getattr(settings, name, None)

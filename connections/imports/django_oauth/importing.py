@@ -15,6 +15,7 @@ from connections.imports import runs
 from connections.imports.django_oauth import write_back_rows
 from connections.imports.django_oauth.batches import Importer
 from connections.imports.django_oauth.old_database import OWN, Address, Session, open_session
+from connections.imports.django_oauth.old_rows import OldApp
 from connections.imports.django_oauth.tables import OldTable, find_tables
 from connections.imports.progress import Meter
 
@@ -27,7 +28,7 @@ class Plan:
     """What there is to import: tables, remarks, and how many rows each holds."""
 
     def __init__(self, session: Session) -> None:
-        self.tables, self.notes = find_tables(session)
+        self.tables, self.apps, self.notes = find_tables(session)
         self.total = sum(table.count(session) for table in self.tables)
 
 
@@ -41,12 +42,13 @@ def import_tables(
     importer: Importer,
     address: Address,
     tables: Sequence[OldTable],
+    apps: Sequence[OldApp],
     *,
     meter: Meter,
     stop: object,
     writes_back: bool = False,
 ) -> None:
-    """Take every row from where the run stands; end after the batch in which ``stop`` becomes true.
+    """Take every app, and every row from where the run stands; end after the batch in which ``stop`` becomes true.
 
     Raises `ServiceUnavailable`; what was stored by then stays, and the run goes on there.
     """
@@ -59,6 +61,10 @@ def import_tables(
         if writes_back:
             with transaction.atomic():
                 importer.old_database = write_back_rows.open_database(run, address)
+        with transaction.atomic() if importer.is_applied else nullcontext():
+            made = importer.take_apps(apps)
+            if made:
+                runs.record(run, made, {})
         for table in _rest(tables, run.position.get("table")):
             after = int(run.position.get("after", -1)) if run.position.get("table") == table.kind else -1
             while not stop:

@@ -10,7 +10,7 @@ from typing import Any
 from connections.oauth.tokens import Tokens
 from external_apis.errors import InvalidInput
 
-__all__ = ["MOST_JSON", "OldClient", "OldRow", "OldUser", "read_object", "read_token"]
+__all__ = ["MOST_JSON", "OldApp", "OldClient", "OldRow", "OldUser", "read_object", "read_token"]
 
 _LONGEST_TOKEN = 20_000
 MOST_JSON = 2_000_000
@@ -33,6 +33,15 @@ class OldClient:
 
     id: str
     secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OldApp:
+    """A provider that their users could connect to; without a ``client`` the configured one counts."""
+
+    kind: str
+    provider: str
+    client: OldClient | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from connections.imports.django_oauth.clients import Clients
 from connections.imports.django_oauth.names import candidates
-from connections.imports.django_oauth.old_rows import OldClient, OldRow
+from connections.imports.django_oauth.old_rows import OldClient
 from connections.imports.runs import Imported
 from connections.models import ImportOutcome
 from external_apis import catalogue
@@ -62,18 +62,21 @@ class Providers:
         for slug in self._mapping.values():
             find_by_id_or_slug(slug, self._scope)
 
-    def find(self, row: OldRow, known: Collection[str]) -> tuple[Target, list[Imported]]:
-        """Return where a row's tokens go, and what was made or changed for that; what prevents it is its problem."""
-        client = row.client or self._clients.find(row.table, row.provider)
-        key = (row.table, row.provider, client.id if client else "")
+    def find(
+        self, kind: str, name: str, client: OldClient | None, known: Collection[str]
+    ) -> tuple[Target, list[Imported]]:
+        """Return where the tokens of a provider of theirs go, and what was made or changed for that; what prevents it
+        is its problem. Without a ``client`` the one that is configured counts."""
+        client = client or self._clients.find(kind, name)
+        key = (kind, name, client.id if client else "")
         target = self._targets.get(key)
         if target is not None:
             return target, []
         made: list[Imported] = []
         try:
-            target = self._find(row.provider, client, known, made)
+            target = self._find(name, client, known, made)
         except ApiManagerError as error:
-            target = Target(row.provider, problem=error.message)
+            target = Target(name, problem=error.message)
         self._targets[key] = target
         return target, made
 

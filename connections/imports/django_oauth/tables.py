@@ -8,7 +8,7 @@ from typing import Any
 
 from connections.imports.django_oauth import allauth, social_auth
 from connections.imports.django_oauth.old_database import Session, columns_of, may_change, users_of
-from connections.imports.django_oauth.old_rows import MOST_JSON, OldRow, OldUser
+from connections.imports.django_oauth.old_rows import MOST_JSON, OldApp, OldClient, OldRow, OldUser
 from external_apis.errors import InvalidInput
 
 __all__ = ["OldTable", "find_tables"]
@@ -50,19 +50,19 @@ class OldTable:
         return OldUser(self.users, str(row["found_user_id"]), row["username"] or "", row["email"] or "")
 
 
-def find_tables(session: Session) -> tuple[list[OldTable], list[str]]:
-    """Return the tables of tokens that there are, and remarks about what is missing.
+def find_tables(session: Session) -> tuple[list[OldTable], list[OldApp], list[str]]:
+    """Return the tables of tokens that there are, allauth's apps, and remarks about what is missing.
 
-    Raises `InvalidInput` where there is none at all, or one lacks a column that tokens stand in.
+    Raises `InvalidInput` where there is nothing at all, or a table lacks a column that tokens stand in.
     """
     found = [table for table in (_social_auth(session), _allauth(session)) if table is not None]
-    notes = _notes(session)
+    apps, notes = _apps(session), _notes(session)
     session.rollback()
-    if not found:
+    if not found and not apps:
         raise InvalidInput(
             f"There is neither {social_auth.TABLE} nor {allauth.TABLE} in that database, as far as its user may see."
         )
-    return found, notes
+    return found, apps, notes
 
 
 def _social_auth(session: Session) -> OldTable | None:
@@ -97,6 +97,18 @@ def _allauth(session: Session) -> OldTable | None:
         f"FROM {allauth.TABLE} s LEFT JOIN {allauth.ACCOUNT} a ON a.id = s.account_id {app} {joined}"
     )
     return OldTable(allauth.KIND, allauth.TABLE, statement, users, may_change(session, allauth.TABLE), allauth.read_row)
+
+
+def _apps(session: Session) -> list[OldApp]:
+    columns = columns_of(session, allauth.APP)
+    if not columns.keys() >= allauth.APP_COLUMNS | {"provider"}:
+        return []
+    # Of several apps of one kind the accounts are told apart by this.
+    name = "coalesce(nullif(provider_id, ''), provider)" if "provider_id" in columns else "provider"
+    rows = session.execute(
+        f"SELECT {name} AS provider, client_id, secret FROM {allauth.APP} WHERE client_id <> '' ORDER BY id"  # noqa: S608
+    )
+    return [OldApp(allauth.KIND, row["provider"], OldClient(row["client_id"], row["secret"] or "")) for row in rows]
 
 
 def _users(session: Session, table: str, of: str) -> tuple[str, str, str]:

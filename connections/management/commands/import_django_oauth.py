@@ -74,7 +74,8 @@ class Command(ImportCommand):
             return self._release(options["release"])
         address = _address(options["database_url"])
         mapping = dict(pair.split("=", 1) for pair in options["provider"])
-        providers = Providers(self.tenant, mapping, Clients(_variables(options["file"])), is_applied=self.is_applied)
+        clients = Clients(_variables(options["file"]))
+        providers = Providers(self.tenant, mapping, clients, is_applied=self.is_applied)
         providers.check()
         if options["write_back"]:
             self._agree(is_agreed=options["yes"])
@@ -87,9 +88,9 @@ class Command(ImportCommand):
         importer = Importer(run, providers, users, Tally(), self.is_applied)
         before = Counter(run.counts)
         with self.meter("tokens", plan.total, already=before.total()) as meter:
-            import_tables(
-                importer, address, plan.tables, meter=meter, stop=self.stop, writes_back=options["write_back"]
-            )
+            apps = [*plan.apps, *clients.named()]
+            is_wanted = options["write_back"]
+            import_tables(importer, address, plan.tables, apps, meter=meter, stop=self.stop, writes_back=is_wanted)
         tally, targets = importer.tally, providers.targets
         return Outcome(
             before + tally.counts,

@@ -76,8 +76,8 @@ def test_tokens_of_both_libraries_become_their_users_connections(old: OldTables,
     answer, code = taken(old, "--file", str(env))
     assert (code, answer["counts"]) == (0, {"created": 2})
     assert [(one["slug"], one["what"], one["client"]) for one in answer["providers"]] == [
-        ("google-oauth2", "new", True),
         ("github-oauth2", "new", True),
+        ("google-oauth2", "new", True),
     ]
     rows = {
         row.user.user: row
@@ -227,6 +227,32 @@ def test_a_provider_that_is_here_is_completed_and_never_given_another_client(old
     assert imported("--database-url", old.url, "--provider", "ours=nowhere") == ({}, 1)
 
 
+def test_apps_become_providers_also_where_no_tokens_were_stored(old: OldTables, tmp_path: Path) -> None:
+    old.app("github", "github-client", "github-secret-of-tests")
+    old.app("openid_connect", "client-of-some-idp", "secret")
+    old.run(
+        "INSERT INTO socialaccount_socialaccount (user_id, provider, uid) VALUES (%s, 'github', '1')", old.user("a")
+    )
+    env = tmp_path / ".env"
+    env.write_text(
+        "SOCIAL_AUTH_GOOGLE_OAUTH2_KEY=google-client\nSOCIAL_AUTH_GOOGLE_OAUTH2_SECRET=s\nSOCIAL_AUTH_X_KEY=\n"
+    )
+    answer, code = taken(old, "--file", str(env))
+    assert (answer["counts"], code) == ({}, 0)
+    assert answer["notes"] == ["1 accounts of allauth have no token (SOCIALACCOUNT_STORE_TOKENS was off)."]
+    assert {one["name"]: one["what"] for one in answer["providers"]} == {
+        "github": "new",
+        "openid_connect": "",
+        "google-oauth2": "new",
+    }
+    clients = {api.slug: api.secrets["oauth2.client_id"] for api in ExternalApi.objects.all()}
+    assert clients == {"github-oauth2": "github-client", "google-oauth2": "google-client"}
+    assert {one["what"] for one in taken(old)[0]["providers"]} == {"here", ""}
+    old.run("DROP TABLE socialaccount_socialtoken, social_auth_usersocialauth")
+    assert imported("--undo", answer["run"])[0]["removed"] == 2
+    assert taken(old)[1] == 0
+
+
 def test_tokens_of_oauth_1_keep_their_secrets(old: OldTables) -> None:
     make_user("ada", email="ada@example.com")
     user = old.user("ada")
@@ -281,7 +307,7 @@ def test_half_of_the_tables_is_enough(old: OldTables) -> None:
     old.run("DROP TABLE social_auth_usersocialauth")
     old.run("ALTER TABLE socialaccount_socialtoken DROP COLUMN expires_at, DROP COLUMN app_id")
     answer, code = taken(old)
-    assert (code, answer["counts"], answer["providers"][0]["client"]) == (0, {"created": 1}, False)
+    assert (code, answer["counts"], answer["providers"][0]["client"]) == (0, {"created": 1}, True)
     old.run("ALTER TABLE socialaccount_socialtoken DROP COLUMN token_secret")
     assert imported("--database-url", old.url) == ({}, 1)
     old.run("DROP TABLE socialaccount_socialtoken")
