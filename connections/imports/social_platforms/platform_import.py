@@ -160,10 +160,11 @@ def _import_one(row: OldRow, making: _Making, work: Work, tally: _Tally) -> Plat
         tally.fail(row.id, error, name=name)
         return Platform(refusal=error.message)
     tally.count("migrated" if is_new else "recognised")
-    work.summary.remarks += [f"{name}: {note}" for note in definition.notes]
+    for note in definition.notes:
+        work.summary.remark(name, note)
     if not is_new:
         slug = definition.slug if api is None else f"{api.slug} ({api.pk})"
-        work.summary.remarks.append(f"{name}: {slug} is there already and was taken")
+        work.summary.remark(name, f"{slug} is there already and was taken")
     return Platform(api, config)
 
 

@@ -98,7 +98,7 @@ def define(row: OldRow) -> Definition:
             status, category = ProviderStatus.INACTIVE, Category.OTHER
             notes.append("has no usable base_url: imported as inactive, give it one and make it active")
     body = {
-        "name": row.text("name")[:200] or (preset.name if preset else slug),
+        "name": " ".join(row.text("name").split())[:200].strip() or (preset.name if preset else slug),
         "slug": slug,
         "category": category if category in Category.values else Category.OTHER,
         "provider": preset.provider if preset else slug,

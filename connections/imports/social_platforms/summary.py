@@ -26,6 +26,10 @@ class Summary:
     references: list[Reference] = field(default_factory=list)
     report_path: str = ""
 
+    def remark(self, name: str, text: str) -> None:
+        """Note something about one platform; its name is somebody else's text, and may be meant for a terminal."""
+        self.remarks.append("".join(one if one.isprintable() else "?" for one in f"{name}: {text}"))
+
     def lines(self) -> Iterator[str]:
         """Tell it to people."""
         for what, counts in (("Platforms", self.platforms), ("Accounts", self.accounts)):

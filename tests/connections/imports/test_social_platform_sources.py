@@ -279,6 +279,7 @@ def test_rows_of_nonsense_fail_one_by_one(tmp_path: Path) -> None:
     platforms, accounts, report = tmp_path / "p.json", tmp_path / "a.jsonl", tmp_path / "report"
     platforms.write_text(
         '[{"id": "p", "name": "Facebook"}, {"id": "p", "name": "Facebook"}, {"name": "no id"},'
+        ' {"id": "esc", "name": "\\u001b[2J\\nOurs"},'
         ' {"id": "q", "api_config": "text", "name": 7, "status": [], "base_url": "file:///etc/passwd"}]'
     )
     rows: list[Any] = [
@@ -305,10 +306,11 @@ def test_rows_of_nonsense_fail_one_by_one(tmp_path: Path) -> None:
         )
     answer = json.loads(out.getvalue())
     assert answer["accounts"] == {"migrated": 3, "recognised": 0, "skipped": 1, "failed": 8}
-    assert answer["platforms"] == {"migrated": 2, "recognised": 0, "skipped": 1, "failed": 1}
+    assert answer["platforms"] == {"migrated": 3, "recognised": 0, "skipped": 1, "failed": 1}
     assert ExternalApiConnection.objects.count() == 3
     assert report.stat().st_mode & 0o777 == 0o600
     assert "X-Evil" not in report.read_text()
+    assert "?[2J?Ours: is unknown to the catalogue" in answer["remarks"]
 
 
 @pytest.mark.django_db
