@@ -310,7 +310,7 @@ def test_half_of_the_tables_is_enough(old: OldTables) -> None:
     assert (code, answer["counts"], answer["providers"][0]["client"]) == (0, {"created": 1}, True)
     old.run("ALTER TABLE socialaccount_socialtoken DROP COLUMN token_secret")
     assert imported("--database-url", old.url) == ({}, 1)
-    old.run("DROP TABLE socialaccount_socialtoken")
+    old.run("DROP TABLE socialaccount_socialtoken, socialaccount_socialapp")
     out = io.StringIO()
     with pytest.raises(CommandError, match="neither social_auth_usersocialauth nor"):
         call_command("import_django_oauth", "--database-url", old.url, stdout=out)
