@@ -256,6 +256,13 @@ def test_this_product_s_own_variables_are_left_alone(name: str) -> None:
     assert found.unknown == ()
 
 
+def test_what_is_this_product_s_own_is_left_alone_also_where_the_catalogue_knows_the_name(settings: Any) -> None:
+    settings.SECRET_VARIABLES = (*settings.SECRET_VARIABLES, "STRIPE_SECRET_KEY")
+    found = sort_out({"STRIPE_SECRET_KEY": STRIPE})
+    assert found.groups == ()
+    assert dict(found.skipped) == {"STRIPE_SECRET_KEY": "is this product's own"}
+
+
 def test_what_the_catalogue_says_of_variables_names_each_once() -> None:
     names = [name for preset in presets().values() for name in preset.env]
     assert len(names) == len(set(names)) > 150
