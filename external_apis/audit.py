@@ -118,7 +118,7 @@ def changed_fields(row: models.Model, before: models.Model | None = None) -> dic
     for field in row._meta.concrete_fields:
         if field.name in _UNTOLD or field.primary_key:
             continue
-        old, new = dict(_values(field, before)), dict(_values(field, row))
+        old, new = {} if before is None else dict(_values(field, before)), dict(_values(field, row))
         for path in dict.fromkeys((*old, *new)):
             if old.get(path) != new.get(path):
                 found[path] = [old.get(path), new.get(path)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from connections.imports.progress import Meter
 from connections.imports.social_platforms.account_import import AccountImport, own_accounts
@@ -34,9 +35,19 @@ def import_tables(source: Source, work: Work, show: Showing, stop: Callable[[], 
     platforms = import_platforms(source.platforms(), work)
     accounts = AccountImport(platforms, work)
     own_after, after = run.position.get(PLATFORMS, {}), run.position.get(ACCOUNTS, {})
-    with show(source.count_accounts()) as meter:
+    with show(source.count_accounts()) as meter, _little_to_collect():
         if not stop() and accounts.take(own_accounts(platforms, own_after), PLATFORMS, meter, stop):
             accounts.take(source.accounts(after), ACCOUNTS, meter, stop)
     if work.report.is_written or (not work.is_dry and work.report.path.exists()):
         summary.report_path = str(work.report.path)
     return summary
+
+
+@contextmanager
+def _little_to_collect() -> Iterator[None]:
+    """Keep the garbage collector from looking through all of Django after each few rows: an eighth of the time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
