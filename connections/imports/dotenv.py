@@ -1,7 +1,8 @@
 """Reads ``.env`` files as python-dotenv documents them: quotes, ``export``, comments, values of several lines.
 
 Written here because django-environ's reader knows no values of several lines, and logs each line that it does not
-understand, with the secret that may stand in it. No message of this one quotes a line.
+understand, with the secret that may stand in it; and because python-dotenv's own takes time by the square of a line's
+blanks (7 s for 90 KB) and puts variables in what single quotes keep. No message of this one quotes a line.
 """
 
 from __future__ import annotations
