@@ -289,6 +289,7 @@ CELERY_TASK_ROUTES = {
     "connections.process_webhook_events": {"queue": "slow"},
     "connections.deliver_webhooks": {"queue": "slow"},
     "connections.run_workflows": {"queue": "slow"},
+    "connections.write_back_tokens": {"queue": "slow"},
 }
 REFRESH_EVERY_SECONDS = env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600)
 CELERY_BEAT_SCHEDULE = {
@@ -299,6 +300,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": REFRESH_EVERY_SECONDS,
         "options": {"expires": 60},
     },
+    "write-back-tokens": {"task": "connections.write_back_tokens", "schedule": 10.0, "options": {"expires": 10}},
     "send-notices": {"task": "connections.send_notices", "schedule": 30.0, "options": {"expires": 30}},
     "prune-grant-events": {
         "task": "connections.prune_grant_events",

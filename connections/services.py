@@ -5,6 +5,7 @@ from __future__ import annotations
 from connections import lookup, warm
 from connections.client import ApiClient
 from connections.editing import create_connection, delete_connection, restore_connection, update_connection
+from connections.env_secrets import get_env_secret
 from connections.oauth.refresh import ensure_fresh, refresh_token
 from connections.opening import DecryptedConnection, check_usable, open_connection
 from connections.probe import TestOutcome, test_connection
@@ -19,6 +20,7 @@ __all__ = [
     "get_api_client",
     "get_api_config",
     "get_connection",
+    "get_env_secret",
     "refresh_token",
     "restore_connection",
     "test_connection",

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from connections import first_grants, idempotent_calls, usage_pruning, usage_rollup
+from connections.imports.django_oauth.writing_back import write_back_due
 from connections.oauth import events, notices
 from connections.oauth.recovery import recover_at_start
 from connections.oauth.sweep import sweep
@@ -41,6 +42,11 @@ def purge_idempotent_calls() -> None:
 def refresh_due_tokens() -> None:
     first_grants.recover()
     sweep()
+
+
+@shared_task(name="connections.write_back_tokens")
+def write_back_tokens() -> None:
+    in_slot("connections.write_back_tokens", 1, lambda _: write_back_due())
 
 
 @shared_task(name="connections.send_notices")

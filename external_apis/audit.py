@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
-from external_apis import outbox, request_context
+from external_apis import bulk_insert, outbox, request_context
+from external_apis.bulk_insert import MANY
 from external_apis.event_types import EVENT_TYPES
 from external_apis.models import AuditEvent
 
@@ -84,7 +85,10 @@ def store(events: Sequence[AuditEvent]) -> None:
     """
     if not connection.in_atomic_block:
         raise RuntimeError("An audit event belongs into the transaction of its change.")
-    AuditEvent.objects.bulk_create(events)
+    if len(events) < MANY:
+        AuditEvent.objects.bulk_create(events)
+    else:
+        bulk_insert.insert(events)
     outbox.write([outbox.of_change(event) for event in events if event.action in EVENT_TYPES])
 
 
@@ -114,7 +118,7 @@ def changed_fields(row: models.Model, before: models.Model | None = None) -> dic
     for field in row._meta.concrete_fields:
         if field.name in _UNTOLD or field.primary_key:
             continue
-        old, new = dict(_values(field, before)), dict(_values(field, row))
+        old, new = {} if before is None else dict(_values(field, before)), dict(_values(field, row))
         for path in dict.fromkeys((*old, *new)):
             if old.get(path) != new.get(path):
                 found[path] = [old.get(path), new.get(path)]

@@ -8,7 +8,8 @@ from typing import Any
 from django.db import connection
 from django.dispatch import Signal
 
-from external_apis import request_context
+from external_apis import bulk_insert, request_context
+from external_apis.bulk_insert import MANY
 from external_apis.event_types import EVENT_TYPES
 from external_apis.models import AuditEvent, OutboxEvent
 
@@ -45,5 +46,8 @@ def write(events: Sequence[OutboxEvent]) -> None:
         return
     if not connection.in_atomic_block:
         raise RuntimeError("What is told to others belongs into the transaction of its change.")
-    OutboxEvent.objects.bulk_create(public)
+    if len(public) < MANY:
+        OutboxEvent.objects.bulk_create(public)
+    else:
+        bulk_insert.insert(public)
     written.send(OutboxEvent)

@@ -16,7 +16,10 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Whose they are", (("Tenant", "domain"), ("Partner", "handshake"), ("Account", "badge"))),
     ("Workflows", (("WorkflowRun", "account_tree"),)),
     ("Access", (("ApiKey", "vpn_key"),)),
-    ("Backoffice", (("Plan", "sell"), ("AiModel", "smart_toy"), ("Affiliate", "group_add"), ("Withdrawal", "payments"))),
+    (
+        "Backoffice",
+        (("Plan", "sell"), ("AiModel", "smart_toy"), ("Affiliate", "group_add"), ("Withdrawal", "payments")),
+    ),
     ("Content", (("Blog", "article"), ("FeatureRequest", "lightbulb"), ("ContactMessage", "mail"))),
 )
 

@@ -6,6 +6,14 @@ from connections.models.credentials import ExternalApiCredential
 from connections.models.failing_calls import FailingCalls
 from connections.models.grants import Grant, GrantEvent, GrantState
 from connections.models.idempotent_calls import IdempotentCall
+from connections.models.imports import (
+    EnvironmentVariable,
+    ImportedRow,
+    ImportKind,
+    ImportOutcome,
+    ImportRun,
+    ImportState,
+)
 from connections.models.oauth_flows import ConnectLink, OAuthFlow
 from connections.models.usage import UsageBatch
 from connections.models.webhook_endpoints import (
@@ -17,6 +25,7 @@ from connections.models.webhook_endpoints import (
 )
 from connections.models.webhook_events import EventStatus, WebhookEvent, WebhookRefusal
 from connections.models.workflows import RunState, StepState, UndoState, WorkflowRun, WorkflowStep
+from connections.models.write_backs import OldDatabase, WriteBack
 
 __all__ = [
     "CallPeriod",
@@ -25,6 +34,7 @@ __all__ = [
     "DeliveryAttempt",
     "DeliveryStatus",
     "DisabledReason",
+    "EnvironmentVariable",
     "EventStatus",
     "ExternalApiConnection",
     "ExternalApiCredential",
@@ -33,8 +43,14 @@ __all__ = [
     "GrantEvent",
     "GrantState",
     "IdempotentCall",
+    "ImportKind",
+    "ImportOutcome",
+    "ImportRun",
+    "ImportState",
+    "ImportedRow",
     "OAuthFlow",
     "ObservedCall",
+    "OldDatabase",
     "ProviderPeriod",
     "ProviderTotal",
     "RunState",
@@ -48,4 +64,5 @@ __all__ = [
     "WebhookRefusal",
     "WorkflowRun",
     "WorkflowStep",
+    "WriteBack",
 ]

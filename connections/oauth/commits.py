@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant
-from connections.oauth import events
+from connections.oauth import events, write_backs
 from connections.oauth.settlement import Settlement
 from connections.oauth.tokens import Tokens
 from external_apis import audit, changes, request_context
@@ -85,6 +85,8 @@ def commit(settlements: Sequence[Settlement], cause: str) -> frozenset[str]:
             ]
         )
         _keep_history(credentials)
+        if renewed:
+            write_backs.note(renewed)
         changes.announce(renewed.keys() | {item.lease.connection_id for item in mine if item.status is not None})
     return held
 

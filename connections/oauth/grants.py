@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from connections.models import ConnectionStatus, ExternalApiConnection, ExternalApiCredential, Grant, GrantState
-from connections.oauth import events
+from connections.oauth import events, write_backs
 from connections.oauth.commits import put_tokens
 from connections.oauth.due import renewal_time, warning_time
 from connections.oauth.tokens import Tokens
@@ -23,7 +23,7 @@ from external_apis import audit
 from external_apis.errors import VaultError
 from external_apis.oauth_config import RENEWED
 
-__all__ = ["begin_anew", "end", "of", "store_tokens"]
+__all__ = ["begin_anew", "build", "end", "of", "store_tokens"]
 
 
 def of(row: ExternalApiConnection) -> Grant:
@@ -32,6 +32,19 @@ def of(row: ExternalApiConnection) -> Grant:
     if grant is None:
         defaults = {"tenant_id": row.tenant_id, "due_at": _due_at(row, timezone.now()), "rotates": _rotates(row)}
         grant = Grant.objects.get_or_create(connection_id=row.pk, defaults=defaults)[0]
+    return grant
+
+
+def build(connection: ExternalApiConnection) -> Grant:
+    """Return the grant of a new connection, not stored yet, for whoever stores many; its credential hangs on it.
+
+    One that is expired or revoked as it comes is nobody's news and renewed no more.
+    """
+    grant = Grant(connection=connection, tenant_id=connection.tenant_id)
+    if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.REVOKED):
+        grant.state, grant.incident = GrantState.ENDED, str(connection.status)
+    elif connection.external_api.auth_type in RENEWED:
+        grant.due_at, grant.rotates = _due_at(connection, timezone.now()), _rotates(connection)
     return grant
 
 
@@ -71,6 +84,8 @@ def store_tokens(
             grant.requested_scopes = requested_scopes
         _start(grant, connection, is_replaced=is_replaced)
         grant.save()
+        if not is_first:
+            write_backs.note([connection.pk])
         kind = "authorized" if is_first else "reauthorized"
         events.record(connection, kind, cause=cause, outcome="succeeded", message=message)
         facts = audit.changed_fields(connection, before) | credential.changes_since(credential_before)
@@ -93,6 +108,8 @@ def begin_anew(connection: ExternalApiConnection, credential_before: ExternalApi
     is_replaced = credential_before is not None and credential is not None and _differ(credential_before, credential)
     _start(grant, connection, is_replaced=is_replaced)
     grant.save()
+    if credential_before is not None:
+        write_backs.note([connection.pk])
 
 
 def end(connection: ExternalApiConnection, *, cause: str, message: str = "") -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from connections.sandbox import credentials
 from connections.sandbox.answers import Refusal
+from connections.sandbox.dialects.twilio import ACCOUNT_SID
 from connections.sandbox.oauth.tenure import find_good
 from connections.sandbox.oauth1 import check_oauth1
 from connections.sandbox.request import Request
@@ -69,7 +70,8 @@ def _check_basic(request: Request, _state: State) -> frozenset[str]:
         raise refuse("bad_encoding", "What follows Basic is not Base64 of UTF-8 text", challenge) from error
     if not colon:
         raise refuse("bad_encoding", "What follows Basic has no colon in it", challenge)
-    if not _is_same(username, credentials.BASIC_USERNAME):
+    # At Twilio the account's SID is the user name.
+    if not (_is_same(username, credentials.BASIC_USERNAME) or _is_same(username, ACCOUNT_SID)):
         raise refuse("wrong_username", "The user name is not the right one", challenge)
     if not _is_same(password, credentials.BASIC_PASSWORD):
         raise refuse("wrong_password", "The password is not the right one", challenge)

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connections.sandbox import credentials
+from connections.sandbox.dialects.twilio import ACCOUNT_SID
 from connections.sandbox.oauth.registry import SIGNIN_OAUTH1, SIGNIN_OAUTH2
 
 WEBHOOK_SLUG = "sandbox-webhooks"
@@ -197,9 +198,8 @@ def vendor_providers(base_url: str) -> list[dict[str, Any]]:
     bearer, form = {"access_token": credentials.BEARER_TOKEN}, {"request_encoding": "form"}
     basic = {"username": credentials.BASIC_USERNAME, "password": credentials.BASIC_PASSWORD}
     stripe = {**form, "api_version": "2024-01-01", "api_version_header": "Stripe-Version"}
-    account = f"AC{'0' * 32}"
-    messages = f"/Accounts/{account}/Messages.json"
-    phone, page = {"account_sid": account, "phone_number": "+15005550006"}, {"page_id": "546349135390552"}
+    messages = f"/Accounts/{ACCOUNT_SID}/Messages.json"
+    phone, page = {"account_sid": ACCOUNT_SID, "phone_number": "+15005550006"}, {"page_id": "546349135390552"}
     sender = {"from_email": "noreply@example.com", "from_name": "Example"}
     return [
         _vendor(origin, "/stripe/v1", bearer, {**stripe, "test_path": "/customers"}, {}),

@@ -6,27 +6,32 @@ A file is named after its category; each of its tables is a preset under its slu
     name = "Stripe Payment Gateway"
     provider = "stripe"
     docs_url = "https://docs.stripe.com/api"
+    env.STRIPE_SECRET_KEY = "access_token"
 
     [stripe.api_config]
     base_url = "https://api.stripe.com/v1"
     auth_type = "bearer"
 
-``api_config`` is what `external_apis.api_config` validates, less every secret.
+``api_config`` is what `external_apis.api_config` validates, less every secret. ``env`` tells under which names people
+keep its credentials in their environment, and the place of each value, or several: a credential by its name,
+``provider_data.account_sid``, or in the provider's own configuration ``oauth2.client_id``. Of names for one place the
+first goes first. ``env_beside`` holds credentials that are the same for everybody.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from external_apis.api_config import parse, secret_values, validation_errors
+from external_apis.api_config import ApiConfig, parse, secret_values, validation_errors
+from external_apis.config_values import CredentialName
 from external_apis.errors import InvalidConfiguration
 from external_apis.models.providers import Category
 
@@ -44,6 +49,19 @@ class Preset:
     """Whose API it is."""
     docs_url: str
     api_config: Mapping[str, Any]
+    # What is stored of an entry has neither of them.
+    env: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    env_beside: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+_VariableName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=100)]
+_Place = Annotated[str, Field(pattern=r"^([a-z0-9_]+[.])?[a-z][a-z0-9_]*$", max_length=100)]
+_Places = Annotated[tuple[_Place, ...], BeforeValidator(_as_tuple)]
+_PROVIDER_DATA = "provider_data"
 
 
 class _Table(BaseModel):
@@ -56,6 +74,8 @@ class _Table(BaseModel):
     provider: Annotated[str, Field(min_length=1, max_length=100)]
     docs_url: Annotated[str, Field(pattern=r"^https://\S+$", max_length=500)]
     api_config: dict[str, Any]
+    env: dict[_VariableName, _Places] = {}
+    env_beside: dict[CredentialName, str] = {}
 
 
 @cache
@@ -104,7 +124,18 @@ def _preset(slug: str, category: str, table: Any) -> Preset:
     config = parse(entry.api_config, environment="production")
     if secrets := secret_values(config):
         raise InvalidConfiguration(f"holds a secret at api_config.{min(secrets)}; a preset carries none")
+    for place in (*(place for places in entry.env.values() for place in places), *entry.env_beside):
+        if not _exists(place, config):
+            raise InvalidConfiguration(f"env names {place}, which {config.auth_type} does not use")
     return Preset(category=category, **entry.model_dump())
+
+
+def _exists(place: str, config: ApiConfig) -> bool:
+    block, _, name = place.rpartition(".")
+    if block in ("", _PROVIDER_DATA):
+        return bool(block) or name in config.credentials_expected()
+    fields = getattr(type(getattr(config, block, None)), "model_fields", {})
+    return block == config.auth_type and name in fields
 
 
 def _refused(path: Path, problem: str, details: Mapping[str, Any] | None = None) -> InvalidConfiguration:

@@ -760,6 +760,9 @@ COMMANDS: dict[str, tuple[Callable[[World], Any], str, str]] = {
     ),
 }
 OTHER_COMMANDS = {
+    "import_env": "tests/connections/imports",
+    "import_django_oauth": "tests/connections/imports",
+    "import_social_platforms": "tests/connections/imports",
     "run_workflow": "tests/connections/workflows",
     "webhooks": "tests/connections/webhooks/inbound",
     "backup": "tests/external_apis/backup",

@@ -186,6 +186,22 @@ def test_a_broken_file_is_refused_with_file_preset_and_field(
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('ACME_KEY = "password"', "env names password, which bearer does not use"),
+        ('ACME_ID = "oauth2.client_id"', "env names oauth2.client_id, which bearer does not use"),
+        ('acme = "access_token"', "preset.env.acme"),
+        ("ACME_KEY = 7", "preset.env.ACME_KEY"),
+        ('ACME_KEY = "../access_token"', "preset.env.ACME_KEY"),
+    ],
+)
+def test_a_variable_without_a_place_is_refused(tmp_path: Path, line: str, problem: str) -> None:
+    (tmp_path / "other.toml").write_text(ENTRY.replace("[acme.api_config]", f"env.{line}\n[acme.api_config]"))
+    with pytest.raises(InvalidConfiguration, match=problem):
+        catalogue.load(tmp_path)
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_bytes(b"\xff\xfe[acme]")
     with pytest.raises(InvalidConfiguration, match=r"other\.toml: is not valid TOML"):

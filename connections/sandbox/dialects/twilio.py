@@ -9,6 +9,8 @@ from connections.sandbox.request import Request, parse_pairs
 from connections.sandbox.routing import GET, POST, Route
 from connections.sandbox.state import State
 
+ACCOUNT_SID = f"AC{'0' * 32}"
+"""Stands for the sandbox's basic user name, as at Twilio it is the user name; no secret."""
 _ACCOUNT = re.compile(r"AC[0-9a-f]{32}")
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 

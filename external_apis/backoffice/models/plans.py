@@ -60,9 +60,7 @@ class PlanPeriod(models.Model):
 
     class Meta:
         constraints = (
-            models.UniqueConstraint(
-                fields=["account"], condition=models.Q(ended_at=None), name="plan_period_one_open"
-            ),
+            models.UniqueConstraint(fields=["account"], condition=models.Q(ended_at=None), name="plan_period_one_open"),
         )
         indexes = (
             models.Index(fields=["tenant", "started_at"], name="plan_period_by_tenant"),

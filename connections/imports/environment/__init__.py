@@ -1,0 +1,1 @@
+"""Credentials that stand in environment variables or a ``.env`` file, and their way into the database."""

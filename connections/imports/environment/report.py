@@ -1,0 +1,75 @@
+"""Which variables are still needed: where each one's value is, and when the environment last had to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from connections.env_secrets import stored_value
+from connections.imports.environment.variables import Findings, is_own
+from connections.models import EnvironmentVariable
+from external_apis.errors import VaultError
+from external_apis.models import Tenant
+
+__all__ = ["Known", "report"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A variable of the report; ``source`` is where `get_env_secret` takes it from now."""
+
+    name: str
+    source: str
+    is_in_environment: bool
+    answered_from_environment: int
+    last_answered_from_environment_at: datetime | None
+    is_safe_to_delete: bool
+    reason: str
+
+
+def report(findings: Findings, values: Mapping[str, str], tenant: Tenant | None = None) -> list[Known]:
+    """Tell of each variable that was imported, asked for, or could be imported, in order of names.
+
+    Only what asks through `get_env_secret` is seen; code that reads ``os.environ`` itself is not.
+    """
+    paths = ("connection__credential", "connection__external_api", "external_api")
+    rows = {row.name: row for row in EnvironmentVariable.objects.filter(tenant=tenant).select_related(*paths)}
+    names = {*rows, *(variable.name for group in findings.groups for variable in group.variables), *findings.unknown}
+    return [_known(name, rows.get(name) or EnvironmentVariable(name=name), values.get(name)) for name in sorted(names)]
+
+
+def _known(name: str, row: EnvironmentVariable, given: str | None) -> Known:
+    try:
+        stored = stored_value(row)
+        reason = _reason_to_keep(row, stored, given)
+    except VaultError:
+        stored, reason = None, "what is stored does not open"
+    return Known(
+        name,
+        _source(row) if stored is not None else "environment" if given is not None else "nowhere",
+        given is not None,
+        row.answered_from_environment,
+        row.last_answered_from_environment_at,
+        not reason,
+        reason,
+    )
+
+
+def _reason_to_keep(row: EnvironmentVariable, stored: str | None, given: str | None) -> str:
+    if is_own(row.name):
+        return "is this product's own"
+    if stored is None:
+        return "is not in the database" if row.imported_at is None else "was deleted from the database"
+    if given is not None and given.strip() != stored:
+        return "differs from what is stored"
+    asked_at, imported_at = row.last_answered_from_environment_at, row.imported_at
+    if asked_at is not None and imported_at is not None and asked_at > imported_at:
+        return "was answered from the environment after it was imported"
+    return ""
+
+
+def _source(row: EnvironmentVariable) -> str:
+    if row.connection is not None:
+        return f"{row.connection.external_api.slug}/{row.connection.slug} {row.place}"
+    return f"{row.external_api.slug if row.external_api else ''} {row.place}"

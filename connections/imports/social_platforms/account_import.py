@@ -1,0 +1,275 @@
+"""Makes connections of the old accounts, batch by batch; each batch is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from connections.imports import runs, storing
+from connections.imports.progress import Meter
+from connections.imports.runs import Imported
+from connections.imports.social_platforms.accounts import Account, digest, read_account
+from connections.imports.social_platforms.old_database import ACCOUNTS
+from connections.imports.social_platforms.old_rows import OldRow, read_row
+from connections.imports.social_platforms.owners import Owner
+from connections.imports.social_platforms.platform_import import (
+    DELETED,
+    GONE_HERE,
+    TWICE,
+    UNREADABLE,
+    Platform,
+)
+from connections.imports.social_platforms.refusals import reason_of, refused
+from connections.imports.social_platforms.sources import Read
+from connections.imports.social_platforms.work import Work
+from connections.models import ExternalApiConnection, ExternalApiCredential, ImportedRow
+from external_apis.errors import ApiManagerError
+from external_apis.models import ExternalApi
+
+__all__ = ["AccountImport", "own_accounts"]
+
+CHANGED_SINCE = "changed in the old system since it was imported: left here as it is"
+SAME_PAGE = "of a page that another account stands for too"
+DUPLICATE = "of a page and tokens that another account has too"
+NO_PLATFORM = "of a platform that is not in the source"
+REFUSED_PLATFORM = "of a platform that was not imported"
+TAKEN = "of a slug that somebody else's connection has here"
+
+_ROWS_IN_BATCH, _CHARACTERS_IN_BATCH = 500, 8_000_000
+_CONNECTION = ExternalApiConnection._meta.model_name or ""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    row: OldRow
+    account: Account
+    api: ExternalApi | None
+    owner: Owner
+
+
+class AccountImport:
+    """Imports accounts of these platforms, by their old ids.
+
+    Of every account with a page two numbers are kept (some hundred bytes), to tell accounts that stand there twice.
+    """
+
+    def __init__(self, platforms: Mapping[str, Platform], work: Work, *, now: datetime | None = None) -> None:
+        self._platforms, self._work, self._summary = platforms, work, work.summary
+        self._now = now or timezone.now()
+        self._seen: set[int] = set()
+        self._counts: dict[str, int] = {}
+
+    def take(self, reads: Iterable[Read], table: str, meter: Meter, stop: Callable[[], bool]) -> bool:
+        """Import what is read, or until it is time to stop; tell whether that was all.
+
+        Raises `InvalidInput` and `ServiceUnavailable` where the source cannot be read any more, and `Conflict` where
+        somebody else has gone on with the run.
+        """
+        for batch in _batches(reads):
+            failed = self._summary.accounts["failed"]
+            self._take_batch(batch, table)
+            new = [read for read in batch if not read.is_past]
+            meter.advance(len(new), self._summary.accounts["failed"] - failed)
+            if stop():
+                return False
+        return True
+
+    def _take_batch(self, batch: Sequence[Read], table: str) -> None:
+        self._counts = {}
+        rows = [(read, row) for read in batch if (row := self._row(read, table)) is not None]
+        self._work.owners.look_up([row for _, row in rows])
+        known = runs.known(self._work.run, [row.source_key for _, row in rows])
+        before = {key: one for (key, kind), one in known.items() if kind == _CONNECTION}
+        living = set(
+            ExternalApiConnection.objects.filter(
+                pk__in=[one.object_id for one in before.values()], deleted_at=None
+            ).values_list("pk", flat=True)
+        )
+        drafts: dict[str, _Draft] = {}
+        for read, row in rows:
+            if row.source_key in drafts:
+                self._count("skipped", TWICE)
+            elif (draft := self._draft(read, row, before.get(row.source_key), living)) is not None:
+                drafts[row.source_key] = draft
+        self._store(self._free(list(drafts.values())), batch[-1].position, table)
+
+    def _row(self, read: Read, table: str) -> OldRow | None:
+        try:
+            if read.problem:
+                raise refused(UNREADABLE, read.problem)
+            return read_row(table, read.row, self._work.keys)
+        except ApiManagerError as error:
+            if not read.is_past:
+                self._fail(table, str(read.row.get("id") or read.position), error)
+            return None
+
+    def _draft(self, read: Read, row: OldRow, before: ImportedRow | None, living: set[str]) -> _Draft | None:
+        """Return what is to be stored of a row; None where that is nothing, which is counted with its reason."""
+        platform = self._platforms.get(_platform_id(row))
+        try:
+            account, owner = self._read(row, platform)
+        except ApiManagerError as error:
+            if not read.is_past and not row.is_deleted and before is None:
+                self._fail(row.table, row.id, error, **_told(row))
+            elif not read.is_past:
+                self._count("recognised" if before is not None else "skipped", "" if before is not None else DELETED)
+            return None
+        is_double, is_of_same_page = self._notice(account, row, owner)
+        if read.is_past or self._is_done(row, before, living):
+            return None
+        if is_double:
+            self._count("skipped", DUPLICATE)
+            return None
+        if is_of_same_page:
+            self._summary.notes[SAME_PAGE] += 1
+        for note in (*account.notes, *owner.notes):
+            self._summary.notes[note] += 1
+        return _Draft(row, account, platform.api if platform else None, owner)
+
+    def _read(self, row: OldRow, platform: Platform | None) -> tuple[Account, Owner]:
+        if row.is_deleted:
+            raise refused(DELETED, DELETED)
+        if platform is None:
+            raise refused(NO_PLATFORM, f"its platform {_platform_id(row)!a} is not in the source")
+        if platform.config is None:
+            raise refused(REFUSED_PLATFORM, f"its platform {_platform_id(row)!a} was not imported: {platform.refusal}")
+        owner = self._work.owners.of(row)
+        tenant_id = platform.api.tenant_id if platform.api else None
+        if tenant_id is not None and (owner.tenant is None or owner.tenant.pk != tenant_id):
+            raise refused("of another tenant than its platform", "belongs to another tenant than its platform")
+        return read_account(row, platform.config, self._now), owner
+
+    def _is_done(self, row: OldRow, before: ImportedRow | None, living: set[str]) -> bool:
+        """Count a row that was imported before, by this run or another one."""
+        if before is None:
+            return False
+        if before.object_id not in living:
+            self._count("skipped", GONE_HERE)
+        else:
+            self._count("recognised")
+            if before.source_digest != row.version:
+                self._summary.notes[CHANGED_SINCE] += 1
+        return True
+
+    def _notice(self, account: Account, row: OldRow, owner: Owner) -> tuple[bool, bool]:
+        """Keep in mind which page an account is of, and tell whether the very same account, and whether another one of
+        its page, was there before."""
+        if not account.page:
+            return False, False
+        page = digest(_platform_id(row), account.page)
+        whole = digest(page, owner, row.text("user_id"), sorted(account.credentials.secrets.items()))
+        before = whole in self._seen, page in self._seen
+        self._seen |= {page, whole}
+        return before
+
+    def _free(self, drafts: list[_Draft]) -> list[_Draft]:
+        slugs = [draft.account.slug for draft in drafts]
+        taken = set(
+            ExternalApiConnection.objects.filter(slug__in=slugs, deleted_at=None).values_list("external_api_id", "slug")
+        )
+        free = []
+        for draft in drafts:
+            if draft.api is not None and (draft.api.pk, draft.account.slug) in taken:
+                self._fail(draft.row.table, draft.row.id, refused(TAKEN, f"slug {draft.account.slug} is taken"))
+            else:
+                free.append(draft)
+        return free
+
+    def _store(self, drafts: list[_Draft], position: Mapping[str, Any], table: str) -> None:
+        self._count_made(len(drafts))
+        if self._work.is_dry:
+            return
+        self._work.report.flush()
+        made = [(draft, self._connection(draft)) for draft in drafts]
+        with transaction.atomic():
+            storing.store([connection for _, connection in made])
+            runs.record(
+                self._work.run,
+                [
+                    Imported(draft.row.source_key, row, row.credential, source_digest=draft.row.version)
+                    for draft, row in made
+                ],
+                self._counts,
+                {**self._work.run.position, table: dict(position)},
+            )
+
+    def _connection(self, draft: _Draft) -> ExternalApiConnection:
+        account, owner = draft.account, draft.owner
+        connection = ExternalApiConnection(
+            external_api=draft.api,
+            tenant=owner.tenant,
+            partner=owner.partner,
+            user=owner.user,
+            connection_name=account.name,
+            slug=account.slug,
+            provider_data=account.provider_data,
+            status=account.status,
+            error_message=account.error_message,
+            authenticated_at=account.authenticated_at or account.created_at or self._now,
+            last_sync_at=account.last_sync_at,
+        )
+        secrets = {name: value for name, value in account.credentials.secrets.items() if value is not None}
+        credential = ExternalApiCredential(connection=connection, tenant=owner.tenant, secrets=secrets)
+        for name, value in account.credentials.facts.items():
+            setattr(credential, name, value)
+        return connection
+
+    def _count_made(self, number: int) -> None:
+        if number:
+            self._summary.accounts["migrated"] += number
+            self._counts["created"] = self._counts.get("created", 0) + number
+
+    def _count(self, what: str, reason: str = "") -> None:
+        self._summary.accounts[what] += 1
+        self._counts[what] = self._counts.get(what, 0) + 1
+        if reason:
+            self._summary.reasons[f"accounts: {reason}"] += 1
+
+    def _fail(self, table: str, row_id: str, error: ApiManagerError, **facts: Any) -> None:
+        self._count("failed", reason_of(error))
+        self._work.report.add(table, row_id, reason_of(error), error.message, **facts)
+
+
+def own_accounts(platforms: Mapping[str, Platform], after: Mapping[str, Any]) -> Iterator[Read]:
+    """Read the accounts that stand in their platform's own row, those up to the position ``after`` as past ones."""
+    own = [platform.own_account for platform in platforms.values() if platform.own_account is not None]
+    for number, read in enumerate(own, start=1):
+        yield Read(read.row, {"rows": number}, is_past=number <= int(after.get("rows", 0)))
+
+
+def _platform_id(row: OldRow) -> str:
+    return row.id if row.table != ACCOUNTS else row.text("social_platform_id", "platform_id", "external_api_id")
+
+
+def _told(row: OldRow) -> dict[str, str]:
+    """What may be said of a failed row beside its id."""
+    names = ("name", "account_name", "connection_name", "page_id", "user_id", "status")
+    told = {name: row.text(name)[:200] for name in names}
+    return {"platform_id": _platform_id(row), **{name: value for name, value in told.items() if value}}
+
+
+def _batches(reads: Iterable[Read]) -> Iterator[list[Read]]:
+    batch: list[Read] = []
+    size = 0
+    for read in reads:
+        batch.append(read)
+        size += _size(dict(read.row))
+        if len(batch) >= _ROWS_IN_BATCH or size >= _CHARACTERS_IN_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _size(value: Any) -> int:
+    """About how many characters a value holds."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_size(item) + len(name) for name, item in value.items())
+    return sum(map(_size, value)) if isinstance(value, list) else 8

@@ -1,0 +1,226 @@
+"""An account of the old table as a connection: its name, owner, facts, and credentials ready to be sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from connections.credentials import ADDITIONAL_DATA, CredentialInput, read_credentials
+from connections.imports.social_platforms.old_rows import OldRow
+from connections.imports.social_platforms.refusals import refused
+from connections.models import ConnectionStatus
+from external_apis.api_config import ApiConfig, url_values
+
+__all__ = ["Account", "account_name", "digest", "holds_tokens", "read_account"]
+
+NO_REFRESH_TOKEN = "without refresh token: to be connected again when the token ends"  # noqa: S105
+TO_BE_RENEWED = "the access token has ended: to be renewed at once with the refresh token"
+CLOSED = "with secrets that do not open"
+NO_CREDENTIAL = "without any credential"
+SWITCHED_OFF = "switched off in the old system: imported as revoked, to be made active before use"
+UNKNOWN_STATUS = "of a status that is unknown here: imported as error"
+
+# Where tokens stand: in columns, in the seed's ``credentials``, or in a platform's own ``api_config``.
+_PLACES = ("credentials.", "", "api_config.", "api_config.oauth1_credentials.", "provider_data.", "metadata.")
+_SPELLINGS = {
+    "access_token": ("access_token", "accessToken", "token", "page_access_token", "user_access_token"),
+    "refresh_token": ("refresh_token", "refreshToken"),
+    "oauth_token": ("oauth_token", "access_token", "accessToken"),
+    "oauth_token_secret": ("oauth_token_secret", "access_token_secret", "token_secret", "accessTokenSecret"),
+    "api_key": ("api_key", "apiKey", "key", "access_token"),
+    "username": ("username",),
+    "password": ("password",),
+}
+_OF_CREDENTIALS = frozenset({"expires_at", "token_type", "scope", "scopes", "expires_in", "retrieved_at"})
+_STATUSES = {
+    "": ConnectionStatus.ACTIVE,
+    "active": ConnectionStatus.ACTIVE,
+    "connected": ConnectionStatus.ACTIVE,
+    "expired": ConnectionStatus.EXPIRED,
+    "revoked": ConnectionStatus.REVOKED,
+    "disconnected": ConnectionStatus.REVOKED,
+    "error": ConnectionStatus.ERROR,
+    "failed": ConnectionStatus.ERROR,
+}
+# Nobody may use what the old system had switched off; revoked is what keeps a connection from being used.
+_SWITCHED_OFF = frozenset({"inactive", "disabled", "paused", "pending"})
+_PAGE = ("page_id", "account_id", "external_id", "platform_account_id", "provider_account_id", "ig_user_id")
+_COLUMNS_LEFT_OUT = frozenset({"id", "metadata", "provider_data", "credentials", "api_config"})
+
+
+@dataclass(frozen=True)
+class Account:
+    """What becomes of one account. Its ``repr`` shows no secret."""
+
+    source_key: str
+    old_id: str
+    name: str
+    slug: str
+    """One that is nobody else's, and always the same for an old row."""
+    credentials: CredentialInput = field(repr=False)
+    provider_data: Mapping[str, Any] = field(repr=False)
+    status: ConnectionStatus
+    error_message: str | None
+    authenticated_at: datetime | None
+    last_sync_at: datetime | None
+    created_at: datetime | None
+    version: str
+    page: str = ""
+    """The page or account at the provider, where the row names one."""
+    notes: tuple[str, ...] = ()
+
+
+def holds_tokens(platform: OldRow) -> bool:
+    """Tell whether a platform's row carries an account's tokens itself."""
+    names = {name for spellings in _SPELLINGS.values() for name in spellings} - {"key", "api_key", "apiKey"}
+    paths = (*platform.parted.secrets, *platform.parted.problems)
+    return any(
+        path.removeprefix("api_config.oauth1_credentials.").removeprefix("api_config.") in names for path in paths
+    )
+
+
+def account_name(row: OldRow) -> str:
+    """Return the name that people know an account by."""
+    names = ("connection_name", "account_name", "display_name", "page_name", "name", "username", "handle")
+    return " ".join(row.text(*names).split())[:200].strip() or row.id
+
+
+def read_account(row: OldRow, config: ApiConfig, now: datetime) -> Account:
+    """Return what an account's row becomes at a provider of this configuration.
+
+    Raises `InvalidInput` with the reason where it cannot be imported: secrets that do not open, no credential at all,
+    times that are none, or URL variables that are missing.
+    """
+    if row.parted.problems:
+        raise refused(CLOSED, "; ".join(f"{path} {problem}" for path, problem in row.parted.problems.items()))
+    notes = list(row.parted.notes)
+    credentials, expires_at = _credentials(row, config, notes)
+    can_be_renewed = config.auth_type == "oauth2" and "refresh_token" in credentials.secrets
+    has_ended = expires_at is not None and expires_at <= now
+    status, error_message = _status(row, has_ended, can_be_renewed, notes)
+    if status != ConnectionStatus.REVOKED and not credentials.secrets.keys() & config.credentials_expected():
+        raise refused(NO_CREDENTIAL, f"holds no credential ({', '.join(sorted(config.credentials_expected()))})")
+    provider_data = _provider_data(row)
+    if config.url_variables:
+        url_values(config, provider_data)
+    return Account(
+        source_key=row.source_key,
+        old_id=row.id,
+        name=account_name(row),
+        slug=_slug(row),
+        credentials=credentials,
+        provider_data=provider_data,
+        status=status,
+        error_message=error_message,
+        authenticated_at=row.moment("authenticated_at", "connected_at", "retrieved_at"),
+        last_sync_at=row.moment("last_sync_at", "last_synced_at"),
+        created_at=row.moment("created_at"),
+        version=row.version,
+        page=row.text(*_PAGE),
+        notes=tuple(notes),
+    )
+
+
+def _credentials(row: OldRow, config: ApiConfig, notes: list[str]) -> tuple[CredentialInput, datetime | None]:
+    """What the auth type uses goes under its names; every other secret is sealed as well, in ``additional_data``."""
+    given: dict[str, Any] = {}
+    left = dict(row.parted.secrets)
+    for name in sorted(config.credentials_expected()):
+        path = _path_of(name, left)
+        if path is not None:
+            given[name] = left.pop(path)
+    if "username" in config.credentials_expected() and "username" not in given and (user := row.text("username")):
+        given["username"] = user
+    given_values = set(given.values())
+    if left := {path: value for path, value in left.items() if value not in given_values}:
+        given[ADDITIONAL_DATA] = left
+    expires_at = _expires_at(row)
+    given |= {"expires_at": expires_at, "token_type": row.text("token_type")[:50], "scopes": _scopes(row)}
+    if config.auth_type == "oauth2" and "refresh_token" not in given:
+        notes.append(NO_REFRESH_TOKEN)
+    return read_credentials(given, config), expires_at
+
+
+def _path_of(name: str, secrets: Mapping[str, str]) -> str | None:
+    for spelling in _SPELLINGS.get(name, (name,)):
+        for place in _PLACES:
+            if f"{place}{spelling}" in secrets:
+                return f"{place}{spelling}"
+    return None
+
+
+def _status(
+    row: OldRow, has_ended: bool, can_be_renewed: bool, notes: list[str]
+) -> tuple[ConnectionStatus, str | None]:
+    """An ended token is no end where a refresh token is there: it is due for a renewal, as any other of ours."""
+    said = row.text("status").lower() if row.table != "social_platform" else ""
+    message = row.text("error_message", "last_error")[:2_000] or None
+    if said in _SWITCHED_OFF or row.first("is_active") in (False, "f", "false"):
+        notes.append(SWITCHED_OFF)
+        return ConnectionStatus.REVOKED, message
+    status = _STATUSES.get(said)
+    if status is None:
+        notes.append(UNKNOWN_STATUS)
+        return ConnectionStatus.ERROR, message or f"Its status in the old system was {said[:40]!a}."
+    if status == ConnectionStatus.REVOKED or not (has_ended or status == ConnectionStatus.EXPIRED):
+        return status, message
+    if can_be_renewed and has_ended:
+        notes.append(TO_BE_RENEWED)
+        return ConnectionStatus.ACTIVE, None
+    return ConnectionStatus.EXPIRED, message
+
+
+def _expires_at(row: OldRow) -> datetime | None:
+    moment = row.moment("token_expires_at", "expires_at", "access_token_expires_at")
+    seconds, since = row.first("expires_in"), row.moment("retrieved_at", "authenticated_at")
+    if moment is None and since is not None and isinstance(seconds, int | float) and 0 <= seconds < 10**9:
+        return since + timedelta(seconds=seconds)
+    return moment
+
+
+def _scopes(row: OldRow) -> list[str]:
+    value = row.first("scopes", "scope")
+    if isinstance(value, str):
+        value = [part.strip('"') for part in re.split(r"[\s,]+", value.strip("{}[] "))]
+    return [str(part)[:500] for part in value if part] if isinstance(value, list) else []
+
+
+def _provider_data(row: OldRow) -> dict[str, Any]:
+    """The provider's facts as they were (``page_id``, …), and below ``imported_from`` where and what it was."""
+    own = row.plain.get("provider_data")
+    data = dict(own) if isinstance(own, Mapping) else {}
+    columns = {name: value for name, value in row.plain.items() if name not in _COLUMNS_LEFT_OUT}
+    kept = {name: value for name, value in columns.items() if value not in (None, "", {}, [])}
+    for name in ("page_id", "page_name", "ig_user_id", "account_id", "account_sid", "phone_number", "phone_number_id"):
+        if value := row.text(name):
+            data.setdefault(name, value)
+    origin: dict[str, Any] = {"table": row.table, "id": row.id, "row": {n: _as_json(v) for n, v in kept.items()}}
+    if row.table == "social_platform":
+        origin["api_config"] = row.plain.get("api_config") or {}
+    else:
+        own = row.plain.get("credentials")
+        left = {n: v for n, v in own.items() if n not in _OF_CREDENTIALS} if isinstance(own, Mapping) else own
+        if left:
+            origin["credentials"] = left
+    if row.plain.get("metadata"):
+        origin["metadata"] = row.plain["metadata"]
+    return {**data, "imported_from": origin}
+
+
+def _as_json(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | dict | list) else str(value)
+
+
+def _slug(row: OldRow) -> str:
+    """One that is nobody else's, and always the same for an old row."""
+    readable = re.sub(r"[^a-z0-9]+", "-", account_name(row).lower()).strip("-")[:60].strip("-") or "account"
+    return f"{readable}-{hashlib.sha256(row.source_key.encode()).hexdigest()[:10]}"
+
+
+def digest(*parts: object) -> int:
+    """Return 64 bits that tell one thing from another, and say nothing of it."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,148 @@
+"""The two tables in a PostgreSQL database: one read-only snapshot, a server-side cursor, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from connections.imports.social_platforms.sources import Read, Reference
+from external_apis.errors import InvalidInput, ServiceUnavailable
+
+__all__ = ["ACCOUNTS", "PLATFORMS", "OldDatabase"]
+
+PLATFORMS, ACCOUNTS = "social_platform", "social_platform_account"
+
+_ROWS_AT_ONCE = 50
+"""A row may hold megabytes."""
+_CONNECT_SECONDS = 10
+_SCHEMES = ("postgres://", "postgresql://")
+
+_REFERENCES: LiteralString = """
+WITH targets AS (SELECT to_regclass(name) AS oid, name FROM unnest(%(tables)s::text[]) AS name),
+pointers AS (
+    SELECT c.conrelid AS oid, a.attname AS column, t.name AS target, true AS is_foreign_key
+    FROM pg_constraint c
+    JOIN targets t ON t.oid = c.confrelid
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)
+    WHERE c.contype = 'f' AND c.conparentid = 0
+    UNION ALL
+    SELECT a.attrelid, a.attname,
+        CASE WHEN a.attname ~ 'account' THEN %(accounts)s ELSE %(platforms)s END, false
+    FROM pg_attribute a
+    WHERE a.attnum > 0 AND NOT a.attisdropped
+        AND a.attname ~ '^(social_)?(platform|platform_account|account)_ids?$' AND a.attname <> 'account_id'
+)
+SELECT n.nspname || '.' || r.relname, p.column, p.target, bool_or(p.is_foreign_key), max(r.reltuples)::bigint
+FROM pointers p
+JOIN pg_class r ON r.oid = p.oid AND r.relkind IN ('r', 'p') AND NOT r.relispartition
+JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+    AND r.oid NOT IN (SELECT oid FROM targets WHERE oid IS NOT NULL)
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3
+"""
+
+
+class OldDatabase:
+    """The tables at a URL. Its ``repr`` shows no password.
+
+    Left out of the URL, the password is libpq's to find: in ``PGPASSWORD`` or ``~/.pgpass``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = _conninfo(url)
+        self.description = _described(self._conninfo)
+
+    def platforms(self) -> Iterator[Read]:
+        with self._reading() as connection:
+            if not _exists(connection, PLATFORMS):
+                raise InvalidInput(f"{self.description} has no table {PLATFORMS}.")
+            yield from _rows(connection, sql.SQL("SELECT * FROM {} ORDER BY id").format(sql.Identifier(PLATFORMS)), [])
+
+    def accounts(self, after: Mapping[str, Any]) -> Iterator[Read]:
+        table, last = sql.Identifier(ACCOUNTS), after.get("id")
+        with self._reading() as connection:
+            if not _exists(connection, ACCOUNTS):
+                return
+            if last is not None:
+                past = sql.SQL("SELECT * FROM {} WHERE id <= %s ORDER BY id").format(table)
+                yield from _rows(connection, past, [last], is_past=True)
+                rest = sql.SQL("SELECT * FROM {} WHERE id > %s ORDER BY id").format(table)
+                yield from _rows(connection, rest, [last])
+            else:
+                yield from _rows(connection, sql.SQL("SELECT * FROM {} ORDER BY id").format(table), [])
+
+    def count_accounts(self) -> int | None:
+        with self._reading() as connection:
+            if not _exists(connection, ACCOUNTS):
+                return 0
+            found = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(ACCOUNTS))).fetchone()
+        return None if found is None else int(found[0])
+
+    def references(self) -> list[Reference]:
+        names = {"tables": [PLATFORMS, ACCOUNTS], "platforms": PLATFORMS, "accounts": ACCOUNTS}
+        with self._reading() as connection:
+            return [Reference(*found) for found in connection.execute(_REFERENCES, names).fetchall()]
+
+    def __repr__(self) -> str:
+        return f"<OldDatabase {self.description}>"
+
+    @contextmanager
+    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            connection = psycopg.connect(**self._conninfo)
+        except psycopg.Error as error:
+            raise InvalidInput(f"{self.description} cannot be reached: {self._reason(error)}") from None
+        try:
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            yield connection
+        except psycopg.OperationalError as error:
+            raise ServiceUnavailable(f"{self.description} was lost: {self._reason(error)}") from None
+        except psycopg.Error as error:
+            raise InvalidInput(f"{self.description} cannot be read: {self._reason(error)}") from None
+        finally:
+            connection.close()
+
+    def _reason(self, error: psycopg.Error) -> str:
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        password = self._conninfo.get("password")
+        return reason.replace(str(password), "••••") if password else reason
+
+
+def _rows(
+    connection: psycopg.Connection[Any], query: sql.Composed, values: list[Any], *, is_past: bool = False
+) -> Iterator[Read]:
+    with connection.cursor("import_rows", row_factory=dict_row) as cursor:
+        cursor.itersize = _ROWS_AT_ONCE
+        cursor.execute(query, values)
+        for row in cursor:
+            row["id"] = str(row["id"])
+            yield Read(row, {"id": row["id"]}, is_past=is_past)
+
+
+def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
+    return bool(found and found[0])
+
+
+def _conninfo(url: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(url) if url.startswith(_SCHEMES) else None
+    except psycopg.Error:
+        given = None  # what it says quotes the URL, and with it the password
+    if given is None:
+        raise InvalidInput("--database-url is no URL such as postgresql://user@host/database.")
+    return {"connect_timeout": _CONNECT_SECONDS, **given}
+
+
+def _described(conninfo: Mapping[str, Any]) -> str:
+    port = f":{conninfo['port']}" if conninfo.get("port") else ""
+    return f"postgresql://{conninfo.get('host') or 'localhost'}{port}/{conninfo.get('dbname') or ''}"

@@ -1,0 +1,129 @@
+"""Rows of the two old tables as they come, and what is read of them: names, times, owners and tokens.
+
+The columns are seed 000's fields and those of the public Medusa modules: ``social_platform`` (id, name, category,
+auth_type, base_url, description, api_config, status, metadata, and the tokens themselves within ``api_config`` where
+there was one account for each platform) and ``social_platform_account`` (tokens in columns or in ``credentials``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+
+from connections.imports.social_platforms.encryption_keys import OldKeys
+from connections.imports.social_platforms.refusals import refused
+from connections.imports.social_platforms.secret_values import Parted, part
+from external_apis import json_input
+from external_apis.errors import InvalidInput
+from external_apis.time_input import bounded
+
+__all__ = ["OldRow", "read_row", "read_time", "row_id"]
+
+NO_TIME = "with times that are none"
+_LONGEST_ID = 200
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_JSON_COLUMNS = ("credentials", "provider_data", "api_config", "metadata")
+_SECONDS_UNTIL = 100_000_000_000
+"""Numbers above it are milliseconds since 1970."""
+
+
+@dataclass(frozen=True)
+class OldRow:
+    """One row, its secrets taken out. ``table`` is ``social_platform`` or ``social_platform_account``."""
+
+    table: str
+    id: str
+    parted: Parted = field(repr=False)
+
+    @property
+    def source_key(self) -> str:
+        return f"{self.table}:{self.id}"
+
+    @cached_property
+    def _places(self) -> list[Mapping[str, Any]]:
+        columns = (self.plain.get(name) for name in _JSON_COLUMNS)
+        return [self.plain, *(column for column in columns if isinstance(column, dict))]
+
+    @property
+    def plain(self) -> Mapping[str, Any]:
+        return self.parted.plain
+
+    def first(self, *names: str) -> Any:
+        """Return the first value that is not empty under these names: of the row itself, then of its JSON columns."""
+        for place in self._places:
+            for name in names:
+                if name in place and place[name] not in _EMPTY:
+                    return place[name]
+        return None
+
+    def text(self, *names: str) -> str:
+        """The same as text without surrounding space, empty where there is none; numbers are written out."""
+        value = self.first(*names)
+        return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+    def moment(self, *names: str) -> datetime | None:
+        """The same as a time. Raises `InvalidInput` for what is none."""
+        value = self.first(*names)
+        try:
+            return None if value is None else read_time(value)
+        except ValueError as error:
+            raise refused(NO_TIME, f"{names[0]} {error}") from None
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.plain.get("deleted_at") not in (None, "")
+
+    @property
+    def version(self) -> str:
+        """What tells one state of the row from another, in its own words."""
+        value = self.plain.get("updated_at")
+        try:
+            return read_time(value).isoformat()
+        except ValueError:
+            return str(value or "")[:64]
+
+
+def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
+    """Take a row apart. Raises `InvalidInput` for one that PostgreSQL could not hold, or that has no id."""
+    json_input.check(raw)
+    return OldRow(table, row_id(raw), part(raw, keys))
+
+
+def row_id(raw: Mapping[str, Any]) -> str:
+    """Return a row's id as text. Raises `InvalidInput` for a row without one."""
+    value = raw.get("id")
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not text or len(text) > _LONGEST_ID:
+        raise InvalidInput("the row has no id")
+    return text
+
+
+def read_time(value: Any) -> datetime:
+    """Read a time as PostgreSQL, JavaScript or an OAuth answer writes one. Raises `ValueError`.
+
+    Without a zone it is UTC; a number counts seconds or milliseconds since 1970.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\d{9,15}", value):
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return bounded(_since_1970(value))
+    if isinstance(value, str):
+        # PostgreSQL writes an offset of whole hours as +00, which is no time for Django.
+        value = parse_datetime(re.sub(r"([+-]\d\d)$", r"\1:00", value.strip()) if ":" in value else value)
+    if not isinstance(value, datetime):
+        raise ValueError("is no time")  # noqa: TRY004 (of whoever wrote the row)
+    return bounded(value if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+def _since_1970(number: float) -> datetime:
+    try:
+        seconds = number / 1000 if abs(number) > _SECONDS_UNTIL else number
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError("is no time") from None

@@ -1,0 +1,100 @@
+"""For whom an old row is: the tenants, partners and users here that the old ids stand for.
+
+An old id is translated by ``--map OLD=NEW`` where that names it; then it is the id of a row here, the slug of a tenant
+or partner, or the name or e-mail address of a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+
+from connections.imports.social_platforms.old_rows import OldRow
+from connections.imports.social_platforms.refusals import refused
+from external_apis.models import Account, Partner, Tenant
+
+__all__ = ["UNKNOWN_OWNER", "Owner", "Owners"]
+
+UNKNOWN_OWNER = "of a tenant or partner that is not here"
+UNKNOWN_USER = "of a user who is not here: imported for everybody who may use the provider"
+
+
+@dataclass(frozen=True)
+class Owner:
+    tenant: Tenant | None = None
+    partner: Partner | None = None
+    user: Account | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Owners:
+    """Finds owners batch by batch. Everything belongs to ``tenant`` where one is given."""
+
+    def __init__(self, tenant: Tenant | None, names: Mapping[str, str]) -> None:
+        self._tenant, self._names = tenant, names
+        self._tenants: dict[str, Tenant] = {}
+        self._partners: dict[str, list[Partner]] = {}
+        self._users: dict[str, Account] = {}
+
+    def look_up(self, rows: Iterable[OldRow]) -> None:
+        """Load what these rows name, in at most three queries; what was loaded before is let go of."""
+        rows = list(rows)
+        tenants, partners = (
+            {self._here(row.text(name)) for row in rows} - {""} for name in ("sales_channel_id", "partner_id")
+        )
+        users = {self._here(name) for row in rows for name in (row.text("user_id"), row.text("user_email"))} - {""}
+        self._tenants, self._partners, self._users = {}, {}, {}
+        if tenants and self._tenant is None:
+            for tenant in Tenant.objects.filter(Q(pk__in=tenants) | Q(slug__in=tenants)):
+                self._tenants |= {tenant.slug: tenant, tenant.pk: tenant}
+        if partners:
+            for partner in Partner.objects.filter(Q(pk__in=partners) | Q(slug__in=partners)):
+                for name in (partner.pk, partner.slug):
+                    self._partners.setdefault(name, []).append(partner)
+        if users:
+            self._users = _users(users)
+
+    def of(self, row: OldRow) -> Owner:
+        """Return a row's owner.
+
+        Raises `InvalidInput` for a tenant or partner that is not here: imported without, others would see the row. A
+        user who is not here is noted.
+        """
+        tenant, notes = self._tenant, []
+        if tenant is None and (old := row.text("sales_channel_id")):
+            tenant = self._tenants.get(self._here(old))
+            if tenant is None:
+                raise refused(UNKNOWN_OWNER, f"sales channel {old} is no tenant here: --map {old}=SLUG, or --tenant")
+        partner = None
+        if old := row.text("partner_id"):
+            fitting = (None, tenant.pk if tenant else None)
+            partner = next((one for one in self._partners.get(self._here(old), ()) if one.tenant_id in fitting), None)
+            if partner is None:
+                raise refused(UNKNOWN_OWNER, f"partner {old} is none of its tenant's here: --map {old}=SLUG")
+        named = [name for name in (row.text("user_id"), row.text("user_email")) if name]
+        user = next((self._users[here] for here in map(self._here, named) if here in self._users), None)
+        if user is not None and user.tenant_id not in (None, tenant.pk if tenant else None):
+            user = None
+        if named and user is None:
+            notes.append(UNKNOWN_USER)
+        return Owner(tenant, partner, user, tuple(notes))
+
+    def _here(self, old: str) -> str:
+        return self._names.get(old, old)
+
+
+def _users(names: set[str]) -> dict[str, Account]:
+    name_field = get_user_model().USERNAME_FIELD
+    email_field = get_user_model().get_email_field_name()
+    chosen = Q(pk__in=names) | Q(**{f"user__{name_field}__in": names}) | Q(**{f"user__{email_field}__in": names})
+    found: dict[str, Account] = {}
+    ambiguous: set[str] = set()
+    for account in Account.objects.select_related("user").filter(chosen):
+        found |= {account.pk: account, str(account.user.get_username()): account}
+        email = str(getattr(account.user, email_field, "") or "")
+        if email and found.setdefault(email, account) != account:
+            ambiguous.add(email)
+    return {name: account for name, account in found.items() if name not in ambiguous}

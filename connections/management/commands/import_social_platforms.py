@@ -1,0 +1,120 @@
+"""``manage.py import_social_platforms``: the old tables of a Medusa shop into providers and connections."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from connections.imports import runs
+from connections.imports.commands import ImportCommand, Outcome, UsageError
+from connections.imports.social_platforms.encryption_keys import OldKeys
+from connections.imports.social_platforms.failure_report import FailureReport
+from connections.imports.social_platforms.importing import import_tables
+from connections.imports.social_platforms.old_database import OldDatabase
+from connections.imports.social_platforms.old_files import OldFiles
+from connections.imports.social_platforms.owners import Owners
+from connections.imports.social_platforms.sources import Source
+from connections.imports.social_platforms.work import Work
+from connections.models import ImportKind, ImportRun
+
+
+class Command(ImportCommand):
+    help = (
+        "Import the tables social_platform and social_platform_account, from their database or from files in JSON or "
+        "CSV. Without --apply it only tells what would become of each row."
+    )
+    kind = ImportKind.SOCIAL_PLATFORMS
+
+    def add_source_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--database-url",
+            metavar="URL|@FILE|@-",
+            help="the old PostgreSQL database, its URL in a file or on stdin: a command line is seen by everybody here",
+        )
+        parser.add_argument("--platforms", type=Path, metavar="FILE", help="social_platform as JSON or CSV")
+        parser.add_argument("--accounts", type=Path, metavar="FILE", help="social_platform_account as JSON or CSV")
+        parser.add_argument(
+            "--encryption-key-file",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="keys of the old encryption service: its .env, or lines of version:base64; may be repeated",
+        )
+        parser.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="OLD=NEW",
+            help="an old sales channel's, partner's or user's id, and the tenant, partner or user that it is here",
+        )
+        parser.add_argument(
+            "--source-name",
+            default="",
+            metavar="NAME",
+            help="where there are several old systems: what this one is called, always the same",
+        )
+        parser.add_argument("--report", type=Path, metavar="FILE", help="where the rows that fail are written")
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        files = [options["platforms"], options["accounts"]]
+        if bool(options["database_url"]) == any(files) or (any(files) and not all(files)):
+            raise UsageError("Give either --database-url, or both --platforms and --accounts.")
+        for pair in options["map"]:
+            old, equals, new = pair.partition("=")
+            if not (old and equals and new):
+                raise UsageError(f"--map {pair!a} is not of the form OLD=NEW.")
+
+    def import_all(self, options: Mapping[str, Any]) -> Outcome:
+        keys = OldKeys.read(options["encryption_key_file"])
+        source = _source(options)
+        names = dict(pair.split("=", 1) for pair in options["map"])
+        begin = runs.begin if self.is_applied else runs.preview
+        identity = options["source_name"] or "social platforms"
+        run = begin(self.kind, source.description, identity=identity, tenant=self.tenant)
+        path = self._report_path(options["report"], run)
+        with FailureReport(path) as report, runs.underway(run, self.stop) if self.is_applied else nullcontext():
+            work = Work(keys, Owners(self.tenant, names), run, report)
+            summary = import_tables(source, work, partial(self.meter, "accounts"), lambda: bool(self.stop))
+        counts = {name: summary.platforms[name] + summary.accounts[name] for name in _COUNTS}
+        counts = {"created": counts.pop("migrated"), **counts}
+        stored = run if self.is_applied else None
+        return Outcome(counts, stored, {"source": source.description, **summary.facts()}, list(summary.lines()))
+
+    def _report_path(self, given: Path | None, run: ImportRun) -> Path:
+        if run.report_path:
+            return Path(run.report_path)
+        name = run.pk if self.is_applied else f"dry-run-{timezone.now():%Y%m%d-%H%M%S}"
+        path = (given or Path(f"import-social-platforms-{name}.jsonl")).absolute()
+        if self.is_applied:
+            runs.set_report(run, str(path))
+        return path
+
+
+_LONGEST_URL = 10_000
+_COUNTS = ("migrated", "recognised", "skipped", "failed")
+
+
+def _source(options: Mapping[str, Any]) -> Source:
+    if options["database_url"]:
+        return OldDatabase(_url(options["database_url"]))
+    return OldFiles(options["platforms"], options["accounts"])
+
+
+def _url(given: str) -> str:
+    if given == "@-":
+        return sys.stdin.readline(_LONGEST_URL).strip()
+    if given.startswith("@"):
+        try:
+            with Path(given[1:]).open(encoding="utf-8") as file:
+                return file.read(_LONGEST_URL).strip()
+        except (OSError, ValueError):
+            raise UsageError("--database-url: the file cannot be read.") from None
+    return given

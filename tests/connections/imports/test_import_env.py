@@ -1,0 +1,319 @@
+"""``manage.py import_env``: from names of variables to providers and connections, again and again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import DatabaseError, transaction
+
+from connections.imports import dotenv
+from connections.imports.environment import importing
+from connections.imports.environment.variables import sort_out
+from connections.models import EnvironmentVariable, ExternalApiConnection, ImportedRow, ImportRun
+from connections.services import get_connection, update_connection
+from external_apis.catalogue import presets
+from external_apis.models import AuditEvent, ExternalApi
+from external_apis.providers import find_by_id_or_slug, get_api_config, update_external_api
+from tests.connections.test_audit_everywhere import _refusing_events as refusing_events
+from tests.factories import make_connection, make_provider, make_tenant
+
+STRIPE = "sk_live_51HswordfishAbCd"
+ENV = f"""
+# Payments
+export STRIPE_SECRET_KEY={STRIPE}
+TWILIO_ACCOUNT_SID="AC{"0" * 32}"
+TWILIO_AUTH_TOKEN='{"f" * 31}1'
+TWILIO_PHONE_NUMBER=+15005550006
+SENDGRID_API_KEY=SG.swordfish-of-the-mails
+SENDGRID_FROM_EMAIL=shop@example.com
+SLACK_BOT_TOKEN=xoxb-1234567890-swordfish
+FACEBOOK_APP_ID=123456789012345
+FACEBOOK_APP_SECRET={"a" * 32}
+TWITTER_API_KEY=consumer-key-of-tests-00
+TWITTER_API_SECRET=consumer-secret-of-tests
+ACME_API_KEY=nobody-knows-it
+DATABASE_URL=postgresql://user:swordfish@db/app
+ENCRYPTION_KEYS=k1:swordfish
+GITHUB_TOKEN=changeme
+MAILGUN_API_KEY=
+this line is none
+"""
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / ".env"
+    path.write_text(ENV)
+    return path
+
+
+def run(*arguments: Any) -> str:
+    out = io.StringIO()
+    call_command("import_env", *map(str, arguments), stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def facts(*arguments: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("--json", *arguments))
+    return found
+
+
+def outcomes(found: dict[str, Any]) -> dict[str, str]:
+    return {step["slug"]: step["outcome"] for step in found["plan"]}
+
+
+def actions(found: dict[str, Any]) -> dict[str, str]:
+    return {one["variable"]: one["action"] for step in found["plan"] for one in step["variables"]}
+
+
+def test_a_plan_shows_what_would_happen_and_changes_nothing(file: Path) -> None:
+    text = run("--file", file)
+    assert "Nothing was changed. Import with --apply." in text
+    assert "STRIPE_SECRET_KEY …AbCd -> access_token (new)" in text
+    assert "ACME_API_KEY: looks like a credential" in text
+    assert "line 19: is not NAME=VALUE" in text
+    assert "swordfish" not in text
+    assert "123456789012345" not in text
+    for model in (ExternalApi, ExternalApiConnection, ImportRun, EnvironmentVariable, AuditEvent):
+        assert not model._default_manager.exists()
+
+
+def test_everything_is_applied_and_can_be_used(file: Path) -> None:
+    found = facts("--file", file, "--apply")
+    assert found["counts"] == {"created": 6}
+    assert found["unknown"] == ["ACME_API_KEY"]
+    assert set(found["skipped"]) == {"DATABASE_URL", "ENCRYPTION_KEYS", "GITHUB_TOKEN", "MAILGUN_API_KEY"}
+    assert get_connection("stripe").credentials["access_token"] == STRIPE
+    twilio = get_connection("twilio")
+    assert dict(twilio.credentials) == {"username": f"AC{'0' * 32}", "password": f"{'f' * 31}1"}
+    assert twilio.provider_data == {"account_sid": f"AC{'0' * 32}", "phone_number": "+15005550006"}
+    assert get_connection("sendgrid").provider_data == {"from_email": "shop@example.com"}
+    assert get_connection("slack").credentials["access_token"] == "xoxb-1234567890-swordfish"
+    facebook: Any = get_api_config("facebook").api_config
+    assert facebook.oauth2.client_id.get_secret_value() == "123456789012345"
+    assert facebook.oauth2.client_secret.get_secret_value() == "a" * 32
+    twitter: Any = get_api_config("twitter").api_config
+    assert twitter.oauth1.consumer_key.get_secret_value() == "consumer-key-of-tests-00"
+    assert twitter.oauth1.consumer_secret.get_secret_value() == "consumer-secret-of-tests"
+    assert ExternalApiConnection.objects.count() == 4
+    assert AuditEvent.objects.filter(action="connection.created").count() == 4
+    assert not AuditEvent.objects.filter(changes__icontains="swordfish").exists()
+
+
+def test_without_its_events_nothing_is_stored(file: Path) -> None:
+    with refusing_events(), pytest.raises(DatabaseError), transaction.atomic():
+        run("--file", file, "--apply")
+    assert not ExternalApi.objects.exists()
+    assert not ImportRun.objects.exists()
+
+
+def test_a_second_time_changes_nothing(file: Path) -> None:
+    run("--file", file, "--apply")
+    before = AuditEvent.objects.count()
+    found = facts("--file", file, "--apply")
+    assert found["counts"] == {"recognised": 6}
+    assert found["run"] is None
+    assert AuditEvent.objects.count() == before
+    assert ImportRun.objects.count() == 1
+
+
+def test_a_value_that_changed_in_the_environment_is_shown_and_taken_when_applied(file: Path) -> None:
+    run("--file", file, "--apply")
+    file.write_text(ENV.replace(STRIPE, "sk_live_51HanotherOneWxYz"))
+    text = run("--file", file)
+    assert "STRIPE_SECRET_KEY …WxYz -> access_token (changed, stored is …AbCd)" in text
+    assert get_connection("stripe").credentials["access_token"] == STRIPE
+    found = facts("--file", file, "--apply")
+    assert outcomes(found)["stripe"] == "updated"
+    assert get_connection("stripe").credentials["access_token"] == "sk_live_51HanotherOneWxYz"
+    assert facts("--file", file, "--apply")["counts"] == {"recognised": 6}
+
+
+def test_a_value_that_was_changed_here_stays_unless_overwritten(file: Path) -> None:
+    run("--file", file, "--apply")
+    update_connection(
+        ExternalApiConnection.objects.get(external_api__slug="stripe"), {"credentials": {"access_token": "newer"}}
+    )
+    api = find_by_id_or_slug("facebook")
+    update_external_api(api, {"api_config": {"oauth2": {"client_secret": "newer too"}}})
+    found = facts("--file", file, "--apply")
+    assert {name for name, action in actions(found).items() if action == "kept"} == {
+        "STRIPE_SECRET_KEY",
+        "FACEBOOK_APP_SECRET",
+    }
+    assert get_connection("stripe").credentials["access_token"] == "newer"
+    file.write_text(ENV.replace(STRIPE, "sk_live_changed_there_as_well"))
+    assert actions(facts("--file", file, "--apply"))["STRIPE_SECRET_KEY"] == "kept"
+    assert outcomes(facts("--file", file, "--apply", "--overwrite"))["facebook"] == "updated"
+    assert get_connection("stripe").credentials["access_token"] == "sk_live_changed_there_as_well"
+
+
+def test_what_somebody_connected_by_hand_is_recognised_or_kept(tmp_path: Path) -> None:
+    api = make_provider(slug="stripe")
+    make_connection(api, slug="shop", credentials={"access_token": "by hand"})
+    file = tmp_path / ".env"
+    file.write_text("STRIPE_SECRET_KEY=another")
+    assert actions(facts("--file", file, "--apply")) == {"STRIPE_SECRET_KEY": "kept"}
+    assert not EnvironmentVariable.objects.exists()
+    file.write_text("STRIPE_SECRET_KEY=by hand")
+    assert actions(facts("--file", file, "--apply")) == {"STRIPE_SECRET_KEY": "same"}
+    assert ExternalApi.objects.get() == api
+    assert EnvironmentVariable.objects.get().connection == api.connections.get()
+
+
+def test_a_tenant_gets_connections_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"STRIPE_SECRET_KEY={STRIPE}\nFACEBOOK_APP_ID=1\nFACEBOOK_APP_SECRET=2")
+    everybodys = make_provider(slug="stripe")
+    make_provider(slug="facebook", api_config={**presets()["facebook"].api_config})
+    tenant = make_tenant("acme")
+    run("--file", file, "--apply", "--tenant", "acme")
+    connection = ExternalApiConnection.objects.get()
+    assert (connection.tenant, connection.external_api) == (tenant, everybodys)
+    assert ExternalApi.objects.get(tenant=tenant).slug == "facebook"
+    assert facts("--file", file, "--apply", "--tenant", tenant.pk)["counts"] == {"recognised": 2}
+
+
+def test_what_cannot_be_connected_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(
+        f'TWILIO_ACCOUNT_SID=AC1\nSTRIPE_SECRET_KEY={STRIPE}\nSENDGRID_API_KEY="a\\nb"\nAWS_ACCESS_KEY_ID=1\n'
+        "AWS_SECRET_ACCESS_KEY=2\nDD_API_KEY=1\n"
+    )
+    with pytest.raises(CommandError) as raised:
+        run("--file", file, "--apply")
+    assert raised.value.returncode == 1
+    found = {
+        step.slug: step
+        for step in importing.import_variables(sort_out(dotenv.read(file).values), is_applied=False).steps
+    }
+    assert {slug: step.outcome for slug, step in found.items()} == {
+        "amazon-s3": "failed",  # without a region
+        "datadog": "skipped",
+        "sendgrid": "failed",
+        "stripe": "recognised",
+        "twilio": "skipped",
+    }
+    assert "TWILIO_AUTH_TOKEN is missing" in found["twilio"].reason
+    assert "DD_APP_KEY is missing" in found["datadog"].reason
+    assert set(ExternalApi.objects.values_list("slug", flat=True)) == {"stripe"}
+
+
+def test_two_names_for_one_place(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"STRIPE_API_KEY={STRIPE}\nSTRIPE_SECRET_KEY={STRIPE}\nGH_TOKEN=two\nGITHUB_TOKEN=one")
+    found = facts("--file", file, "--apply")
+    assert actions(found) == {
+        "STRIPE_SECRET_KEY": "new",
+        "STRIPE_API_KEY": "same",
+        "GITHUB_TOKEN": "new",
+        "GH_TOKEN": "unused",
+    }
+    assert set(EnvironmentVariable.objects.values_list("name", flat=True)) == {
+        "STRIPE_SECRET_KEY",
+        "STRIPE_API_KEY",
+        "GITHUB_TOKEN",
+    }
+    assert facts("--file", file, "--apply")["run"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "slug", "place"),
+    [
+        ("MAILGUN_API_KEY", "mailgun", "password"),
+        ("GOOGLE_CLIENT_ID", "google-oauth2", "oauth2.client_id"),
+        ("GITHUB_APP_CLIENT_SECRET", "github-app", "oauth2.client_secret"),
+        ("TUMBLR_CONSUMER_KEY", "tumblr", "oauth1.consumer_key"),
+        ("TWITTER_ACCESS_TOKEN_SECRET", "twitter", "oauth_token_secret"),
+        ("TWITTER_CLIENT_ID", "x", "oauth2.client_id"),
+        ("CALENDLY_ACCESS_TOKEN", "calendly", "access_token"),
+        ("PAYPAL_CLIENT_ID", "paypal", "client_id"),
+        ("DHL_EXPRESS_USERNAME", "dhl-express", "username"),
+        ("OPENAI_API_KEY", "openai", "access_token"),
+    ],
+)
+def test_names_are_understood_by_table_and_by_pattern(name: str, slug: str, place: str) -> None:
+    (group,) = sort_out({name: "a value"}).groups
+    assert (group.preset.slug, *group.variables[0].places) == (slug, place)
+
+
+@pytest.mark.parametrize(
+    "name", ["DATABASE_URL", "REDIS_URL", "SECRET_KEY", "JWT_SECRET_FILE", "OIDC_CLIENT_SECRET", "METRICS_TOKEN"]
+)
+def test_this_product_s_own_variables_are_left_alone(name: str) -> None:
+    found = sort_out({name: "swordfish"})
+    assert found.groups == ()
+    assert found.unknown == ()
+
+
+def test_what_is_this_product_s_own_is_left_alone_also_where_the_catalogue_knows_the_name(settings: Any) -> None:
+    settings.SECRET_VARIABLES = (*settings.SECRET_VARIABLES, "STRIPE_SECRET_KEY")
+    found = sort_out({"STRIPE_SECRET_KEY": STRIPE})
+    assert found.groups == ()
+    assert dict(found.skipped) == {"STRIPE_SECRET_KEY": "is this product's own"}
+
+
+def test_what_the_catalogue_says_of_variables_names_each_once() -> None:
+    names = [name for preset in presets().values() for name in preset.env]
+    assert len(names) == len(set(names)) > 150
+
+
+def test_names_made_to_be_slow_are_not() -> None:
+    assert sort_out({"A_" * 2_000 + "API_KEY": "x", "": "x", "_": "x", "=": "x", "A\0B_TOKEN": "x"}).groups == ()
+
+
+def test_an_import_is_taken_back_but_for_what_is_in_use(file: Path) -> None:
+    run_id = facts("--file", file, "--apply")["run"]
+    update_connection(ExternalApiConnection.objects.get(external_api__slug="stripe"), {"note": "ours"})
+    undone = facts("--undo", run_id)
+    assert undone["removed"] == 8
+    assert {one["reason"] for one in undone["left"]} == {"was changed since", "a connection refers to it"}
+    assert list(ExternalApiConnection.objects.values_list("external_api__slug", flat=True)) == ["stripe"]
+    assert ImportedRow.objects.count() == 2
+    text = run("--undo", run_id)
+    assert "0 removed, 2 left." in text
+    assert outcomes(facts("--file", file, "--apply"))["twilio"] == "created"
+
+
+def test_wrong_usage_and_nothing_to_read_have_exit_codes(file: Path, tmp_path: Path) -> None:
+    for arguments, code in (
+        (("--apply", "--undo", "imp_x"), 2),
+        (("--report", "--apply"), 2),
+        (("--tenant", "nobody"), 2),
+        (("--undo", "imp_x"), 1),
+        (("--file", tmp_path), 1),
+        (("--file", tmp_path / "none"), 1),
+    ):
+        with pytest.raises(CommandError) as raised:
+            run(*arguments)
+        assert raised.value.returncode == code
+
+
+def test_ctrl_c_leaves_everything_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return findings
+
+    findings = sort_out({"STRIPE_SECRET_KEY": STRIPE, "GITHUB_TOKEN": "ghp_1"})
+    monkeypatch.setattr("connections.management.commands.import_env.sort_out", interrupted)
+    assert threading.current_thread() is threading.main_thread()
+    with pytest.raises(SystemExit) as raised:
+        run("--file", file, "--apply")
+    assert raised.value.code == 130
+    assert not ExternalApi.objects.exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_a_file_the_process_s_own_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", STRIPE)
+    assert outcomes(facts())["stripe"] == "created"

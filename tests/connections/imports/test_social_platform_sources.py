@@ -1,0 +1,332 @@
+"""Hostile and broken sources of the old tables: files, keys, URLs, encrypted objects."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import pickle
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from connections.imports.social_platforms import account_import
+from connections.imports.social_platforms.encryption_keys import OldKeys
+from connections.imports.social_platforms.old_database import OldDatabase
+from connections.imports.social_platforms.old_rows import read_time
+from connections.imports.social_platforms.row_streams import rows_of
+from connections.imports.social_platforms.secret_values import part
+from connections.imports.social_platforms.sources import Read
+from connections.models import ExternalApiConnection, ImportRun
+from external_apis.errors import InvalidInput, UnknownKey, Unreadable
+from tests.connections.imports.old_tables import BROKEN, KEYS, key_file_text, sealed
+
+
+def read(path: Path, text: str | bytes) -> list[tuple[dict[str, Any], str]]:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return list(rows_of(path))
+
+
+def keys() -> OldKeys:
+    return OldKeys(KEYS)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": "a"}, {"id": "b"}]',
+        '\ufeff[{"id":"a"},\n{"id":"b"}]\n',
+        '{"id": "a"}\n{"id": "b"}\n',
+        '{"id": "a"}{"id": "b"}',
+        '{"social_platforms": [{"id": "a"}, {"id": "b"}], "count": 2}',
+        '{"count": 2, "offset": 0, "limit": 20, "social_platform_accounts": [{"id": "a"}, {"id": "b"}]}',
+        "id,name\na,\nb,\n",
+        "\ufeffid,name\r\na,\r\n\r\nb,\r\n",
+    ],
+)
+def test_rows_of_every_shape(tmp_path: Path, text: str) -> None:
+    assert [row["id"] for row, problem in read(tmp_path / "rows", text) if not problem] == ["a", "b"]
+
+
+def test_a_row_may_be_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    rows = [{"id": str(number), "metadata": {"text": "ü" * 400_000}} for number in range(3)]
+    assert [row for row, _ in read(tmp_path / "rows.json", json.dumps(rows, ensure_ascii=False))] == rows
+
+
+def test_a_broken_line_is_one_row(tmp_path: Path) -> None:
+    found = read(tmp_path / "rows.jsonl", '{"id": "a"}\n{"id": "b", nonsense}\n[1]\n{"id": "c"}')
+    assert [(row.get("id"), problem) for row, problem in found] == [
+        ("a", ""),
+        (None, "the row is no JSON"),
+        (None, "the row is no object"),
+        ("c", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"id": "a"}, {"id": oops}, {"id": "c"}]', "row 2 is no JSON"),
+        ('[{"id": "a"}, {"id": "b"', "row 2 is no JSON"),
+        ('[{"id": "a"},', "ends in the middle, after 1 rows"),
+        (b'[{"id": "\xff"}]', "is not UTF-8"),
+        ("", "is neither JSON nor CSV"),
+        ("\0\0\0", "is neither JSON nor CSV"),
+        ("name\nx\n", "is neither JSON nor CSV"),
+        ('id,name\na,"open\n', "is no CSV beyond line"),
+        ("[" * 100_000, "row 1 is no JSON"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        read(tmp_path / "rows", text)
+
+
+def test_no_file_and_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(InvalidInput, match="there is no such file"):
+            list(rows_of(path))
+
+
+def test_a_line_of_csv_with_too_few_values_is_one_row(tmp_path: Path) -> None:
+    found = read(tmp_path / "rows.csv", 'id,name,metadata\na,x\nb,y,"{""n"": 1}"\n')
+    assert found == [({}, "line 2 has 2 values for 3 columns"), ({"id": "b", "name": "y", "metadata": {"n": 1}}, "")]
+    assert csv.field_size_limit() == 131_072  # as it was before
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        key_file_text(),
+        "".join(f"{version}:{base64.b64encode(key).decode()}\n" for version, key in KEYS.items()),
+        "# both\n" + "\n".join(f"export ENCRYPTION_KEY_V{version}='{key.hex()}'" for version, key in KEYS.items()),
+    ],
+)
+def test_key_files_of_every_shape(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    read_keys = OldKeys.read([path])
+    assert [read_keys.open(sealed("geheim", version)) for version in (1, 2)] == ["geheim", "geheim"]
+    assert repr(read_keys) == "<OldKeys: 1, 2>"
+    with pytest.raises(TypeError):
+        pickle.dumps(read_keys)
+
+
+def test_one_bare_key_is_version_1_and_files_add_up(tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.write_text(base64.b64encode(KEYS[1]).decode())
+    second.write_text(f"2:{base64.b64encode(KEYS[2]).decode()}")
+    assert OldKeys.read([first, second]).open(sealed("x", 2)) == "x"
+    second.write_text(f"1:{base64.b64encode(KEYS[2]).decode()}")
+    with pytest.raises(InvalidInput, match="another key of version 1 already"):
+        OldKeys.read([first, second])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ENCRYPTION_KEY=c2hvcnQ=", "1:not base64!", "OTHER=x\nMORE=y", b"\xff\xfe", "A" * 1_000_001]
+)
+def test_files_that_are_no_keys(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InvalidInput) as refusal:
+        OldKeys.read([path])
+    assert "c2hvcnQ" not in refusal.value.message
+    with pytest.raises(InvalidInput, match="no such file"):
+        OldKeys.read([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"keyVersion": 3}, UnknownKey),
+        ({"keyVersion": True}, Unreadable),
+        ({"keyVersion": {"$gt": 0}}, Unreadable),
+        ({"authTag": BROKEN["authTag"]}, Unreadable),
+        ({"authTag": "AAAA"}, Unreadable),
+        ({"iv": ""}, Unreadable),
+        ({"iv": None}, Unreadable),
+        ({"encrypted": "%%%"}, Unreadable),
+        ({"encrypted": "A" * 200_001}, Unreadable),
+        ({"encrypted": ["x"]}, Unreadable),
+    ],
+)
+def test_objects_that_do_not_open(changes: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        keys().open({**sealed("text"), **changes})
+
+
+def test_hexadecimal_objects_and_long_ivs_open() -> None:
+    whole = sealed("in hexadecimal")
+    as_hex = {name: base64.b64decode(whole[name]).hex() for name in ("encrypted", "iv", "authTag")}
+    assert keys().open({**as_hex, "keyVersion": "1"}) == "in hexadecimal"
+
+
+# --- secrets in rows ------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_taken_out_wherever_they_are() -> None:
+    row = {
+        "id": "a",
+        "access_token": "token-in-a-column",
+        "token_type": "Bearer",
+        "metadata": {
+            "pages": [{"access_token_encrypted": sealed("page-secret")}, sealed("bare-secret")],
+            "handle": "token-in-a-column",
+            "apiKey": "k-1",
+            "token_count": 3,
+            "proxy": "http://user:pass@proxy.example/",
+            "keywords": "wool, silk",
+        },
+    }
+    parted = part(row, keys())
+    assert parted.secrets == {
+        "access_token": "token-in-a-column",
+        "metadata.pages.0.access_token": "page-secret",
+        "metadata.pages.1": "bare-secret",
+        "metadata.apiKey": "k-1",
+        "metadata.proxy": "http://user:pass@proxy.example/",
+    }
+    assert parted.plain == {
+        "id": "a",
+        "token_type": "Bearer",
+        "metadata": {"pages": [{}, None], "handle": None, "token_count": 3, "keywords": "wool, silk"},
+    }
+
+
+def test_a_broken_object_beside_the_same_in_clear_is_no_loss() -> None:
+    parted = part({"access_token_encrypted": BROKEN, "access_token": "in clear"}, keys())
+    assert (parted.secrets, parted.problems) == ({"access_token": "in clear"}, {})
+
+
+@pytest.mark.parametrize(
+    "value", ["", "soon", "2024-13-01", True, [], 10**30, -5, "9" * 15, "0001-01-01", float("1e300")]
+)
+def test_what_is_no_time(value: Any) -> None:
+    with pytest.raises(ValueError, match="is "):
+        read_time(value)
+
+
+# --- databases ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["", "mysql://root:hunter22@x/y", "postgresql://u:hunter22%ZZ@h/d", "host=x password=hunter22", "hunter22\0"]
+)
+def test_what_is_no_database_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        OldDatabase(url)
+    assert "hunter22" not in refusal.value.message
+
+
+def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    source = OldDatabase("postgresql://u:hunter22@127.0.0.1:1/shop")
+    with pytest.raises(InvalidInput, match=r"postgresql://127\.0\.0\.1:1/shop cannot be reached") as refusal:
+        list(source.platforms())
+    assert "hunter22" not in refusal.value.message + repr(source) + source.description
+
+
+@pytest.mark.django_db
+def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://u:hunter22@127.0.0.1:1/shop"
+    (tmp_path / "url").write_text(f"{url}\n")
+    monkeypatch.setattr("sys.stdin", StringIO(f"{url}\n"))
+    for given in (f"@{tmp_path / 'url'}", "@-"):
+        with pytest.raises(CommandError, match=r"127\.0\.0\.1:1/shop cannot be reached") as error:
+            call_command("import_social_platforms", "--database-url", given, stdout=StringIO())
+        assert "hunter22" not in str(error.value)
+    with pytest.raises(CommandError, match="the file cannot be read"):
+        call_command("import_social_platforms", "--database-url", f"@{tmp_path}", stdout=StringIO())
+
+
+def test_a_batch_is_bounded_in_rows_and_in_size() -> None:
+    small = [Read({"id": str(number)}, {}) for number in range(1_100)]
+    assert [len(batch) for batch in account_import._batches(small)] == [500, 500, 100]
+    large = [Read({"id": str(number), "metadata": {"text": "x" * 3_000_000}}, {}) for number in range(7)]
+    assert [len(batch) for batch in account_import._batches(large)] == [3, 3, 1]
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--platforms", "p.json"],
+        ["--database-url", "postgresql://h/d", "--platforms", "p", "--accounts", "a"],
+        ["--platforms", "p", "--accounts", "a", "--map", "nothing"],
+        ["--platforms", "p", "--accounts", "a", "--undo", "imp_1", "--apply"],
+    ],
+)
+@pytest.mark.django_db
+def test_called_wrongly(options: list[str]) -> None:
+    with pytest.raises(CommandError) as error:
+        call_command("import_social_platforms", *options, stdout=StringIO())
+    assert error.value.returncode == 2
+
+
+@pytest.mark.django_db
+def test_rows_of_nonsense_fail_one_by_one(tmp_path: Path) -> None:
+    platforms, accounts, report = tmp_path / "p.json", tmp_path / "a.jsonl", tmp_path / "report"
+    platforms.write_text(
+        '[{"id": "p", "name": "Facebook"}, {"id": "p", "name": "Facebook"}, {"name": "no id"},'
+        ' {"id": "esc", "name": "\\u001b[2J\\nOurs"},'
+        ' {"id": "q", "api_config": "text", "name": 7, "status": [], "base_url": "file:///etc/passwd"}]'
+    )
+    rows: list[Any] = [
+        {"id": "good", "platform_id": "p", "access_token": "t"},
+        {"id": "good", "platform_id": "p", "access_token": "t"},
+        {"id": "nul", "platform_id": "p", "access_token": "t\0"},
+        {"id": "surrogate", "platform_id": "p", "access_token": "t", "metadata": {"x": "\ud800"}},
+        {"id": "newline", "platform_id": "p", "access_token": "t\r\nX-Evil: 1"},
+        {"id": "endless", "platform_id": "p", "access_token": "t", "metadata": {"n": 1e400}},
+        {"id": "long", "platform_id": "p", "access_token": "t" * 20_001},
+        {"id": "", "platform_id": "p", "access_token": "t"},
+        {"id": {"$ne": 1}, "platform_id": "p", "access_token": "t"},
+        {"id": "odd", "platform_id": ["p"], "access_token": "t"},
+        {"id": "types", "platform_id": "p", "credentials": "text", "metadata": 5, "access_token": "t", "scopes": [1]},
+        {"id": "of-q", "platform_id": "q", "access_token": "t"},
+    ]
+    accounts.write_text("\n".join(map(json.dumps, rows)))
+    out = StringIO()
+    with pytest.raises(CommandError):
+        call_command(
+            "import_social_platforms",
+            *("--platforms", str(platforms), "--accounts", str(accounts), "--report", str(report), "--apply", "--json"),
+            stdout=out,
+        )
+    answer = json.loads(out.getvalue())
+    assert answer["accounts"] == {"migrated": 3, "recognised": 0, "skipped": 1, "failed": 8}
+    assert answer["platforms"] == {"migrated": 3, "recognised": 0, "skipped": 1, "failed": 1}
+    assert ExternalApiConnection.objects.count() == 3
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert "X-Evil" not in report.read_text()
+    assert "?[2J?Ours: is unknown to the catalogue" in answer["remarks"]
+
+
+@pytest.mark.django_db
+def test_a_file_that_breaks_off_leaves_a_run_to_go_on_with(tmp_path: Path) -> None:
+    platforms, accounts = tmp_path / "p.json", tmp_path / "a.json"
+    platforms.write_text('[{"id": "p", "name": "Facebook"}]')
+    rows = [{"id": str(number), "platform_id": "p", "access_token": f"t{number}"} for number in range(1_200)]
+    whole = json.dumps(rows)
+    accounts.write_text(whole[: len(whole) // 2])
+    options = ("--platforms", str(platforms), "--accounts", str(accounts), "--apply", "--json")
+    with pytest.raises(CommandError, match="is no JSON, and so nothing after it can be read"):
+        call_command("import_social_platforms", *options, stdout=StringIO())
+    assert ImportRun.objects.get().state == "failed"
+    assert ExternalApiConnection.objects.count() == 500
+    accounts.write_text(whole)
+    out = StringIO()
+    call_command("import_social_platforms", *options, stdout=out)
+    assert json.loads(out.getvalue())["accounts"]["migrated"] == 700
+    assert ImportRun.objects.get().counts["created"] == 1_201
