@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 
+from config import loading
+
 
 class ProjectConfig(AppConfig):
     name = "config"
@@ -11,3 +13,5 @@ class ProjectConfig(AppConfig):
     def ready(self) -> None:
         # Only now can settings be read: web processes and commands publish tasks as well.
         import config.broker  # noqa: F401, PLC0415
+
+        loading.end()

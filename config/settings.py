@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 from kombu import Exchange, Queue
 
-from config import logs, postgres, runtime
+from config import loading, logs, postgres, runtime
 from config.environment import Environment
+
+loading.begin()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

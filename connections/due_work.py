@@ -22,18 +22,19 @@ def claim(model: type[Work], limit: int, lease: timedelta, **only: object) -> li
     One statement, by the database's clock; two callers never take the same row. The rows come as they are stored from
     now on.
     """
+    # Materialized: in a join the planner may run it for each row, and it passes over those that it has taken already.
     table = model._meta.db_table
     wanted = "".join(f" AND {name} = %({name})s" for name in only)
     statement = f"""
-UPDATE {table} AS row
-SET due_at = statement_timestamp() + %(lease)s, fence = row.fence + 1, attempts = row.attempts + 1
-FROM (
+WITH free AS MATERIALIZED (
     SELECT id FROM {table}
     WHERE due_at <= statement_timestamp(){wanted}
     ORDER BY due_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-) AS free
-WHERE row.id = free.id
+)
+UPDATE {table} AS row
+SET due_at = statement_timestamp() + %(lease)s, fence = row.fence + 1, attempts = row.attempts + 1
+FROM free WHERE row.id = free.id
 RETURNING row.*
 """  # noqa: S608 (our own table's name)
     return list(model._default_manager.raw(statement, {**only, "lease": lease, "limit": limit}))

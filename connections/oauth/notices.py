@@ -39,12 +39,14 @@ _SUBJECTS = {
     "renewal_failing": "tokens cannot be renewed",
 }
 
+# Materialized as in `connections.due_work`.
 _CLAIM = f"""
-UPDATE {GrantEvent._meta.db_table} SET mail_claimed_until = %s WHERE id IN (
+WITH free AS MATERIALIZED (
     SELECT id FROM {GrantEvent._meta.db_table}
-    WHERE mail_due AND (mail_claimed_until IS NULL OR mail_claimed_until < %s)
-    ORDER BY mail_claimed_until NULLS FIRST, id LIMIT %s FOR UPDATE SKIP LOCKED
-) RETURNING id
+    WHERE mail_due AND (mail_claimed_until IS NULL OR mail_claimed_until < %(now)s)
+    ORDER BY mail_claimed_until NULLS FIRST, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE {GrantEvent._meta.db_table} SET mail_claimed_until = %(until)s WHERE id IN (SELECT id FROM free) RETURNING id
 """  # noqa: S608 (our own table's name)
 
 
@@ -79,7 +81,7 @@ def look() -> str:
 def _claim() -> list[GrantEvent]:
     now = timezone.now()
     with database.cursor() as cursor:
-        cursor.execute(_CLAIM, [now + _CLAIMED_FOR, now, _BATCH])
+        cursor.execute(_CLAIM, {"until": now + _CLAIMED_FOR, "now": now, "limit": _BATCH})
         ids = [event_id for (event_id,) in cursor.fetchall()]
     paths = ("connection__external_api", "connection__owner__user", "connection__user__user")
     return list(GrantEvent.objects.filter(pk__in=ids).select_related(*paths).order_by("pk"))

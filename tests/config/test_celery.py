@@ -129,6 +129,7 @@ SHARE = """
 import gc, os, re
 import django
 django.setup()
+assert gc.isenabled() and gc.get_freeze_count() > 100_000  # config.loading
 from celery.signals import worker_before_create_process
 from config.celery import app
 

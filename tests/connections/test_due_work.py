@@ -13,7 +13,9 @@ from django.utils import timezone
 
 from connections import wakeups
 from connections.due_work import claim
-from connections.models import WebhookEvent
+from connections.models import Grant, GrantEvent, WebhookEvent
+from connections.oauth import leases, notices
+from tests.factories import make_connection
 from tests.inbound import make_webhook_event, webhook_provider
 from tests.queues import routed
 
@@ -79,3 +81,33 @@ def test_claims_go_by_the_databases_clock() -> None:
     assert (row.event_id, row.fence, row.attempts) == ("due", 1, 1)
     assert row.due_at is not None
     assert timedelta(seconds=50) < row.due_at - now < timedelta(minutes=2)
+
+
+@pytest.mark.parametrize("what", ["work", "grants", "notices"])
+def test_no_plan_takes_more_than_the_limit(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table that held one row when it was last looked at, the planner reads all rows and joins to each."""
+    monkeypatch.setattr(notices, "_BATCH", 1)
+    now, api = timezone.now(), webhook_provider()
+
+    def make(number: int) -> None:
+        match what:
+            case "work":
+                make_webhook_event(api, event_id=f"evt_{number}", due_at=now)
+            case "grants":
+                Grant.objects.update_or_create(connection=make_connection(), defaults={"due_at": now})
+            case _:
+                GrantEvent.objects.create(connection=make_connection(), kind="revoked", mail_due=True)
+
+    make(0)
+    table = {"work": WebhookEvent, "grants": Grant, "notices": GrantEvent}[what]._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"VACUUM ANALYZE {table}")
+    make(1)
+    make(2)
+    match what:
+        case "work":
+            assert len(claim(WebhookEvent, 1, timedelta(minutes=1))) == 1
+        case "grants":
+            assert len(leases.claim_due(1)) == 1
+        case _:
+            assert len(notices._claim()) == 1
