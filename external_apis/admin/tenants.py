@@ -53,5 +53,7 @@ class AccountAdmin(InstallationAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """And goes with it."""
-        return False
+        """And goes with it: deleted from the pages of users, and from no page of its own."""
+        route = request.resolver_match
+        is_own_page = route is not None and (route.url_name or "").startswith(self.url_name(""))
+        return not is_own_page and super().has_delete_permission(request, obj)
