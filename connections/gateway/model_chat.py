@@ -78,14 +78,18 @@ def _reach(model: AiModel, scope: Scope) -> tuple[ApiClient, ExternalApiConnecti
         reference = f"{model.provider}/{reference}".rstrip("/")
     if not reference:
         raise ModelUnusable(f"The AI model {model.pk} has no connection.")
+    missing = ModelUnusable(f"The AI model {model.pk} names a connection that there is not.")
     try:
         if not reference.startswith("conn_"):
             reference = lookup.find_in_scope(reference, own).pk
-        return warm.lend_client(reference, own)
+        client, row = warm.lend_client(reference, own)
     except NotFound:
-        raise ModelUnusable(f"The AI model {model.pk} names a connection that there is not.") from None
+        raise missing from None
     except Conflict as error:
         raise ModelUnusable(f"The AI model {model.pk} does not name one connection. {error.message}") from None
+    if row.tenant_id != model.tenant_id:  # a model of the whole installation is no way to a tenant's account
+        raise missing
+    return client, row
 
 
 def _asked(model: AiModel, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from django.db import transaction
 
 from external_apis.backoffice import token_balances
 from external_apis.backoffice.models import AiCall, AiModel, Plan, TokenOperation
-from external_apis.errors import NotFound, TokensUsedUp
-from external_apis.ids import can_name
+from external_apis.backoffice.users import find_user
+from external_apis.errors import Conflict, NotFound, TokensUsedUp
 from external_apis.models import Account
 from external_apis.tenancy import Scope
 
@@ -29,16 +29,14 @@ class TokenCounts:
 
 
 def find_payer(account_id: str, model: AiModel, scope: Scope) -> Account:
-    """Return the account in whose name a model is called: one of the model's tenant, or any for a model of no tenant.
+    """Return the user in whose name a model is called: one of the model's tenant, or any for a model of no tenant.
 
-    Raises `NotFound` for one that the scope does not see as well.
+    Raises `NotFound` for one that is not among the users there, as a superuser is in no tenant, and `Conflict` for one
+    who is inactive.
     """
-    rows = scope.own(Account.objects.all())
-    if model.tenant_id is not None:
-        rows = rows.filter(tenant_id=model.tenant_id)
-    account = rows.filter(pk=account_id).first() if can_name(account_id) else None
-    if account is None:
-        raise NotFound(f"User {ascii(account_id)[1:-1]} not found")
+    account = find_user(account_id, scope if model.tenant_id is None else Scope(model.tenant_id, scope.is_sandbox))
+    if not account.user.is_active:
+        raise Conflict(f"User {account.pk} is inactive.")
     return account
 
 
@@ -53,9 +51,11 @@ def require_balance(account: Account) -> None:
 
 def record(model: AiModel, connection_id: str, account: Account | None, tokens: TokenCounts) -> None:
     """Count one call, and take its tokens from the account's balance, of which nothing is owed below zero."""
+    # A superuser is in no tenant, whatever the account says.
+    owner: Account | AiModel = model if account is None or account.user.is_superuser else account
     with transaction.atomic():
         AiCall.objects.create(
-            tenant_id=model.tenant_id if account is None else account.tenant_id,
+            tenant_id=owner.tenant_id,
             model_id=model.pk,
             connection_id=connection_id,
             account_id="" if account is None else account.pk,

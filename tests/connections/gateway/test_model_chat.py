@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from structlog.testing import capture_logs
 
@@ -252,6 +253,27 @@ def test_who_may_be_charged(connect: Connect) -> None:
     assert chat(unbound, common, userId=accounts[1].pk).status_code == 200
     assert AiCall.objects.latest("pk").tenant_id == other.pk
     assert failure_of(chat(bound, common)) == (404, "NOT_FOUND")
+    # Whoever has left uses nothing up any more.
+    get_user_model().objects.filter(pk=accounts[0].user_id).update(is_active=False)
+    before = AiCall.objects.count()
+    assert failure_of(chat(bound, model, userId=accounts[0].pk)) == (409, "CONFLICT")
+    assert AiCall.objects.count() == before
+
+
+def test_a_superuser_is_nobody_of_a_tenant(connect: Connect) -> None:
+    tenant = make_tenant()
+    root = make_account(50, "", tenant)
+    get_user_model().objects.filter(pk=root.user_id).update(is_superuser=True)
+    model = make_model(tenant, connection=connect("bearer", "/openai/v1", tenant=tenant).pk)
+    common = make_model(connection=connect("bearer", "/openai/v1").pk)
+    bound, unbound = (client_of(make_key(scopes=["proxy"], tenant=holder).token) for holder in (tenant, None))
+    for caller in (bound, unbound):
+        assert failure_of(chat(caller, model, userId=root.pk)) == (404, "NOT_FOUND")
+    assert not AiCall.objects.exists()
+    assert chat(unbound, common, userId=root.pk).status_code == 200
+    assert AiCall.objects.get().tenant_id is None
+    root.refresh_from_db()
+    assert root.tokens == 42
 
 
 # --- what is refused ---
@@ -294,6 +316,7 @@ def test_models_that_cannot_be_used(client: RestClient, connect: Connect) -> Non
         make_model(tenant, name="e", connection=foreign.pk),
         make_model(tenant, name="f", connection=common.pk),
         make_model(name="g", connection=common.pk, enabled=False),
+        make_model(name="h", connection=foreign.pk),
     ]
     for model in unusable:
         answer = chat(client, model)
