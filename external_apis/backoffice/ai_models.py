@@ -148,19 +148,22 @@ def reorder(ids: Sequence[str], scope: Scope = EVERYTHING) -> list[AiModel]:
         before = list(AiModel.objects.filter(tenant_id=tenant_id).values_list("pk", flat=True))
         with connection.cursor() as cursor:
             cursor.execute(_REORDER, {"ids": list(ids), "tenant": tenant_id})
-            if cursor.rowcount != len(before) or len(ids) != len(before):
-                raise _refused(ids, before)
-        if before != list(ids):
-            audit.record_about("ai_model.reordered", "aimodel", changes={"order": [before, list(ids)]},
-                               tenant_id=tenant_id)  # fmt: skip
-        return list(AiModel.objects.filter(tenant_id=tenant_id))
+            is_done = cursor.rowcount == len(before) == len(ids)
+        if is_done:
+            if before != list(ids):
+                audit.record_about("ai_model.reordered", "aimodel", changes={"order": [before, list(ids)]},
+                                   tenant_id=tenant_id)  # fmt: skip
+            return list(AiModel.objects.filter(tenant_id=tenant_id))
+    # Nothing was moved. The reason is looked for when nobody waits for the lock any more.
+    raise _refused(ids, before)
 
 
 def _refused(ids: Sequence[str], own: Sequence[str]) -> InvalidInput:
     """Return the error that names the first thing that is wrong with a list."""
     seen: set[str] = set()
+    known = set(own)
     repeated = next((name for name in ids if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
-    unknown = next((name for name in ids if name not in set(own)), None)
+    unknown = next((name for name in ids if name not in known), None)
     missing = next((name for name in own if name not in seen), None)
     if repeated is not None:
         message = f"{repeated} is repeated"

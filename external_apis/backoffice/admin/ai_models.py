@@ -24,6 +24,8 @@ from external_apis.errors import ApiManagerError
 from external_apis.tenancy import scope_of
 
 _SHOWN_FIELDS = ("name", "label", "tier", "supports_media", "enabled", "provider", "connection")
+_MOST_ON_A_PAGE = 500
+"""A place is a field, and Django takes forms of up to a thousand."""
 
 
 class AiModelForm(ServiceForm):
@@ -129,7 +131,12 @@ class AiModelAdmin(QuickModelAdmin):
     def order_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The places of all models of this one's tenant."""
         row = self.changeable_or_404(request, object_id)
-        form = OrderForm(AiModel.objects.filter(tenant_id=row.tenant_id), request.POST or None)
+        models = AiModel.objects.filter(tenant_id=row.tenant_id)[: _MOST_ON_A_PAGE + 1]
+        if len(models) > _MOST_ON_A_PAGE:
+            message = f"More than {_MOST_ON_A_PAGE} models are ordered by POST /api/external/models/reorder alone."
+            self.message_user(request, message, messages.WARNING)
+            return self.to_row(row)
+        form = OrderForm(models, request.POST or None)
         if form.is_valid():
             try:
                 ai_models.reorder(form.ids(), scope_of(request.user))

@@ -69,6 +69,18 @@ def test_the_page_of_the_order(client: Client) -> None:
     assert AuditEvent.objects.filter(action="ai_model.reordered").count() == 2
 
 
+def test_more_models_than_a_page_takes_are_ordered_over_rest(client: Client) -> None:
+    """A form of more than a thousand fields would be refused when it is sent."""
+    rows = AiModel.objects.bulk_create(AiModel(name=f"m{place}", label="M", order=place) for place in range(501))
+    page = f"{MODELS}/{rows[0].pk}/order/"
+    for answer in (client.get(page, follow=True), client.post(page, places(*rows[::-1]), follow=True)):
+        assert [status for _, status in answer.redirect_chain] == [302]
+        assert "POST /api/external/models/reorder" in answer.content.decode()
+    rows[-1].delete()
+    assert client.get(page).status_code == 200
+    assert AiModel.objects.first() == rows[0]
+
+
 def test_what_a_model_was_used_for(client: Client) -> None:
     model = make_ai_model()
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -192,6 +193,35 @@ def test_lists_that_are_refused_move_nothing(client: RestClient) -> None:
         assert failure_of(client.send("post", f"{MODELS}/reorder", body)) == (400, "VALIDATION_ERROR")
     assert in_order() == ids
     assert not AuditEvent.objects.filter(action="ai_model.reordered").exists()
+
+
+def test_a_long_list_is_refused_as_quickly_as_it_is_taken() -> None:
+    """In the time of this thread, of which the database takes nothing."""
+    rows = [AiModel(name=f"model-{place}", label="M", order=place) for place in range(10_000)]
+    ids = [row.pk for row in AiModel.objects.bulk_create(rows, 5_000)]
+    for given in ([*ids[:-1], "aim_0"], ids[:-1], [*ids[:-1], ids[0]]):
+        started = time.thread_time()
+        with pytest.raises(InvalidInput):
+            ai_models.reorder(given)
+        assert time.thread_time() - started < 0.5
+    assert AiModel.objects.get(pk=ids[-1]).order == 9_999
+
+
+@pytest.mark.django_db(transaction=True)
+def test_why_a_list_is_refused_is_looked_for_when_the_lock_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    find = ai_models._refused
+
+    def look(*args: Any) -> InvalidInput:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+            held.append(cursor.fetchone() != (0,))
+        return find(*args)
+
+    monkeypatch.setattr(ai_models, "_refused", look)
+    with pytest.raises(InvalidInput):
+        ai_models.reorder(["aim_0"])
+    assert held == [False]
 
 
 def test_each_tenant_has_an_order_of_its_own(client: RestClient) -> None:
