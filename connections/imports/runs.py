@@ -35,8 +35,11 @@ __all__ = [
     "fail",
     "find",
     "finish",
+    "forget",
+    "hold",
     "interrupt",
     "known",
+    "origins_for_others",
     "preview",
     "record",
     "set_report",
@@ -51,7 +54,7 @@ class Imported:
     """One row here that a batch made (``created``) or changed (``updated``) from what ``source_key`` names.
 
     Of a connection the credential is given as well. ``source_digest`` may say what the source looked like, in at most
-    64 characters that hold no secret in clear.
+    64 characters that hold no secret in clear; ``token_digest`` is that of its refresh token (`refresh_tokens.digest`).
     """
 
     source_key: str
@@ -59,6 +62,7 @@ class Imported:
     credential: ExternalApiCredential | None = None
     outcome: str = ImportOutcome.CREATED
     source_digest: str = ""
+    token_digest: str = ""
 
 
 def begin(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant | None = None) -> ImportRun:
@@ -68,11 +72,10 @@ def begin(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant |
     ``source`` describes the source to people and holds no secret; ``identity`` is what makes it the same one next time,
     unless given its description.
     """
-    origin = _origin(kind, identity or source, tenant)
+    origin = _origin(kind, identity or source, tenant.pk if tenant else None)
     context = request_context.current()
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"import {origin}"])
+        _lock(origin)
         run = ImportRun.objects.filter(origin=origin).order_by("-id").first()
         if run is not None and run.state in _RESUMABLE:
             run.fence, run.state, run.error_message = run.fence + 1, ImportState.RUNNING, ""
@@ -89,6 +92,24 @@ def begin(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant |
         )
         audit.record("import.started", run, {"kind": [None, run.kind], "source": [None, run.source]})
     return run
+
+
+def hold(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant | None = None) -> None:
+    """Let nobody else import the same source until this transaction ends: for an import that is one transaction, to
+    see what another one has stored."""
+    _lock(_origin(kind, identity or source, tenant))
+
+
+def forget(run: ImportRun, made: Sequence[Imported]) -> None:
+    """Forget what earlier runs of the source created under the same keys, before `record` notes it anew.
+
+    For an importer that looks for what is here by other means than `known`: what it creates again is gone, or is no
+    longer what its source makes. A query for each of them.
+    """
+    before = ImportedRow.objects.filter(origin=run.origin, outcome=ImportOutcome.CREATED)
+    for one in made:
+        if one.outcome == ImportOutcome.CREATED:
+            before.filter(source_key=one.source_key, object_type=one.row._meta.model_name).delete()
 
 
 def record(
@@ -166,7 +187,8 @@ def find(run_id: str, kind: ImportKind) -> ImportRun:
 
 def preview(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant | None = None) -> ImportRun:
     """Return a run that is not stored, for a dry run that wants to know what is `known` of the same source."""
-    return ImportRun(kind=kind, source=source[:500], origin=_origin(kind, identity or source, tenant), tenant=tenant)
+    origin = _origin(kind, identity or source, tenant.pk if tenant else None)
+    return ImportRun(kind=kind, source=source[:500], origin=origin, tenant=tenant)
 
 
 def known(run: ImportRun, source_keys: Iterable[str]) -> dict[tuple[str, str], ImportedRow]:
@@ -176,6 +198,17 @@ def known(run: ImportRun, source_keys: Iterable[str]) -> dict[tuple[str, str], I
     """
     rows = ImportedRow.objects.filter(origin=run.origin, source_key__in=list(source_keys)).order_by("id")
     return {(row.source_key, row.object_type): row for row in rows}
+
+
+def origins_for_others(run: ImportRun, identity: str) -> list[str]:
+    """Return the origins under which the same source was imported for other tenants, or for none."""
+    tenants = ImportRun.objects.filter(kind=run.kind).order_by().values_list("tenant_id", flat=True).distinct()
+    return sorted({_origin(run.kind, identity, tenant_id) for tenant_id in tenants} - {run.origin})
+
+
+def _lock(origin: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"import {origin}"])
 
 
 def _end(run: ImportRun, state: ImportState, action: str, **fields: Any) -> None:
@@ -195,6 +228,7 @@ def _imported_row(run: ImportRun, one: Imported) -> ImportedRow:
         origin=run.origin,
         source_key=one.source_key,
         source_digest=one.source_digest,
+        token_digest=one.token_digest,
         object_type=one.row._meta.model_name or "",
         object_id=one.row.pk,
         outcome=one.outcome,
@@ -202,6 +236,6 @@ def _imported_row(run: ImportRun, one: Imported) -> ImportedRow:
     )
 
 
-def _origin(kind: ImportKind, identity: str, tenant: Tenant | None) -> str:
-    text = "\n".join((kind, identity, tenant.pk if tenant else ""))
+def _origin(kind: str, identity: str, tenant_id: str | None) -> str:
+    text = "\n".join((kind, identity, tenant_id or ""))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

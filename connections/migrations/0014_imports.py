@@ -45,6 +45,7 @@ class Migration(migrations.Migration):
                 ('origin', models.CharField(max_length=64)),
                 ('source_key', models.CharField(max_length=250)),
                 ('source_digest', models.CharField(blank=True, default='', max_length=64)),
+                ('token_digest', models.CharField(blank=True, default='', max_length=64)),
                 ('object_type', models.CharField(max_length=60)),
                 ('object_id', models.CharField(max_length=48)),
                 ('outcome', models.CharField(choices=[('created', 'Created'), ('updated', 'Updated')], max_length=7)),
@@ -78,6 +79,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='importedrow',
             index=models.Index(fields=['run', '-id'], name='imported_row_by_run'),
+        ),
+        migrations.AddIndex(
+            model_name='importedrow',
+            index=models.Index(condition=models.Q(('token_digest', ''), _negated=True), fields=['token_digest'], name='imported_row_by_token'),
         ),
         migrations.AddIndex(
             model_name='importedrow',

@@ -70,13 +70,15 @@ class ImportedRow(models.Model):
 
     ``source_key`` names the thing for everybody who imports from the same source again; ``source_digest`` may hold what
     it looked like there, in the importer's own terms. ``fingerprint`` is that of the row here (see
-    `connections.imports.fingerprints`).
+    `connections.imports.fingerprints`); ``token_digest`` is that of the refresh token that came with it, whoever it is
+    of (see `connections.imports.refresh_tokens`).
     """
 
     run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="rows", db_index=False)
     origin = models.CharField(max_length=64)
     source_key = models.CharField(max_length=250)
     source_digest = models.CharField(max_length=64, blank=True, default="")
+    token_digest = models.CharField(max_length=64, blank=True, default="")
     object_type = models.CharField(max_length=60)
     object_id = models.CharField(max_length=MAX_LENGTH)
     outcome = models.CharField(max_length=7, choices=ImportOutcome.choices)
@@ -94,6 +96,7 @@ class ImportedRow(models.Model):
         indexes = (
             models.Index(fields=["run", "-id"], name="imported_row_by_run"),
             models.Index(fields=["origin", "source_key"], name="imported_row_by_source"),
+            models.Index(fields=["token_digest"], condition=~Q(token_digest=""), name="imported_row_by_token"),
         )
 
     def __str__(self) -> str:
