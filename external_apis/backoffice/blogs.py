@@ -48,7 +48,7 @@ _SLUG_AT_MOST = 100
 Slug = Annotated[str, Field(max_length=_SLUG_AT_MOST, pattern=r"^[a-z0-9]+(?:-[a-z0-9]+)*$")]
 Body = Annotated[str, Field(max_length=BODY_AT_MOST)]
 Excerpt = Annotated[str, Field(max_length=500)]
-Author = Annotated[str, Field(max_length=100)]
+Author = Annotated[str, Field(max_length=100, pattern=r"^[^\r\n]*$")]
 
 
 class BlogInput(BaseModel):

@@ -14,6 +14,7 @@ from unfold.decorators import display
 from external_apis.admin.pages import QuickModelAdmin
 from external_apis.admin.row_pages import Button
 from external_apis.admin.service_form import ServiceForm
+from external_apis.admin.text_field import TextField
 from external_apis.backoffice import blog_html, blogs
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.models import Blog, BlogStatus
@@ -28,8 +29,9 @@ class BlogForm(ServiceForm):
     class Meta:
         model = Blog
         fields: ClassVar = [*_FIELDS, "tenant"]
+        field_classes: ClassVar = {"excerpt": TextField, "body": TextField}
         help_texts: ClassVar = {
-            "slug": "The last part of the page's address; made from the title where it is left empty.",
+            "slug": "The last part of the page's address.",
             "body": "Markdown (CommonMark, with tables). HTML is shown as text.",
             "published_at": "UTC. A published post is seen from then on; empty means from now on.",
         }
@@ -37,7 +39,10 @@ class BlogForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "slug" in self.fields:
-            self.fields["slug"].required = not self.instance._state.adding
+            is_new = self.instance._state.adding
+            self.fields["slug"].required = not is_new
+            if is_new:
+                self.fields["slug"].help_text += " Made from the title where it is left empty."
 
     def store(self) -> Blog:
         """Write a post, or change it: whose it is cannot be changed."""

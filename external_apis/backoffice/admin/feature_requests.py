@@ -10,6 +10,7 @@ from unfold.decorators import display
 
 from external_apis.admin.pages import QuickModelAdmin
 from external_apis.admin.service_form import ServiceForm
+from external_apis.admin.text_field import TextField
 from external_apis.backoffice import feature_requests
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.models import FeatureRequest, FeatureStatus
@@ -28,6 +29,7 @@ class FeatureRequestForm(ServiceForm):
     class Meta:
         model = FeatureRequest
         fields: ClassVar = ["title", "description", "status", "tenant"]
+        field_classes: ClassVar = {"description": TextField}
 
     def store(self) -> FeatureRequest:
         """Note a request, or change it: whose it is cannot be changed."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 from django.contrib.admin.utils import quote
+from django.forms import Textarea
 from django.test import Client
 
+from external_apis.backoffice.blogs import BODY_AT_MOST
 from external_apis.backoffice.feature_requests import vote
 from external_apis.backoffice.models import Blog, ContactMessage, FeatureRequest
 from external_apis.models import AuditEvent
@@ -70,6 +73,9 @@ def test_the_form_of_a_post_goes_through_the_service() -> None:
         "2027-01-01T08:00:00+00:00",
     )
     assert "scheduled" in client.get(f"{BLOG}/").content.decode()
+    promise = "Made from the title where it is left empty"
+    assert promise in client.get(f"{BLOG}/add/").content.decode()
+    assert promise not in client.get(f"{BLOG}/{row.pk}/change/").content.decode(), "there it has to be given"
     page = client.post(f"{BLOG}/{row.pk}/change/", {**sent, "slug": "Not A Slug"}).content.decode()
     assert "errorlist" in page or "error" in page
     row.refresh_from_db()
@@ -123,3 +129,28 @@ def test_the_number_of_queries_of_a_list(make: Any, django_assert_max_num_querie
         make(make_tenant())
     with django_assert_max_num_queries(7):
         assert client.get(f"/admin/backoffice/{model}/").status_code == 200
+
+
+def test_saving_without_a_change_changes_nothing() -> None:
+    """A browser sends line ends as CRLF, whatever they were, and the rest of the form as it was shown."""
+    client = signed_in("content:read", "content:write")
+    body = "    code first\r\n\n" + "line\n" * ((BODY_AT_MOST - 20) // 5) + " \n"
+    post = make_blog(body=body, excerpt="one\ntwo ", author="Ann", status="published")
+    wish = make_feature_request(description="  - one\n  - two\n")
+    for base, row in ((BLOG, post), (REQUEST, wish)):
+        form = client.get(f"{base}/{row.pk}/change/").context["adminform"].form
+        sent = {}
+        for field in form:
+            value = field.value()
+            if isinstance(value, datetime):
+                sent |= {f"{field.name}_0": f"{value:%Y-%m-%d}", f"{field.name}_1": f"{value:%H:%M:%S}"}
+            elif isinstance(field.field.widget, Textarea):
+                sent[field.name] = value.replace("\r\n", "\n").replace("\n", "\r\n")
+            else:
+                sent[field.name] = value.replace("\n", "")
+        assert client.post(f"{base}/{row.pk}/change/", sent).status_code == 302
+        found = type(row).objects.filter(pk=row.pk).values(*form.fields).get()
+        assert found == {name: getattr(row, name) for name in form.fields}
+    client.post(f"{REQUEST}/{wish.pk}/change/", {"title": wish.title, "status": "open", "description": " a\r\nb "})
+    wish.refresh_from_db()
+    assert wish.description == " a\nb "

@@ -134,6 +134,7 @@ def test_a_slug_is_used_once_by_each_tenant() -> None:
         ({"title": "T", "body": "nul\0"}, "body"),
         ({"title": "T", "excerpt": "x" * 501}, "excerpt"),
         ({"title": "T", "author": "x" * 101}, "author"),
+        ({"title": "T", "author": "Ann\nBob"}, "author"),
         ({"title": "T", "status": "scheduled"}, "status"),
         ({"title": "T", "publishedAt": 5}, "publishedAt"),
         ({"title": "T", "publishedAt": "2026-01-01"}, "publishedAt"),
