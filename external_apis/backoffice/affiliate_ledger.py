@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from django.db.models import F
+from django.db.models import F, Sum
 
-from external_apis.backoffice.models import Affiliate, AffiliateEntry, AffiliateStatus, EntryKind, Withdrawal
+from external_apis.backoffice.models import (
+    Affiliate,
+    AffiliateEntry,
+    AffiliateStatus,
+    EntryKind,
+    Withdrawal,
+    WithdrawalStatus,
+)
 from external_apis.backoffice.models.plans import MOST_TOKENS
 from external_apis.errors import Conflict
 
-__all__ = ["MOST_MINOR", "book_commission", "reserve", "return_reserved"]
+__all__ = ["MOST_MINOR", "OPEN", "book_commission", "reserve", "return_reserved"]
 
 MOST_MINOR = MOST_TOKENS
 """The largest amount, and the largest balance, in minor units: JavaScript reads it exactly."""
 
+OPEN = (WithdrawalStatus.PENDING, WithdrawalStatus.APPROVED)
+"""The amount of such a withdrawal may still come back into the balance."""
+
 
 def book_commission(affiliate: Affiliate, amount_minor: int, reference: str) -> AffiliateEntry:
-    """Add to the balance of somebody active. Raises `Conflict`; call it inside a transaction."""
-    _change(affiliate, amount_minor, is_active=True)
+    """Add to the balance of somebody active. Raises `Conflict`; call it in a transaction that holds the affiliate."""
+    open_ones = Withdrawal.objects.filter(affiliate=affiliate, status__in=OPEN)
+    # Room is kept for what may come back: it could not be rejected otherwise.
+    reserved = open_ones.aggregate(sum=Sum("amount_minor"))["sum"] or 0
+    _change(affiliate, amount_minor, is_active=True, most=MOST_MINOR - reserved)
     return _enter(affiliate, EntryKind.COMMISSION, amount_minor, reference=reference)
 
 
 def reserve(withdrawal: Withdrawal) -> None:
-    """Take a withdrawal's amount out of the balance of somebody active. Raises `Conflict`; call it as above."""
+    """Take a withdrawal's amount out of the balance of somebody active.
+
+    Raises `Conflict`; call it inside a transaction.
+    """
     _change(withdrawal.affiliate, -withdrawal.amount_minor, is_active=True)
     _enter(withdrawal.affiliate, EntryKind.RESERVED, -withdrawal.amount_minor, withdrawal=withdrawal)
 
 
 def return_reserved(withdrawal: Withdrawal) -> None:
-    """Put it back, whatever became of the affiliate meanwhile. Call it as above."""
+    """Put it back, whatever became of the affiliate meanwhile. Call it inside a transaction."""
     _change(withdrawal.affiliate, withdrawal.amount_minor, is_active=False)
     _enter(withdrawal.affiliate, EntryKind.RETURNED, withdrawal.amount_minor, withdrawal=withdrawal)
 
 
-def _change(affiliate: Affiliate, amount_minor: int, *, is_active: bool) -> None:
+def _change(affiliate: Affiliate, amount_minor: int, *, is_active: bool, most: int = MOST_MINOR) -> None:
     """One conditional statement: of two that want the same money, one gets it."""
     rows = Affiliate.objects.filter(
         pk=affiliate.pk,
         deleted_at=None,
         balance_minor__gte=max(0, -amount_minor),
-        balance_minor__lte=MOST_MINOR - max(0, amount_minor),
+        balance_minor__lte=most - max(0, amount_minor),
     )
     if is_active:
         rows = rows.filter(status=AffiliateStatus.ACTIVE)

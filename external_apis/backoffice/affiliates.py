@@ -14,8 +14,8 @@ from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
 from external_apis import audit, tenants
-from external_apis.backoffice.affiliate_ledger import MOST_MINOR, book_commission
-from external_apis.backoffice.models import Affiliate, AffiliateEntry, AffiliateStatus, Withdrawal, WithdrawalStatus
+from external_apis.backoffice.affiliate_ledger import MOST_MINOR, OPEN, book_commission
+from external_apis.backoffice.models import Affiliate, AffiliateEntry, AffiliateStatus, Withdrawal
 from external_apis.backoffice.models.affiliates import ALL_OF_IT
 from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.ids import can_name
@@ -36,8 +36,6 @@ __all__ = [
     "update_affiliate",
     "visible_affiliates",
 ]
-
-_OPEN = (WithdrawalStatus.PENDING, WithdrawalStatus.APPROVED)
 
 
 def _email(value: str) -> str:
@@ -133,7 +131,7 @@ def delete_affiliate(row: Affiliate) -> None:
     """
     with transaction.atomic():
         row = _held(row)
-        withdrawals = Withdrawal.objects.filter(affiliate=row, status__in=_OPEN).count()
+        withdrawals = Withdrawal.objects.filter(affiliate=row, status__in=OPEN).count()
         if row.balance_minor or withdrawals:
             owed = {"balanceMinor": row.balance_minor, "currency": row.currency, "openWithdrawals": withdrawals}
             raise Conflict(f"The affiliate {row.code} is still owed something.", details=owed)
@@ -144,7 +142,7 @@ def delete_affiliate(row: Affiliate) -> None:
 
 def owed_affiliates(rows: QuerySet[Affiliate]) -> QuerySet[Affiliate]:
     """Return those of the rows who have a balance or an open withdrawal, and so cannot be deleted."""
-    is_open = Withdrawal.objects.filter(affiliate=OuterRef("pk"), status__in=_OPEN)
+    is_open = Withdrawal.objects.filter(affiliate=OuterRef("pk"), status__in=OPEN)
     return rows.filter(Q(balance_minor__gt=0) | Exists(is_open))
 
 

@@ -86,32 +86,37 @@ def request_withdrawal(affiliate: Affiliate, amount_minor: int, currency: str) -
     return row
 
 
-def decide_withdrawal(row: Withdrawal, status: WithdrawalStatus) -> Withdrawal:
+def decide_withdrawal(
+    row: Withdrawal, status: WithdrawalStatus, expected: WithdrawalStatus | None = None
+) -> Withdrawal:
     """Move a withdrawal on; what is rejected goes back into the balance in the same transaction.
 
-    Of several who decide at once one does. Raises `Conflict` for whoever comes too late, and for a status that cannot
-    follow, the same one among them; its details tell the present one and those that may follow.
+    ``expected`` is its status as whoever decides knows it; unless given the first one that ``status`` may follow, so
+    that an approved one is rejected by those alone who say that it is approved. Of several who decide about the same
+    status at once, whatever they decide, one therefore does. Raises `Conflict` for whoever comes too late, and for a status that
+    cannot follow, the same one among them; its details tell the present one and those that may follow.
     """
-    before = [present for present, following in TRANSITIONS.items() if status in following]
     with transaction.atomic():
         rows = Withdrawal.objects.filter(pk=row.pk)
-        was = rows.select_for_update().values_list("status", flat=True).get()
-        if was not in before:
-            raise _refusal(row, WithdrawalStatus(was), status)
+        was = WithdrawalStatus(rows.select_for_update().values_list("status", flat=True).get())
+        if status not in TRANSITIONS[was]:
+            raise _refusal(row, was, f"cannot become {status.value}")
+        known = expected or next(present for present, following in TRANSITIONS.items() if status in following)
+        if was != known:
+            raise _refusal(row, was, f"{known.value} was expected")
         now, actor = timezone.now(), request_context.current().actor or "system"
         rows.update(status=status, decided_at=now, decided_by=actor, updated_at=now)
         row = Withdrawal.objects.select_related("affiliate").get(pk=row.pk)
         if status == WithdrawalStatus.REJECTED:
             return_reserved(row)
-        audit.record(f"withdrawal.{status.value}", row, {"status": [was, status.value]})
+        audit.record(f"withdrawal.{status.value}", row, {"status": [was.value, status.value]})
     return row
 
 
-def _refusal(row: Withdrawal, was: WithdrawalStatus, status: WithdrawalStatus) -> Conflict:
+def _refusal(row: Withdrawal, was: WithdrawalStatus, reason: str) -> Conflict:
     allowed = [following.value for following in TRANSITIONS[was]]
     return Conflict(
-        f"The withdrawal {row.pk} is {was.value} and cannot become {status.value}.",
-        details={"status": was.value, "allowed": allowed},
+        f"The withdrawal {row.pk} is {was.value}, and {reason}.", details={"status": was.value, "allowed": allowed}
     )
 
 

@@ -103,10 +103,11 @@ class WithdrawalAdmin(QuickModelAdmin):
         return [*own, *super().get_urls()]
 
     def decide_view(self, request: HttpRequest, object_id: str, status: WithdrawalStatus) -> HttpResponse:
-        """Move it on, unless somebody else did before."""
+        """Move it on from what the page showed, unless somebody else did before."""
         row = self.changeable_or_404(request, object_id)
+        shown = request.GET.get("from")
         try:
-            row = decide_withdrawal(row, status)
+            row = decide_withdrawal(row, status, WithdrawalStatus(shown) if shown in WithdrawalStatus.values else None)
         except ApiManagerError as error:
             self.message_user(request, error.message, messages.ERROR)
         else:
@@ -119,7 +120,10 @@ class WithdrawalAdmin(QuickModelAdmin):
         if not self.has_change_permission(request, obj):
             return []
         following = [_BUTTONS[status] for status in TRANSITIONS[WithdrawalStatus(obj.status)]]
-        return [Button(label, self.row_url(obj, name), icon, is_post=True) for name, label, icon in following]
+        return [
+            Button(label, f"{self.row_url(obj, name)}?from={obj.status}", icon, is_post=True)
+            for name, label, icon in following
+        ]
 
     def render_change_form(  # noqa: PLR0917 (Django's)
         self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False,

@@ -45,6 +45,8 @@ class WithdrawalDecision(CamelModel):
     id: RowId
     status: WithdrawalStatus
     """`pending` becomes `approved` or `rejected`, `approved` becomes `paid` or `rejected`."""
+    expected: Annotated[WithdrawalStatus | None, Field(alias="from")] = None
+    """The status that it has as far as you know; unless given `approved` for `paid`, and `pending` for all else."""
 
 
 class WithdrawalList(ResourceView):
@@ -58,7 +60,9 @@ class WithdrawalList(ResourceView):
     def put(self, request: Request) -> Response:
         self.require_live()
         row = withdrawals.find_withdrawal(self.given["id"], self.scope)
-        return self.answer(_shown(withdrawals.decide_withdrawal(row, WithdrawalStatus(self.given["status"]))))
+        status, known = WithdrawalStatus(self.given["status"]), self.given.get("expected")
+        expected = None if known is None else WithdrawalStatus(known)
+        return self.answer(_shown(withdrawals.decide_withdrawal(row, status, expected)))
 
 
 def _shown(row: Withdrawal) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -32,6 +34,13 @@ def told(response: Any) -> str:
     return " ".join(str(message) for message in get_messages(response.wsgi_request))
 
 
+def buttons_of(client: Client, row: Withdrawal) -> dict[str, str]:
+    """What the row's page shows may be done with it, and where that is posted to."""
+    page = client.get(f"{WITHDRAWALS}{row.pk}/change/").content.decode()
+    found = re.findall(rf'action="([^"]*/{quote(row.pk)}/(approve|pay|reject)/[^"]*)"', page)
+    return {name: html.unescape(url) for url, name in found}
+
+
 def status_of(row: Withdrawal) -> str:
     return Withdrawal.objects.get(pk=row.pk).status
 
@@ -41,11 +50,21 @@ def test_buttons_are_those_of_what_may_follow() -> None:
     ways = [(None, {"approve", "reject"}), ("approve", {"pay", "reject"}), ("pay", set())]
     for press, following in ways:
         if press:
-            assert client.post(f"{WITHDRAWALS}{row.pk}/{press}/").status_code == 302
+            assert client.post(buttons_of(client, row)[press]).status_code == 302
         page = client.get(f"{WITHDRAWALS}{row.pk}/change/").content.decode()
         assert {name for name in ("approve", "pay", "reject") if f"/{quote(row.pk)}/{name}/" in page} == following
         assert 'name="_save"' not in page
     assert status_of(row) == "paid"
+
+
+def test_a_button_of_a_page_that_somebody_overtook_does_nothing() -> None:
+    client, row = signed_in(is_superuser=True), make_withdrawal()
+    seen = buttons_of(client, row)
+    decide_withdrawal(row, WithdrawalStatus.APPROVED)
+    assert "is approved, and pending was expected" in told(client.post(seen["reject"]))
+    assert status_of(row) == "approved"
+    client.post(buttons_of(client, row)["reject"])
+    assert status_of(row) == "rejected"
 
 
 def test_nobody_decides_by_a_link_and_nobody_twice() -> None:
@@ -53,7 +72,7 @@ def test_nobody_decides_by_a_link_and_nobody_twice() -> None:
     assert client.get(f"{WITHDRAWALS}{row.pk}/approve/").status_code == 405
     assert status_of(row) == "pending"
     decide_withdrawal(row, WithdrawalStatus.REJECTED)
-    assert "is rejected and cannot become approved" in told(client.post(f"{WITHDRAWALS}{row.pk}/approve/"))
+    assert "is rejected, and cannot become approved" in told(client.post(f"{WITHDRAWALS}{row.pk}/approve/"))
     forged = Client(enforce_csrf_checks=True)
     forged.force_login(make_user(is_superuser=True))
     assert forged.post(f"{WITHDRAWALS}{row.pk}/reject/").status_code == 403

@@ -1,4 +1,4 @@
-"""``BACKOFFICE_ENABLED=false``: no routes, no pages, no menu and no tasks; every table stays, and users can still go."""
+"""``BACKOFFICE_ENABLED=false``: no routes, pages, menu or tasks; every table stays, and users can still be deleted."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 
+from external_apis.backoffice.affiliate_ledger import MOST_MINOR
 from external_apis.backoffice.affiliates import earn_commission
 from external_apis.backoffice.models import Affiliate, AffiliateEntry, Withdrawal, WithdrawalStatus
 from external_apis.backoffice.withdrawals import TRANSITIONS, decide_withdrawal, request_withdrawal
@@ -37,8 +38,8 @@ def balance_of(row: Affiliate) -> int:
     return balance
 
 
-def decide(withdrawal_id: str, status: str) -> Any:
-    return with_key().send("put", URL, {"id": withdrawal_id, "status": status})
+def decide(withdrawal_id: str, status: str, **told: str) -> Any:
+    return with_key().send("put", URL, {"id": withdrawal_id, "status": status, **told})
 
 
 def moved(row: Withdrawal, *statuses: WithdrawalStatus) -> Withdrawal:
@@ -52,14 +53,17 @@ def moved(row: Withdrawal, *statuses: WithdrawalStatus) -> Withdrawal:
 WAYS = {PENDING: (), APPROVED: (APPROVED,), PAID: (APPROVED, PAID), REJECTED: (REJECTED,)}
 
 
+@pytest.mark.parametrize("is_told", [False, True])
 @pytest.mark.parametrize("status", WithdrawalStatus)
 @pytest.mark.parametrize("present", WithdrawalStatus)
-def test_every_pair_of_statuses(present: WithdrawalStatus, status: WithdrawalStatus) -> None:
+def test_every_pair_of_statuses(present: WithdrawalStatus, status: WithdrawalStatus, is_told: bool) -> None:
+    """What is approved is rejected by those alone who say that they know it to be approved."""
     row = moved(make_withdrawal(amount=500), *WAYS[present])
     events = AuditEvent.objects.count()
-    response = decide(row.pk, status.value)
+    response = decide(row.pk, status.value, **({"from": present.value} if is_told else {}))
     allowed = {(PENDING, APPROVED), (PENDING, REJECTED), (APPROVED, PAID), (APPROVED, REJECTED)}
-    if (present, status) in allowed:
+    is_moved = (present, status) in allowed and (is_told or (present, status) != (APPROVED, REJECTED))
+    if is_moved:
         told = data_of(response)
         assert (told["status"], told["decidedBy"]) == (status.value, "key:ADMIN_API_KEY")
         event = AuditEvent.objects.get(action=f"withdrawal.{status.value}", actor="key:ADMIN_API_KEY")
@@ -70,7 +74,7 @@ def test_every_pair_of_statuses(present: WithdrawalStatus, status: WithdrawalSta
         details = response.json()["error"]["details"]
         assert (details["status"], sorted(details["allowed"])) == (present.value, sorted(after))
         assert AuditEvent.objects.count() == events
-    is_back = REJECTED in {present, status} and (present == REJECTED or (present, status) in allowed)
+    is_back = REJECTED in {present, status} and (present == REJECTED or is_moved)
     assert balance_of(row.affiliate) == (500 if is_back else 0)
 
 
@@ -92,6 +96,7 @@ def test_what_is_told_of_one() -> None:
         ({}, ["id", "status"]),
         ({"id": "wdr_1", "status": "gone"}, ["status"]),
         ({"id": "wdr_1", "status": "PAID"}, ["status"]),
+        ({"id": "wdr_1", "status": "paid", "from": "gone"}, ["from"]),
         ({"id": "", "status": "paid"}, ["id"]),
         ({"id": "wdr_\0", "status": "paid"}, None),
         ({"id": ["wdr_1"], "status": "paid"}, ["id"]),
@@ -184,6 +189,18 @@ def test_never_more_than_the_balance() -> None:
     assert balance_of(row) == 0
 
 
+def test_what_is_reserved_always_finds_room_in_the_balance_again() -> None:
+    row = make_affiliate(balance=MOST_MINOR)
+    withdrawal = moved(request_withdrawal(row, 500, "EUR"), APPROVED)
+    with pytest.raises(Conflict):
+        earn_commission(row, 1, "EUR")
+    decide_withdrawal(withdrawal, REJECTED, APPROVED)
+    assert balance_of(row) == MOST_MINOR
+    moved(request_withdrawal(row, 500, "EUR"), APPROVED, PAID)
+    earn_commission(row, 500, "EUR")
+    assert balance_of(row) == MOST_MINOR
+
+
 def test_a_decision_without_its_event_is_none() -> None:
     row = make_withdrawal(amount=500)
     with _refusing_events(), pytest.raises(DatabaseError), transaction.atomic():
@@ -208,7 +225,8 @@ def test_the_ledger_is_the_balance_whatever_happens(seed: int) -> None:
                 case 1:
                     request_withdrawal(row, chance.randrange(1, 900), "EUR")
                 case 2 if withdrawal:
-                    decide_withdrawal(withdrawal, chance.choice(list(WithdrawalStatus)))
+                    known = WithdrawalStatus(withdrawal.status)
+                    decide_withdrawal(withdrawal, chance.choice(list(WithdrawalStatus)), known)
         except Conflict:
             pass
         taken = Withdrawal.objects.exclude(status=REJECTED).aggregate(sum=Sum("amount_minor"))["sum"] or 0
@@ -237,21 +255,32 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("second", [APPROVED, REJECTED])
-def test_two_admins_at_once_give_one_transition_and_one_conflict(second: WithdrawalStatus) -> None:
-    """Approved first, rejected may still follow; so the first of the other pair is from approved on."""
-    row = make_withdrawal(amount=500)
-    first = APPROVED
-    if second == REJECTED:
-        row, first = moved(row, APPROVED), PAID
-    answers = at_once(
-        lambda: decide(row.pk, first.value).status_code,
-        lambda: decide(row.pk, second.value).status_code,
-    )
-    assert sorted(answers) == [200, 409]  # type: ignore[type-var]
-    after = Withdrawal.objects.get(pk=row.pk).status
-    assert balance_of(row.affiliate) == (500 if after == REJECTED else 0)
-    assert AuditEvent.objects.filter(object_id=row.pk, actor="key:ADMIN_API_KEY").count() == 1
+@pytest.mark.parametrize(
+    ("present", "first", "second"),
+    [(PENDING, APPROVED, APPROVED), (PENDING, APPROVED, REJECTED), (APPROVED, PAID, REJECTED)],
+)
+@pytest.mark.parametrize("is_told", [False, True])
+def test_two_admins_at_once_give_one_transition_and_one_conflict(
+    present: WithdrawalStatus, first: WithdrawalStatus, second: WithdrawalStatus, is_told: bool
+) -> None:
+    told = {"from": present.value} if is_told or present == APPROVED else {}
+    for _ in range(3):
+        row = moved(make_withdrawal(amount=500), *WAYS[present])
+        decisions = (partial(decide, row.pk, status.value, **told) for status in (first, second))
+        answers = at_once(*decisions)
+        assert sorted(answer.status_code for answer in answers) == [200, 409]  # type: ignore[attr-defined]
+        after = Withdrawal.objects.get(pk=row.pk).status
+        assert balance_of(row.affiliate) == (500 if after == REJECTED else 0)
+        assert AuditEvent.objects.filter(object_id=row.pk, actor="key:ADMIN_API_KEY").count() == 1
+
+
+def test_whoever_comes_too_late_is_told_what_it_is_now() -> None:
+    row = moved(make_withdrawal(), APPROVED)
+    late = decide(row.pk, "rejected")
+    assert failure_of(late) == (409, "CONFLICT")
+    error = late.json()["error"]
+    assert error["message"] == f"The withdrawal {row.pk} is approved, and pending was expected."
+    assert error["details"] == {"status": "approved", "allowed": ["paid", "rejected"]}
 
 
 @pytest.mark.django_db(transaction=True)
