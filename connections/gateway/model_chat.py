@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from django.db import DatabaseError
+from django.db import Error
 
 from connections import lookup, warm
 from connections.gateway.allowance import check_allowed
@@ -107,16 +107,15 @@ def _send(client: ApiClient, asked: Mapping[str, Any]) -> PassedAnswer:
 
 
 def _relay(passed: PassedAnswer, record: Callable[[TokenCounts], None], leave: Callable[[], None]) -> HttpResponseBase:
-    in_events = (passed.headers.get("Content-Type") or "").lower().startswith("text/event-stream")
-
     def end(tokens: TokenCounts) -> None:
         try:
-            if passed.status < 400:
+            if 200 <= passed.status < 300:
                 record(tokens)
         finally:
             leave()
 
-    meter = TokenMeter(end, in_events=in_events)
+    encoding = (passed.headers.get("Content-Encoding") or "identity").strip().lower()
+    meter = TokenMeter(end, is_readable=encoding == "identity")  # which is all that was asked for
     headers = headers_of(passed)
     content, is_whole = gather(passed)
     meter.hear(content)
@@ -131,7 +130,16 @@ def _record(model: AiModel, connection_id: str, payer: Account | None, tokens: T
     """Write the call down. Where that fails the answer, which the provider has been asked for already, goes out."""
     try:
         ai_usage.record(model, connection_id, payer, tokens)
-    except (ApiManagerError, DatabaseError) as error:
-        log.warning("a chat completion was not counted", model=model.pk, error=type(error).__name__)
+    except (ApiManagerError, Error) as error:
+        log.warning(  # all that it takes to charge for it by hand
+            "a chat completion was not counted",
+            error=type(error).__name__,
+            model=model.pk,
+            connection=connection_id,
+            user="" if payer is None else payer.pk,
+            prompt_tokens=tokens.prompt,
+            completion_tokens=tokens.completion,
+            total_tokens=tokens.total,
+        )
     finally:
         give_back_database_connections()

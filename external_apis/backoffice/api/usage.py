@@ -38,7 +38,7 @@ class UsageFigures(CamelAnswer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    """As the provider counted them; of an answer that does not tell them none."""
+    """As the provider counted them; of an answer that was cut short or is in events, and does not tell, an estimate."""
 
 
 class UsageStep(UsageFigures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from structlog.testing import capture_logs
 
 from connections.gateway.bulkhead import bulkhead
@@ -110,6 +111,7 @@ def test_what_is_sent(client: RestClient, connect: Connect, sandbox: Sandbox) ->
     heads, bodies = zip(*(request.split(b"\r\n\r\n", 1) for request in seen), strict=True)
     assert all(head.startswith(b"POST /v7/chat/completions HTTP/1.1") for head in heads)
     assert all(f"Bearer {credentials.BEARER_TOKEN}".encode() in head for head in heads)
+    assert all(b"\r\nAccept-Encoding: identity\r\n" in head for head in heads)
     assert not any(b"of the caller" in head or b"sk_live" in head for head in heads)
     first, second = (json.loads(body) for body in bodies)
     assert first == {**BODY, "model": name, "stream_options": {"x": 1}, "user": "u"}
@@ -145,7 +147,7 @@ def test_a_provider_that_is_away(client: RestClient, connect: Connect) -> None:
         (b'{"usage": {"prompt_tokens": 3, "completion_tokens": 4}}', (3, 4, 7)),
         (b'{"choices": []}', (0, 0, 0)),
         (b'{"usage": null}', (0, 0, 0)),
-        (b'{"usage": {"prompt_tokens": -3, "completion_tokens": true, "total_tokens": 1e3}}', (0, 0, 0)),
+        (b'{"usage": {"prompt_tokens": -3, "completion_tokens": true, "total_tokens": 1e3}}', (0, 0, 1000)),
         (b'{"usage": {"prompt_tokens": 99999999999999999999, "completion_tokens": "4"}}', (0, 0, 0)),
         (b'[{"usage": 1}]', (0, 0, 0)),
         (b"[" * 100_000, (0, 0, 0)),
@@ -197,16 +199,74 @@ def test_whoever_leaves_early_is_charged_for_what_came(client: RestClient, model
     assert (account.tokens, bulkhead()._sum) == (99, 0)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_whoever_has_it_all_and_leaves_before_its_end_is_charged(client: RestClient, connect: Connect) -> None:
+    content = b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}'
+
+    def play(peer: socket.socket) -> None:
+        read_head(peer)
+        peer.sendall(
+            _http(content).replace(b"Content-Length: %d" % len(content), b"Transfer-Encoding: chunked")[: -len(content)]
+        )
+        peer.sendall(b"%x\r\n%b\r\n" % (len(content), content))
+        while peer.recv(65_536):
+            pass
+
+    account = make_account(100)
+    with serve(play) as port:
+        model = make_model(connection=connect("bearer", base_url=f"http://127.0.0.1:{port}").pk)
+        answer = chat(client, model, userId=account.pk)
+        assert next(iter(answer.streaming_content)) == content
+        answer.close()
+    account.refresh_from_db()
+    assert (account.tokens, AiCall.objects.get().total_tokens, bulkhead()._sum) == (93, 7, 0)
+
+
+@pytest.mark.parametrize(
+    ("head", "content", "total"),
+    [
+        ("200 OK", b'data: {"choices": [{"delta": {"content": "a"}}]}\r\rdata: {"usage": {"total_tokens": 9}}\r\r', 9),
+        ("200 OK\r\nContent-Encoding: gzip", gzip.compress(b'{"usage": {"total_tokens": 9}}', mtime=0), 12),
+        ("201 Created\r\nContent-Encoding: identity", b'{"usage": {"total_tokens": 9}}', 9),
+        ("302 Found", b'{"usage": {"total_tokens": 9}}', None),
+        ("304 Not Modified", b"", None),
+    ],
+)
+def test_answers_that_say_little_of_themselves(
+    client: RestClient, connect: Connect, head: str, content: bytes, total: int | None
+) -> None:
+    """Neither their type is known, nor is each of them a success."""
+    account = make_account(100)
+    reply = f"HTTP/1.1 {head}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content
+    with serve(_playing([], reply)) as port:
+        model = make_model(connection=connect("bearer", base_url=f"http://127.0.0.1:{port}").pk)
+        answer = chat(client, model, userId=account.pk)
+        assert (answer.status_code, b"".join(answer)) == (int(head[:3]), content)
+    assert list(AiCall.objects.values_list("total_tokens", flat=True)) == ([] if total is None else [total])
+    account.refresh_from_db()
+    assert account.tokens == 100 - (total or 0)
+
+
 def test_an_answer_goes_out_where_it_cannot_be_counted(
     client: RestClient, model: AiModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its line in the log has all that it takes to charge for it by hand."""
+    raised: list[Exception] = [DatabaseError("secret"), InterfaceError("secret")]
+
     def fail(*_: object) -> None:
-        raise DatabaseError
+        raise raised.pop()
 
     monkeypatch.setattr(ai_usage, "record", fail)
+    account = make_account(100)
     with capture_logs() as logs:
-        assert chat(client, model).status_code == 200
-    assert "a chat completion was not counted" in [line["event"] for line in logs]
+        for query in ({"userId": account.pk}, {}):
+            assert chat(client, model, **query).status_code == 200
+    lines = [line for line in logs if line["event"] == "a chat completion was not counted"]
+    assert [line.pop("error") for line in lines] == ["InterfaceError", "DatabaseError"]
+    used = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    names = {"event": "a chat completion was not counted", "log_level": "warning", "model": model.pk}
+    names |= {"connection": model.connection, **used}
+    assert lines == [{**names, "user": account.pk}, {**names, "user": ""}]
     assert bulkhead()._sum == 0
 
 
