@@ -20,7 +20,9 @@ sealed_under.end_with_foreign_keys()
 from config import spool_required  # noqa: E402
 from connections import first_grants  # noqa: E402
 from connections.oauth.recovery import recover_at_start  # noqa: E402
+from external_apis.hostile_input import CarefulRequest  # noqa: E402
 
+application.request_class = CarefulRequest
 spool_required.end_without_spool()
 first_grants.recover_at_start()
 recover_at_start()

@@ -81,6 +81,13 @@ def test_a_malformed_content_length_is_refused(running: Product, length: str) ->
     assert _exchange(running, _head(running, f"Content-Length: {length}"), b"{}").startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_charset_that_nobody_reads_is_refused(running: Product) -> None:
+    head = "GET /contact?x=%F0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: text/plain; charset="
+    for charset, status in (("undefined", b"400"), ("utf-8", b"200")):
+        assert _exchange(running, f"{head}{charset}\r\n\r\n".encode()).startswith(b"HTTP/1.1 " + status)
+    assert "Traceback" not in running.log
+
+
 def test_a_body_that_breaks_off_harms_nobody(running: Product) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=15) as connection:
         connection.sendall(_head(running, "Content-Length: 1000") + b'{"name": "x')
