@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from connections.connect_links.invitations import create_link
 from connections.gateway.schema import PATH
+from connections.workflows import runs, waiting
 from tests.affiliates import make_affiliate
 from tests.ai_models import make_ai_model
 from tests.backoffice_users import make_account, make_session
@@ -72,6 +73,12 @@ def _accept(client: socket.socket) -> None:
     client.shutdown(socket.SHUT_WR)
     while client.recv(65536):
         pass
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that does not finish is waited for as long as the query says, and what is answered then is the same."""
+    monkeypatch.setattr(waiting, "wait", lambda run_id, seconds, scope: runs.wait(run_id, min(seconds, 0.02), scope))
 
 
 @pytest.fixture
