@@ -15,13 +15,12 @@ from connections.imports.progress import Meter
 from connections.imports.runs import Imported
 from connections.imports.social_platforms.accounts import Account, digest, read_account
 from connections.imports.social_platforms.old_database import ACCOUNTS
-from connections.imports.social_platforms.old_rows import OldRow, read_row
+from connections.imports.social_platforms.old_rows import UNREADABLE, OldRow, named, read_row
 from connections.imports.social_platforms.owners import Owner
 from connections.imports.social_platforms.platform_import import (
     DELETED,
     GONE_HERE,
     TWICE,
-    UNREADABLE,
     Platform,
 )
 from connections.imports.social_platforms.refusals import reason_of, refused
@@ -105,7 +104,7 @@ class AccountImport:
             return read_row(table, read.row, self._work.keys)
         except ApiManagerError as error:
             if not read.is_past:
-                self._fail(table, str(read.row.get("id") or read.position), error)
+                self._fail(table, named(read.row, read.position), error)
             return None
 
     def _draft(self, read: Read, row: OldRow, before: ImportedRow | None, living: set[str]) -> _Draft | None:
@@ -267,9 +266,16 @@ def _batches(reads: Iterable[Read]) -> Iterator[list[Read]]:
 
 
 def _size(value: Any) -> int:
-    """About how many characters a value holds."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(_size(item) + len(name) for name, item in value.items())
-    return sum(map(_size, value)) if isinstance(value, list) else 8
+    """About how many characters a value holds, however deep (nobody has looked at it yet)."""
+    size, waiting = 0, [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            size += len(one)
+        elif isinstance(one, dict):
+            waiting += (*one, *one.values())
+        elif isinstance(one, list):
+            waiting += one
+        else:
+            size += 8
+    return size

@@ -58,11 +58,18 @@ class FailureReport:
             self._file.close()
 
     def _open(self) -> TextIO:
+        is_cut_off = False
         if self.path.exists():
             with self.path.open(encoding="utf-8", errors="replace") as before:
-                self._written |= {found for line in before if (found := _named(line))}
+                for line in before:
+                    is_cut_off = not line.endswith("\n")
+                    if found := _named(line):
+                        self._written.add(found)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        return os.fdopen(descriptor, "a", encoding="utf-8")
+        file = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+        if is_cut_off:
+            file.write("\n")
+        return file
 
 
 def _named(line: str) -> tuple[str, str] | None:

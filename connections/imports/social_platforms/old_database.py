@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.adapt import Buffer, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -22,6 +23,12 @@ _ROWS_AT_ONCE = 50
 """A row may hold megabytes."""
 _CONNECT_SECONDS = 10
 _SCHEMES = ("postgres://", "postgresql://")
+# Whatever PostgreSQL holds and Python cannot ('infinity', the year 20000, a number of 6,000 digits) is one row's
+# problem, found when that row is read, and not the end of the whole cursor.
+_AS_TEXT = (
+    *("text", "varchar", "bpchar", "name", "json", "jsonb", "bytea", "uuid", "numeric", "interval"),
+    *("timestamptz", "timestamp", "date", "timetz", "time"),
+)
 
 _REFERENCES: LiteralString = """
 WITH targets AS (SELECT to_regclass(name) AS oid, name FROM unnest(%(tables)s::text[]) AS name),
@@ -102,6 +109,9 @@ class OldDatabase:
         try:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.execute("SET LOCAL datestyle TO ISO")
+            for name in _AS_TEXT:
+                connection.adapters.register_loader(name, _Text)
             yield connection
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(f"{self.description} was lost: {self._reason(error)}") from None
@@ -115,6 +125,13 @@ class OldDatabase:
         reason = lines[0] if lines else type(error).__name__
         password = self._conninfo.get("password")
         return reason.replace(str(password), "••••") if password else reason
+
+
+class _Text(Loader):
+    """A value as PostgreSQL writes it; bytes that are no UTF-8 become lone surrogates, which `read_row` refuses."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "surrogateescape")
 
 
 def _rows(
@@ -140,7 +157,7 @@ def _conninfo(url: str) -> dict[str, Any]:
         given = None  # what it says quotes the URL, and with it the password
     if given is None:
         raise InvalidInput("--database-url is no URL such as postgresql://user@host/database.")
-    return {"connect_timeout": _CONNECT_SECONDS, **given}
+    return {"connect_timeout": _CONNECT_SECONDS, **given, "client_encoding": "UTF8"}
 
 
 def _described(conninfo: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ there was one account for each platform) and ``social_platform_account`` (tokens
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ from external_apis import json_input
 from external_apis.errors import InvalidInput
 from external_apis.time_input import bounded
 
-__all__ = ["OldRow", "read_row", "read_time", "row_id"]
+__all__ = ["UNREADABLE", "OldRow", "named", "read_row", "read_time", "row_id"]
 
 NO_TIME = "with times that are none"
+UNREADABLE = "that cannot be read"
+_JSON = re.compile(r"\s*(?:[\[{\"]|null\s*$)")
 _LONGEST_ID = 200
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _JSON_COLUMNS = ("credentials", "provider_data", "api_config", "metadata")
@@ -90,9 +93,30 @@ class OldRow:
 
 
 def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
-    """Take a row apart. Raises `InvalidInput` for one that PostgreSQL could not hold, or that has no id."""
-    json_input.check(raw)
-    return OldRow(table, row_id(raw), part(raw, keys))
+    """Take a row apart. Raises `InvalidInput` for one that PostgreSQL could not hold, or that has no id.
+
+    JSON columns may be text, as they are in CSV, and where the old table's columns were.
+    """
+    row = {name: _as_json(name, value) if name in _JSON_COLUMNS else value for name, value in raw.items()}
+    json_input.check(row)
+    return OldRow(table, row_id(row), part(row, keys))
+
+
+def _as_json(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or not _JSON.match(value):
+        return value
+    try:
+        return _as_json(name, json.loads(value))  # written out twice by some
+    except (ValueError, RecursionError):
+        if value.lstrip()[0] == '"':
+            return value
+        raise refused(UNREADABLE, f"{name} is no JSON that can be read") from None
+
+
+def named(raw: Mapping[str, Any], position: Mapping[str, Any]) -> str:
+    """Return what a row that cannot be read is told by: its id, else where it stands."""
+    value = raw.get("id")
+    return str(value)[:_LONGEST_ID] if isinstance(value, str | int) and value else str(position)
 
 
 def row_id(raw: Mapping[str, Any]) -> str:

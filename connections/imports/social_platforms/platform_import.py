@@ -12,7 +12,7 @@ from connections.imports import runs
 from connections.imports.runs import Imported
 from connections.imports.social_platforms.accounts import holds_tokens
 from connections.imports.social_platforms.old_database import PLATFORMS
-from connections.imports.social_platforms.old_rows import OldRow, read_row
+from connections.imports.social_platforms.old_rows import UNREADABLE, OldRow, named, read_row
 from connections.imports.social_platforms.owners import Owner
 from connections.imports.social_platforms.platforms import Definition, define
 from connections.imports.social_platforms.refusals import reason_of, refused
@@ -25,10 +25,9 @@ from external_apis.errors import ApiManagerError, Conflict, InvalidInput
 from external_apis.models import ExternalApi
 from external_apis.providers import create_external_api, open_config
 
-__all__ = ["DELETED", "GONE_HERE", "TWICE", "UNREADABLE", "Platform", "import_platforms"]
+__all__ = ["DELETED", "GONE_HERE", "TWICE", "Platform", "import_platforms"]
 
 DELETED = "deleted in the old system"
-UNREADABLE = "that cannot be read"
 TWICE = "of an id that stood there before"
 GONE_HERE = "imported before and deleted here since"
 
@@ -175,7 +174,7 @@ def _readable(reads: Iterable[Read], work: Work, tally: _Tally) -> Iterator[tupl
                 raise refused(UNREADABLE, read.problem)
             row = read_row(PLATFORMS, read.row, work.keys)
         except ApiManagerError as error:
-            tally.fail(str(read.row.get("id") or read.position), error)
+            tally.fail(named(read.row, read.position), error)
         else:
             yield read, row
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ _WRAPPER = re.compile(
     r'(?:social_platforms?|social_platform_accounts?|platforms|accounts|data|rows)"\s*:\s*\['
 )
 _BETWEEN = re.compile(r"[\s,]*")
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+_MOST_DIGITS = 4_000
+"""Python reads no longer number; such a one is read as infinite, and its row refused for it."""
 _JSON_IN_CSV = re.compile(r"\s*[\[{]")
 
 Found = tuple[dict[str, Any], str]
@@ -63,7 +67,7 @@ class _JsonRows:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(parse_int=_number)
         self._text, self._at, self._is_at_end, self._is_array, self._number = "", 0, False, False, 0
 
     def rows(self) -> Iterator[Found]:
@@ -98,14 +102,25 @@ class _JsonRows:
         while True:
             try:
                 value, end = self._json.raw_decode(self._text, self._at)
-            except (ValueError, RecursionError) as error:
+            except RecursionError:
+                return self._too_deep()
+            except ValueError:
                 # What is broken may also not be here as a whole yet.
-                if self._is_at_end or len(self._text) - self._at > LONGEST_ROW or isinstance(error, RecursionError):
+                if self._is_at_end or len(self._text) - self._at > LONGEST_ROW:
                     return self._broken()
                 self._more()
                 continue
             self._at = end
             return (value, "") if isinstance(value, dict) else ({}, "the row is no object")
+
+    def _too_deep(self) -> Found:
+        """Go on behind a row that is nested deeper than the parser goes, if it ends at all."""
+        while (end := _end_of(self._text, self._at)) is None:
+            if self._is_at_end or len(self._text) - self._at > LONGEST_ROW:
+                return self._broken()
+            self._more()
+        self._at = end
+        return {}, "the row is nested too deep"
 
     def _broken(self) -> Found:
         if self._is_array:
@@ -122,6 +137,20 @@ class _JsonRows:
         data = self._file.read(max(_CHUNK, len(kept)))
         self._is_at_end = not data
         self._text, self._at = kept + self._decoder.decode(data, final=self._is_at_end), 0
+
+
+def _end_of(text: str, start: int) -> int | None:
+    """Return where the object or array that begins at ``start`` ends; None where the text ends before."""
+    depth = 0
+    for found in _STRUCTURE.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(found[0], 0)
+        if depth == 0:
+            return found.end()
+    return None
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def _csv_rows(path: Path, text: TextIO) -> Iterator[Found]:
