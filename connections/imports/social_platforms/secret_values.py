@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from connections.imports.social_platforms.encryption_keys import OldKeys, is_sealed
-from external_apis.errors import VaultError
+from connections.imports.social_platforms.telling_names import is_app, is_telling, looks_secret, says_only
+from external_apis import json_input
+from external_apis.errors import InvalidInput, VaultError
 
 __all__ = ["Parted", "part"]
 
@@ -16,18 +20,11 @@ BROKEN_BESIDE_CLEAR = "with an encrypted value that does not open: the one in cl
 CLEAR_IS_NEWER = "with a value in clear that differs from the encrypted one: it is newer and was taken"
 
 _SUFFIX = "_encrypted"
-_TELLING = re.compile(
-    r"token|secret|passw|credential|cookie|signature|verifier|authorization|session"
-    r"|(^|_|api|access|private|consumer|client)_?key$",
-    re.IGNORECASE,
-)
-# An app is stored under its own client (see `platforms`), so its id goes with the secret.
-_APP = frozenset({"client_id", "app_id", "consumer_key"})
-# What is said of a secret: token_type, expires_in, session_count, token_url.
-_FACT = re.compile(r"_?(at|in|type|count|ids?|name|ur[li]|path|prefix|status|version|scopes?)$", re.IGNORECASE)
-_URL_SECRET = re.compile(
-    r"://[^/?#\s]*:[^/?#\s]*@|[?&#](access_token|client_secret|api_?key|password|sig|signature)=", re.IGNORECASE
-)
+_SHORTEST = 8
+"""Characters; what is shorter stands in other texts by chance."""
+_HIDDEN = "••••"
+_LABELS = ("name", "key", "header", "label")
+_NESTED = re.compile(r"\s*[\[{\"]")
 
 
 @dataclass
@@ -51,37 +48,87 @@ def part(row: Mapping[str, Any], keys: OldKeys) -> Parted:
     """
     parted = Parted()
     plain = _without_secrets(row, "", keys, parted)
-    # One of them was also kept under names that tell nothing ("provider_key").
-    values = {secret for secret in parted.secrets.values() if len(secret) >= 8}
-    parted.plain = _without_values(plain, values)
+    # They were also kept under names that tell nothing ("provider_key"), and stand in messages about them.
+    parted.plain = _without_values(plain, _traces(plain, parted.secrets))
     return parted
 
 
-def _without_secrets(given: Mapping[str, Any], prefix: str, keys: OldKeys, parted: Parted) -> dict[str, Any]:
+def _without_secrets(
+    given: Mapping[str, Any], prefix: str, keys: OldKeys, parted: Parted, *, is_below: bool = False
+) -> dict[str, Any]:
+    """``is_below`` tells that it stands below a telling name: then all of it is secret but what is said of secrets."""
+    is_below = is_below or _is_labelled(given)
     kept: dict[str, Any] = {}
     for name, value in given.items():
+        path = f"{prefix}{name}".removesuffix(_SUFFIX)
         if is_sealed(value):
-            _open(f"{prefix}{name}".removesuffix(_SUFFIX), value, given.get(name.removesuffix(_SUFFIX)), keys, parted)
-        elif isinstance(value, str) and value and _is_secret(name, value):
-            parted.secrets.setdefault(f"{prefix}{name}".removesuffix(_SUFFIX), value)
-        else:
-            kept[name] = _kept(value, f"{prefix}{name}".removesuffix(_SUFFIX), keys, parted)
+            _open(path, value, given.get(name.removesuffix(_SUFFIX)), keys, parted)
+            continue
+        if isinstance(value, dict | list):
+            is_secret = is_below or name.endswith(_SUFFIX) or is_telling(name)
+            kept[name] = _kept(value, path, keys, parted, is_below=is_secret and not says_only(name, value))
+            continue
+        is_secret = name.endswith(_SUFFIX) or is_app(name) or is_below or is_telling(name)
+        if is_secret and not (says_only(name, value) and not is_app(name)) and _take(path, value, parted):
+            continue
+        kept[name] = _kept(value, path, keys, parted, is_below=False)
+        if kept[name] is None and value is not None:
+            del kept[name]
     return kept
 
 
-def _kept(value: Any, path: str, keys: OldKeys, parted: Parted) -> Any:
-    if isinstance(value, dict):
-        return _without_secrets(value, f"{path}.", keys, parted)
-    if isinstance(value, list):
-        return [_item(item, f"{path}.{position}", keys, parted) for position, item in enumerate(value)]
-    return value
-
-
-def _item(value: Any, path: str, keys: OldKeys, parted: Parted) -> Any:
+def _kept(value: Any, path: str, keys: OldKeys, parted: Parted, *, is_below: bool) -> Any:
+    """Return what may be shown of a value; None where that is nothing."""
     if is_sealed(value):
         _open(path, value, None, keys, parted)
         return None
-    return _kept(value, path, keys, parted)
+    if isinstance(value, dict):
+        return _without_secrets(value, f"{path}.", keys, parted, is_below=is_below)
+    if isinstance(value, list):
+        numbered = enumerate(value)
+        return [_kept(item, f"{path}.{number}", keys, parted, is_below=is_below) for number, item in numbered]
+    if is_below and _take(path, value, parted):
+        return None
+    return _kept_text(value, path, keys, parted) if isinstance(value, str) else value
+
+
+def _kept_text(value: str, path: str, keys: OldKeys, parted: Parted) -> Any:
+    """JSON within a text is taken apart where it holds a secret; else the text stays what it was."""
+    if _NESTED.match(value):
+        try:
+            inner = json.loads(value)
+            json_input.check(inner)
+        except (ValueError, RecursionError, InvalidInput):
+            inner = None
+        if isinstance(inner, dict | list | str):
+            found = Parted()
+            kept = _kept(inner, path, keys, found, is_below=False)
+            if not (found.secrets or found.problems):
+                return value
+            parted.secrets |= {one: secret for one, secret in found.secrets.items() if one not in parted.secrets}
+            parted.problems |= found.problems
+            parted.notes += found.notes
+            return kept
+    if looks_secret(value):
+        _take(path, value, parted)
+        return None
+    return value
+
+
+def _take(path: str, value: Any, parted: Parted) -> bool:
+    """Keep a value as a secret; tell whether it can be one."""
+    if value is None or value == "" or isinstance(value, bool):
+        return False
+    if path in parted.secrets:  # of the encrypted one, which stood before it
+        return True
+    parted.secrets[path] = str(value)
+    return True
+
+
+def _is_labelled(given: Mapping[str, Any]) -> bool:
+    """Tell whether an object is a pair such as ``{"name": "Authorization", "value": …}``, and a secret's."""
+    labels = [given.get(name) for name in _LABELS] if "value" in given else []
+    return any(isinstance(label, str) and is_telling(label) for label in labels)
 
 
 def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parted: Parted) -> None:
@@ -100,19 +147,48 @@ def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parte
     parted.secrets[path] = opened
 
 
-def _is_secret(name: str, value: str) -> bool:
-    if name.endswith(_SUFFIX):
-        return True
-    if name in _APP or (_TELLING.search(name) and not _FACT.search(name)):
-        return True
-    return "://" in value and _URL_SECRET.search(value) is not None
+def _traces(plain: Any, secrets: Mapping[str, str]) -> list[str]:
+    """Return the secrets, as they are and as a URL writes them, that stand somewhere in what is left of the row."""
+    known = {secret for path, secret in secrets.items() if _leaves_traces(path, secret)}
+    whole = "\n".join(_texts(plain))
+    return sorted(
+        (one for one in known | {quote(one, safe="") for one in known} if one in whole), key=len, reverse=True
+    )
 
 
-def _without_values(value: Any, secrets: set[str]) -> Any:
+def _leaves_traces(path: str, secret: str) -> bool:
+    """Not a word that only stands beside a secret, such as a shop's name within ``credentials``."""
+    names = [name for name in path.split(".") if "credential" not in name.lower()]
+    if any(is_telling(name) or is_app(name) for name in names):
+        return len(secret) >= _SHORTEST
+    return len(secret) >= 2 * _SHORTEST and any(map(str.isdigit, secret))
+
+
+def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        return None if value in secrets else value
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _without_values(value: Any, secrets: Sequence[str]) -> Any:
+    if not secrets:
+        return value
+    if isinstance(value, str):
+        return None if value in secrets else _hidden(value, secrets)
     if isinstance(value, dict):
-        return {name: _without_values(item, secrets) for name, item in value.items()}
+        return {_hidden(name, secrets): _without_values(item, secrets) for name, item in value.items()}
     if isinstance(value, list):
         return [_without_values(item, secrets) for item in value]
     return value
+
+
+def _hidden(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, _HIDDEN)
+    return text

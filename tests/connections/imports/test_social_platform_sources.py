@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 
 from connections.imports.social_platforms import account_import
 from connections.imports.social_platforms.encryption_keys import OldKeys
+from connections.imports.social_platforms.failure_report import FailureReport
 from connections.imports.social_platforms.old_database import OldDatabase
 from connections.imports.social_platforms.old_rows import read_time
 from connections.imports.social_platforms.row_streams import rows_of
@@ -67,6 +68,25 @@ def test_a_broken_line_is_one_row(tmp_path: Path) -> None:
         (None, "the row is no object"),
         ("c", ""),
     ]
+
+
+def test_a_row_too_deep_to_be_read_is_one_row(tmp_path: Path) -> None:
+    deep = f'{{"id": "b", "x": {"[" * 50_000}"]}}"{"]" * 50_000}}}'
+    found = read(tmp_path / "rows.json", f'[{{"id": "a"}}, {deep}, {{"id": "c"}}]')
+    assert [(row.get("id"), problem) for row, problem in found] == [
+        ("a", ""),
+        (None, "the row is nested too deep"),
+        ("c", ""),
+    ]
+
+
+def test_a_report_that_was_cut_off_goes_on_in_a_new_line(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    path.write_text('{"table": "t", "id": "a"}\n{"table": "t", "id": "b", "rea')
+    with FailureReport(path) as report:
+        for row_id in ("a", "b"):
+            report.add("t", row_id, "reason", "message")
+    assert [json.loads(line)["id"] for n, line in enumerate(path.read_text().splitlines()) if n != 1] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +222,66 @@ def test_secrets_are_taken_out_wherever_they_are() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        *({name: "S3cret-value"} for name in ("access_token_linkedin", "password_plain", "token_admin", "tokens")),
+        *({name: "S3cret-value"} for name in ("client_secret_id", "access_token_status", "session_id", "token_name")),
+        *({name: "S3cret-value"} for name in ("bearer", "jwt", "auth", "Authorization", "pwd", "pin", "apikeys")),
+        *({name: "S3cret-value"} for name in ("otp_seed", "x-auth", "privatekeypem", "accessKeyId", "expires_token")),
+        *({name: "S3cret-value"} for name in ("token_type", "token_count", "token_url", "session_at")),
+        {"tokens": ["S3cret-value"]},
+        {"tokens": [{"value": "S3cret-value"}]},
+        {"access_tokens": {"a": {"b": "S3cret-value"}}},
+        {"token": {"value": "S3cret-value"}},
+        {"headers": [{"name": "Authorization", "value": "S3cret-value"}]},
+        {"pin": 47114711},
+        {"urls": ["https://x.example/?token=S3cret-value"]},
+        {"link": "/relative?key=S3cret-value"},
+        {"link": "https://x.example/#access_token=S3cret-value"},
+        {"link": "see https://user:S3cret-value@x.example"},
+        {"link": "https://S3cret-value@x.example/repository"},
+        {"link": "https://hooks.slack.com/services/T0/B0/S3cret-value"},
+        {"link": "access_token=S3cret-value"},
+        {"text": 'before {"refresh_token": "S3cret-value"'},
+        {"text": json.dumps({"access_token": "S3cret-value"})},
+        {"text": json.dumps(json.dumps([{"page": {"token": "S3cret-value"}}]))},
+        {"text": "Authorization: Bearer S3cret-value"},
+        {"text": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJTM2NyZXQifQ.S3cret-value"},
+        {"token": "S3cret-value", "error_message": "the call with S3cret-value failed"},
+        {"token": "S3cret value", "error_message": "the call with S3cret%20value failed"},
+        {"token": "S3cret-value", "seen": {"S3cret-value": 1}},
+    ],
+)
+def test_what_may_be_a_secret_is_none_to_show(hidden: dict[str, Any]) -> None:
+    parted = part({"id": "a", "metadata": hidden}, keys())
+    shown = json.dumps(parted.plain)
+    assert not any(secret in shown for secret in ("S3cret", "47114711"))
+    assert any(secret in json.dumps(parted.secrets) for secret in ("S3cret", "47114711"))
+
+
+def test_what_is_said_of_secrets_is_shown() -> None:
+    row = {
+        "id": "a",
+        "account_name": "Token & Session Ltd: pins and keys",
+        "token_expires_at": "infinity",
+        "credentials": {"token_type": "Bearer", "scopes": ["read"], "expires_in": 60, "username": "u", "note": "mine"},
+        "metadata": {
+            "authorization_url": "https://x.example/oauth/authorize?access_type=offline",
+            "token_count": 3,
+            "session_at": "2025-01-01T00:00:00Z",
+            "has_token": True,
+            "json": '{"a": [1, "b"]}',
+            "author": "Ann",
+            "keywords": "wool: silk",
+        },
+    }
+    parted = part(row, keys())
+    assert parted.secrets == {"credentials.note": "mine"}
+    row["credentials"].pop("note")  # type: ignore[attr-defined]
+    assert parted.plain == row
+
+
 def test_a_broken_object_beside_the_same_in_clear_is_no_loss() -> None:
     parted = part({"access_token_encrypted": BROKEN, "access_token": "in clear"}, keys())
     assert (parted.secrets, parted.problems) == ({"access_token": "in clear"}, {})
@@ -294,9 +374,15 @@ def test_rows_of_nonsense_fail_one_by_one(tmp_path: Path) -> None:
         {"id": {"$ne": 1}, "platform_id": "p", "access_token": "t"},
         {"id": "odd", "platform_id": ["p"], "access_token": "t"},
         {"id": "types", "platform_id": "p", "credentials": "text", "metadata": 5, "access_token": "t", "scopes": [1]},
-        {"id": "of-q", "platform_id": "q", "access_token": "t"},
+        {"id": "of-q", "platform_id": "q", "access_token": "t-of-q"},
+        {"id": "half \ud800 id", "platform_id": "p", "access_token": "t"},
+        {"id": "as-text", "platform_id": "p", "credentials": json.dumps({"access_token": "t-in-text"})},
+        {"id": "broken-text", "platform_id": "p", "credentials": '{"access_token": '},
     ]
-    accounts.write_text("\n".join(map(json.dumps, rows)))
+    nested = ['"metadata": ' + '{"a":' * n + "1" + "}" * n for n in (900, 5_000)]
+    deep = [f'{{"id": "deep-{n}", "platform_id": "p", {metadata}}}' for n, metadata in enumerate(nested)]
+    digits = f'{{"id": "digits", "platform_id": "p", "access_token": "t", "metadata": {{"n": {"9" * 6_000}}}}}'
+    accounts.write_text("\n".join([*deep, digits, *map(json.dumps, rows)]))
     out = StringIO()
     with pytest.raises(CommandError):
         call_command(
@@ -305,9 +391,11 @@ def test_rows_of_nonsense_fail_one_by_one(tmp_path: Path) -> None:
             stdout=out,
         )
     answer = json.loads(out.getvalue())
-    assert answer["accounts"] == {"migrated": 3, "recognised": 0, "skipped": 1, "failed": 8}
+    assert answer["accounts"] == {"migrated": 4, "recognised": 0, "skipped": 1, "failed": 13}
     assert answer["platforms"] == {"migrated": 3, "recognised": 0, "skipped": 1, "failed": 1}
-    assert ExternalApiConnection.objects.count() == 3
+    assert ExternalApiConnection.objects.count() == 4
+    told = {row["id"] for row in map(json.loads, report.read_text().splitlines())}
+    assert {"deep-0", "digits", "half \ud800 id", "broken-text", "newline"} <= told
     assert report.stat().st_mode & 0o777 == 0o600
     assert "X-Evil" not in report.read_text()
     assert "?[2J?Ours: is unknown to the catalogue" in answer["remarks"]

@@ -412,3 +412,26 @@ def test_expiry_may_be_told_in_seconds(tmp_path: Path) -> None:
     rows_here = ExternalApiConnection.objects.order_by("connection_name").select_related("credential")
     ends = [row.credential.expires_at - now for row in rows_here if row.credential.expires_at]
     assert [round(end.total_seconds()) for end in ends] == [60, 90]
+
+
+def test_values_that_python_cannot_hold_are_one_rows_problem(importing: Any, shop: OldShop) -> None:
+    odd = {
+        "endless": "token_expires_at = 'infinity'",
+        "late": "updated_at = '20000-01-01'",
+        "before_christ": "created_at = '0044-03-15 BC'",
+        "digits": "metadata = ('{\"n\": ' || repeat('9', 6000) || '}')::jsonb",
+        "deep": "metadata = (repeat('[', 3000) || repeat(']', 3000))::jsonb",
+    }
+    rows = [{"id": f"spa_{name}", "social_platform_id": "sp_01_facebook"} for name in odd]
+    try:
+        shop.insert(ACCOUNTS, [{**row, "credentials": {"access_token": f"t-{row['id']}"}} for row in rows])
+        for name, change in odd.items():
+            shop.run(f"UPDATE {ACCOUNTS} SET {change} WHERE id = 'spa_{name}'")
+        answer = importing("--apply")
+    finally:
+        shop.run(f"DELETE FROM {ACCOUNTS} WHERE id = ANY(%s)", [[row["id"] for row in rows]])
+    assert answer["accounts"] == {"migrated": 16, "recognised": 0, "skipped": 2, "failed": 10}
+    told = failed_rows(answer)
+    assert told["spa_endless"]["reason"] == told["spa_before_christ"]["reason"] == "with times that are none"
+    assert told["spa_digits"]["reason"] == told["spa_deep"]["reason"] == "that cannot be read"
+    assert ImportRun.objects.get().state == "finished"
