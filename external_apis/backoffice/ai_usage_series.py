@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
+from django.db.models import QuerySet
 
-from external_apis.backoffice.models import AiDimension, AiUsageSum
+from external_apis.backoffice.models import AiDimension, AiModel, AiUsageSum
 from external_apis.backoffice.periods import Period, Stretch, cover
+from external_apis.backoffice.users import find_user
+from external_apis.errors import NotFound
 from external_apis.tenancy import Scope
 
-__all__ = ["Usage", "read_shares", "read_steps", "total"]
+__all__ = ["Usage", "check_subject", "read_shares", "read_steps", "total"]
 
 _SUMS = AiUsageSum._meta.db_table
 _NAMES = ("calls", "prompt_tokens", "completion_tokens", "total_tokens")
@@ -45,6 +48,22 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+
+
+def check_subject(dimension: AiDimension, subject: str, scope: Scope) -> None:
+    """Raise `NotFound` for a model or user that the scope does not see and has no figures of.
+
+    A connection, of whose rows nothing is known on this floor, is there when there are figures of it.
+    """
+    rows: list[QuerySet[Any]] = [AiUsageSum.objects.filter(dimension=dimension, subject=subject)]
+    if dimension is AiDimension.MODEL:
+        rows.append(AiModel.objects.filter(pk=subject))
+    if not scope.is_sandbox and any(scope.own(found).exists() for found in rows):
+        return
+    if dimension is AiDimension.USER:
+        find_user(subject, scope)
+    else:
+        raise NotFound(f"{dimension.label} {subject} not found")
 
 
 def read_steps(

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, reads
-from external_apis.backoffice.ai_usage_series import Usage, read_shares, read_steps, total
+from external_apis.backoffice.ai_usage_series import Usage, check_subject, read_shares, read_steps, total
 from external_apis.backoffice.models import AiDimension
 from external_apis.backoffice.periods import Period, SeriesQuery, SeriesStep
 from external_apis.errors import InvalidInput
@@ -100,6 +100,8 @@ class UsagePage(ResourceView):
 
 def _report(query: UsageQuery, scope: Scope) -> dict[str, Any]:
     dimension, subject = query.filtered()
+    if dimension is not None:
+        check_subject(dimension, subject, scope)
     by = UsageBy(dimension or query.by or UsageBy.MODEL)
     periods = query.periods(timezone.now())
     steps = read_steps(periods, scope, dimension, subject)

@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from external_apis.backoffice.ai_usage_rollup import roll_up
 from external_apis.backoffice.models import AiCall, AiUsageSum
 from external_apis.models import Tenant
+from tests.ai_models import make_ai_model
 from tests.envelope import EXTERNAL, client_of, data_of, failure_of, named_by
-from tests.factories import make_key, make_tenant
+from tests.factories import make_key, make_tenant, make_user
 from tests.rest import RestClient
 
 pytestmark = pytest.mark.django_db
@@ -87,7 +88,8 @@ def test_one_user_model_or_connection(client: RestClient) -> None:
         assert [step["totalTokens"] for step in report["series"]] == [0, 20]
         assert [share["id"] for share in report["breakdown"]] == [value]
         assert report["by"] == name.removesuffix("Id")
-    assert ask(client, **query, userId="user_0")["total"]["calls"] == 0
+    for name, value in (("userId", "user_0"), ("modelId", "aim_0"), ("connectionId", "conn_0")):
+        assert failure_of(client.get(USAGE, {**query, name: value})) == (404, "NOT_FOUND")
     for wrong, field in (
         ({"userId": "user_1", "by": "model"}, "userId"),
         ({"userId": "user_1", "modelId": "aim_1"}, "modelId"),
@@ -128,13 +130,22 @@ def test_a_tenant_sees_its_own(client: RestClient) -> None:
     bound = client_of(make_key(tenant=mine).token)
     report = ask(bound, by="user", **query)
     assert (report["total"]["totalTokens"], [share["id"] for share in report["breakdown"]]) == (1, ["user_1"])
-    foreign, missing = (ask(bound, userId=name, **query) for name in ("user_2", "user_0"))
-    assert foreign == missing
+    rows = {holder: (make_ai_model(holder), make_user(tenant=holder)) for holder in (mine, make_tenant())}
+    for holder, (model, user) in rows.items():
+        for name, row in (("modelId", model), ("userId", user.external_apis_account)):  # type: ignore[attr-defined]
+            answer = bound.get(USAGE, {name: row.pk})
+            assert answer.status_code == (200 if holder == mine else 404)
+            assert ask(client, **{name: row.pk})["total"]["calls"] == 0
+    for name in ("user_2", "user_0"):
+        assert failure_of(bound.get(USAGE, {"userId": name})) == (404, "NOT_FOUND")
+    # One that is gone is known by its figures, to those whose they are.
+    assert ask(bound, userId="user_1", **query)["total"]["calls"] == 1
     assert ask(client, **query)["total"]["totalTokens"] == 111
     assert ask(client, **query)["breakdown"][0]["totalTokens"] == 111
     assert failure_of(client_of(make_key(scopes=["models:read"]).token).get(USAGE)) == (403, "FORBIDDEN")
     sandbox = ask(client_of(make_key(mode="test").token), **query)
     assert (sandbox["total"]["calls"], sandbox["breakdown"]) == (0, [])
+    assert failure_of(client_of(make_key(mode="test").token).get(USAGE, {"userId": "user_1"})) == (404, "NOT_FOUND")
     other.delete()
     assert not AiUsageSum.objects.filter(subject="user_2").exists()
 
