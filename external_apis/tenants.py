@@ -14,6 +14,7 @@ from external_apis import audit
 from external_apis.errors import Conflict, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Partner, Tenant
+from external_apis.models.base import SoftDeleted
 from external_apis.provider_input import Name, RowId, Slug, read_body
 from external_apis.tenancy import EVERYTHING, Scope
 
@@ -120,7 +121,10 @@ def update(row: _Row, data: Mapping[str, Any]) -> _Row:
 
 
 def delete(row: Tenant | Partner) -> None:
-    """Delete a tenant or partner for good. Raises `Conflict` while something belongs to it."""
+    """Delete a tenant or partner for good. Raises `Conflict` while something belongs to it.
+
+    What is deleted but kept counts: a connection that may be restored, an affiliate whose money is on record.
+    """
     kind = str(row._meta.model_name)
     try:
         with transaction.atomic():
@@ -128,12 +132,15 @@ def delete(row: Tenant | Partner) -> None:
             row.delete()
     except ProtectedError as error:
         names = sorted({_describe(found) for found in error.protected_objects})
-        raise Conflict(f"The {kind} {row.slug} still has {', '.join(names)}.") from None
+        otherwise = " It can be made inactive." if isinstance(row, Tenant) else ""
+        raise Conflict(f"The {kind} {row.slug} still has {', '.join(names)}.{otherwise}") from None
 
 
 def _describe(row: Model) -> str:
-    is_going = getattr(row, "deleted_at", None) is not None
-    return f"{row._meta.verbose_name_plural}{' that are being removed' if is_going else ''}"
+    names = str(row._meta.verbose_name_plural)
+    if getattr(row, "deleted_at", None) is None:
+        return names
+    return f"deleted {names}" if isinstance(row, SoftDeleted) else f"{names} that are being removed"
 
 
 def _store(row: _Row, before: _Row | None) -> _Row:

@@ -13,9 +13,9 @@ from external_apis import audit
 from external_apis.backoffice import token_balances
 from external_apis.backoffice.models import Plan, PlanPeriod, TokenOperation
 from external_apis.errors import Conflict, InvalidInput
-from external_apis.models import Account
+from external_apis.models import Account, Tenant
 
-__all__ = ["change_plan", "delete_plan", "find_plan", "listen"]
+__all__ = ["change_plan", "delete_plan", "find_plan", "listen", "move_account"]
 
 
 def listen() -> None:
@@ -47,13 +47,29 @@ def change_plan(account: Account, slug: str) -> Account:
         before = copy(account)
         account.plan = plan.slug
         account.save(update_fields=["plan", "updated_at"])
-        _end_period(account)
-        PlanPeriod.objects.create(
-            account=account, tenant_id=account.tenant_id, plan=plan.slug, price_minor=plan.price_minor,
-            currency=plan.currency, started_at=timezone.now(),
-        )  # fmt: skip
+        _begin_period(account, plan.slug, plan.price_minor, plan.currency, _end_period(account))
         token_balances.store(account, TokenOperation.PLAN, plan.tokens)
         audit.record("user.plan_changed", account, audit.changed_fields(account, before))
+    return account
+
+
+def move_account(account: Account, tenant: Tenant | None) -> Account:
+    """Give an account to another tenant, or to none: its plan, at the price it has, earns there from now on.
+
+    The ledger of its tokens and its sessions go along. Raises `NotFound` for an account that has just gone.
+    """
+    with transaction.atomic():
+        account = token_balances.locked(account)
+        if account.tenant == tenant:
+            return account
+        before = copy(account)
+        account.tenant = tenant
+        account.save(update_fields=["tenant", "updated_at"])
+        account.token_changes.update(tenant=tenant)
+        account.sessions.update(tenant=tenant)
+        if (ended := _end_period(account)) is not None:
+            _begin_period(account, ended.plan, ended.price_minor, ended.currency, ended)
+        audit.record("account.updated", account, audit.changed_fields(account, before))
     return account
 
 
@@ -71,5 +87,17 @@ def _left(sender: Any, instance: Account, **_more: Any) -> None:
     _end_period(instance)
 
 
-def _end_period(account: Account) -> None:
-    PlanPeriod.objects.filter(account_id=account.pk, ended_at=None).update(ended_at=timezone.now())
+def _end_period(account: Account) -> PlanPeriod | None:
+    """End the open one and return it; it never ends before it began, though the clock was set back."""
+    period = PlanPeriod.objects.filter(account_id=account.pk, ended_at=None).first()
+    if period is not None:
+        period.ended_at = max(timezone.now(), period.started_at)
+        period.save(update_fields=["ended_at"])
+    return period
+
+
+def _begin_period(account: Account, plan: str, price_minor: int, currency: str, after: PlanPeriod | None) -> None:
+    PlanPeriod.objects.create(
+        account=account, tenant_id=account.tenant_id, plan=plan, price_minor=price_minor, currency=currency,
+        started_at=timezone.now() if after is None else after.ended_at,
+    )  # fmt: skip

@@ -22,11 +22,12 @@ _AT_ONCE = timedelta(days=1)
 _MOST_TRANSACTIONS = 400  # in one run: the rest is for the next
 _QUARTER = timedelta(minutes=15)
 
-# Of every quarter of an hour: the seconds that each plan was on in it, times its price.
+# Of every quarter of an hour: the seconds that each plan was on in it, times its price. Numeric: large prices together
+# are beyond a bigint.
 _EARNED = f"""
-SELECT plan.tenant_id, quarter.starts_at, plan.currency, round(sum(plan.price_minor * extract(epoch FROM
+SELECT plan.tenant_id, quarter.starts_at, plan.currency, round(sum(plan.price_minor * greatest(0, extract(epoch FROM
     least(plan.ended_at, quarter.starts_at + interval '15 minutes') - greatest(plan.started_at, quarter.starts_at)
-)))::bigint
+))))
 FROM generate_series(%(since)s, %(until)s - interval '15 minutes', interval '15 minutes') AS quarter (starts_at)
 JOIN {PlanPeriod._meta.db_table} AS plan
     ON plan.started_at < quarter.starts_at + interval '15 minutes'
@@ -78,6 +79,6 @@ def _earned(since: datetime, until: datetime) -> dict[Key, int]:
     with connection.cursor() as cursor:
         cursor.execute(_EARNED, {"since": since, "until": until})
         return {
-            (tenant_id, starts_at, f"{_PREFIX}{currency}"): number
+            (tenant_id, starts_at, f"{_PREFIX}{currency}"): int(number)
             for tenant_id, starts_at, currency, number in cursor.fetchall()
         }

@@ -93,8 +93,8 @@ def decide_withdrawal(
 
     ``expected`` is its status as whoever decides knows it; unless given the first one that ``status`` may follow, so
     that an approved one is rejected by those alone who say that it is approved. Of several who decide about the same
-    status at once, whatever they decide, one therefore does. Raises `Conflict` for whoever comes too late, and for a status that
-    cannot follow, the same one among them; its details tell the present one and those that may follow.
+    status at once, whatever they decide, one therefore does. Raises `Conflict` for whoever comes too late, and for a
+    status that cannot follow, the same one among them; its details tell the present one and those that may follow.
     """
     with transaction.atomic():
         rows = Withdrawal.objects.filter(pk=row.pk)

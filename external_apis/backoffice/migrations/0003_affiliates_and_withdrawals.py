@@ -182,6 +182,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name_plural": "affiliate entries",
                 "ordering": ["-id"],
             },
         ),

@@ -89,6 +89,7 @@ class AffiliateEntry(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        verbose_name_plural = "affiliate entries"
         ordering: ClassVar = ["-id"]
         constraints = (
             models.UniqueConstraint(

@@ -46,12 +46,13 @@ class Plan(Timestamped):
 class PlanPeriod(models.Model):
     """From ``started_at`` to before ``ended_at`` (None: until now) an account was on a plan, at the price of that day.
 
-    It outlives its account, as what was earned does not become less by a deletion: the key is not enforced.
+    It outlives its account, as what was earned does not become less by a deletion: the key is not enforced. It outlives
+    its tenant as well, as the installation's own.
     """
 
     id = models.BigAutoField(primary_key=True)
     account = models.ForeignKey(Account, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    tenant = models.ForeignKey(Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     plan = models.CharField(max_length=50)
     price_minor = models.PositiveBigIntegerField()
     currency = models.CharField(max_length=3)

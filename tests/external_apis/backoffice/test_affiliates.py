@@ -121,6 +121,18 @@ def test_a_test_key_sees_none_and_deletes_none() -> None:
 # --- deletion -----------------------------------------------------------------------------------------------------
 
 
+def test_a_tenant_whose_affiliates_had_money_stays_and_says_so() -> None:
+    home = make_tenant("home")
+    row = make_affiliate(home, balance=500)
+    approved = decide_withdrawal(request_withdrawal(row, 500, "EUR"), WithdrawalStatus.APPROVED)
+    decide_withdrawal(approved, WithdrawalStatus.PAID)
+    delete_affiliate(row)
+    response = with_key().delete(f"{EXTERNAL}/tenants/{home.pk}")
+    assert failure_of(response) == (409, "CONFLICT")
+    expected = "The tenant home still has affiliate entries, deleted affiliates, withdrawals. It can be made inactive."
+    assert response.json()["error"]["message"] == expected
+
+
 def test_whoever_is_owed_something_stays() -> None:
     row = make_affiliate(balance=500)
     response = with_key().delete(f"{URL}/{row.pk}")
