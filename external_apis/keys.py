@@ -36,6 +36,7 @@ __all__ = [
     "delete",
     "find",
     "of_status",
+    "part_with",
     "rename",
     "revoke",
     "roll",
@@ -194,6 +195,21 @@ def withdraw(key: ApiKey) -> None:
         elif status_of(key, timezone.now()) != KeyStatus.REVOKED:
             _end(key, timezone.now())
             audit.record("api_key.revoked", key, audit.changed_fields(key, before))
+
+
+def part_with(owner: Account) -> None:
+    """Revoke all keys of an account that goes, and keep them as nobody's. Call it in the transaction of the reason.
+
+    Nobody takes them over: the one who goes still knows the tokens.
+    """
+    for key in ApiKey.objects.select_for_update().filter(owner=owner).order_by("pk"):
+        before, now = copy(key), timezone.now()
+        is_over = status_of(key, now) == KeyStatus.REVOKED
+        if not is_over:
+            _end(key, now)
+        key.owner = None
+        key.save(update_fields=["owner", "updated_at"])
+        audit.record(f"api_key.{'updated' if is_over else 'revoked'}", key, audit.changed_fields(key, before))
 
 
 def status_of(key: ApiKey, now: datetime) -> KeyStatus:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from django.conf import settings
+
 from external_apis.errors import InvalidInput
 
 __all__ = ["EVERY_SCOPE", "SCOPES", "check_scopes", "grants", "permissions_of"]
@@ -87,7 +89,12 @@ def grants(held: frozenset[str], scope: str) -> bool:
 
 def permissions_of(scopes: Iterable[str]) -> frozenset[str]:
     """Return Django's model permissions (``app_label.codename``) that the scopes stand for."""
-    return frozenset(permission for scope in scopes for permission in _PERMISSIONS.get(scope, ()))
+    names = set(scopes)
+    found = {permission for scope in names for permission in _PERMISSIONS.get(scope, ())}
+    if "users:write" in names:  # Django's user, or the project's own, goes with the account
+        app_label, _, model = settings.AUTH_USER_MODEL.partition(".")
+        found.add(f"{app_label}.delete_{model.lower()}")
+    return frozenset(found)
 
 
 _PERMISSIONS: Mapping[str, tuple[str, ...]] = {

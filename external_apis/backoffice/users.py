@@ -8,12 +8,21 @@ from django.contrib.auth import get_user_model
 from django.db.models import F, Func, QuerySet, TextField, Value
 from django.db.models.functions import Upper
 
-from external_apis.errors import NotFound
+from external_apis.backoffice.user_columns import is_, those_who_are
+from external_apis.errors import Forbidden, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Account
 from external_apis.tenancy import Scope
 
-__all__ = ["COUNTED_AT_MOST", "Status", "filtered", "find_user", "searched_fields", "visible_users"]
+__all__ = [
+    "COUNTED_AT_MOST",
+    "Status",
+    "filtered",
+    "find_user",
+    "require_superuser",
+    "searched_fields",
+    "visible_users",
+]
 
 Status = Literal["active", "inactive"]
 
@@ -40,7 +49,7 @@ def visible_users(scope: Scope) -> QuerySet[Account]:
     rows = Account.objects.select_related("user", "tenant").order_by("-id")
     if scope.is_sandbox:
         return rows.none()
-    return rows if scope.tenant_id is None else scope.own(rows).filter(user__is_superuser=False)
+    return rows if scope.tenant_id is None else scope.own(rows).filter(those_who_are(is_superuser=False))
 
 
 def find_user(account_id: str, scope: Scope) -> Account:
@@ -51,10 +60,16 @@ def find_user(account_id: str, scope: Scope) -> Account:
     return account
 
 
+def require_superuser(account: Account, *, asker_is_one: bool) -> None:
+    """Raise `Forbidden` for whoever would change a superuser without being one."""
+    if is_(account.user, "is_superuser") and not asker_is_one:
+        raise Forbidden("Superusers are changed by superusers, and by keys of the whole installation with the scope *.")
+
+
 def filtered(rows: QuerySet[Account], *, search: str = "", status: Status | None = None, plan: str = "") -> Any:
     """Return those of a status and on a plan that match a search."""
     if status is not None:
-        rows = rows.filter(user__is_active=status == "active")
+        rows = rows.filter(those_who_are(is_active=status == "active"))
     if plan:
         rows = rows.filter(plan=plan)
     return _search(rows, search) if search else rows

@@ -9,14 +9,17 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 
 from external_apis.backoffice import plans
 from external_apis.backoffice.models import MOST_TOKENS, Plan
+from external_apis.backoffice.user_columns import is_
 from external_apis.errors import InvalidInput
-from external_apis.models import Account
+from external_apis.models import Account, Tenant
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     plan = forms.ChoiceField(
         required=False, widget=UnfoldAdminSelectWidget, help_text="A new plan sets the tokens to its allowance."
     )
+
+    asker_is_superuser = False
 
     class Meta:
         model = Account
@@ -37,6 +40,14 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
             except InvalidInput as error:
                 raise forms.ValidationError(error.message) from None
         return slug
+
+    def clean_tenant(self) -> Tenant | None:
+        tenant: Tenant | None = self.cleaned_data["tenant"]
+        is_freed = tenant is None and self.initial.get("tenant") is not None
+        if is_freed and is_(self.instance.user, "is_staff") and not self.asker_is_superuser:
+            message = "Only superusers take staff from their tenant: they get the rights of the whole installation."
+            raise forms.ValidationError(message)
+        return tenant
 
 
 class TokensForm(forms.Form):

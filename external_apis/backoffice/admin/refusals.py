@@ -11,7 +11,14 @@ from external_apis.errors import ApiManagerError
 
 
 class ShowsRefusals:
-    """Goes before a ``ModelAdmin``. Both pages delete in a transaction of their own, which the refusal has undone."""
+    """Goes before a ``ModelAdmin``. Each page has a transaction of its own, which the refusal has undone."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = super().changeform_view(request, *args, **kwargs)  # type: ignore[misc]
+        except ApiManagerError as error:
+            return self._refused(request, error)
+        return response
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, Deleted, PageQuery, deletes, lists
 from external_apis.backoffice import sessions, users
+from external_apis.backoffice.api.users import changeable_user
 from external_apis.backoffice.models import UserSession
 from external_apis.json_output import Timestamp
 
@@ -36,8 +37,7 @@ class SessionList(ResourceView):
 class SessionPage(ResourceView):
     @deletes("revoke_user_session", "users:write", "Log a browser out at its next request")
     def delete(self, request: Request, user_id: str, session_id: str) -> Response:
-        self.require_live()
-        sessions.end(users.find_user(user_id, self.scope), session_id)
+        sessions.end(changeable_user(self, user_id), session_id)
         return self.answer(Deleted(id=session_id).model_dump(by_alias=True))
 
 

@@ -24,10 +24,12 @@ from external_apis.admin_api.operations import (
 )
 from external_apis.backoffice import plans, token_balances, user_deletion, users
 from external_apis.backoffice.models import MOST_TOKENS
+from external_apis.backoffice.user_columns import is_
 from external_apis.json_output import Timestamp
 from external_apis.models import Account
 from external_apis.paging import recent_estimate
 from external_apis.provider_input import RowId
+from external_apis.scopes import EVERY_SCOPE
 
 
 class UserItem(CamelAnswer):
@@ -84,27 +86,32 @@ class UserPage(ResourceView):
 
     @deletes("delete_user", "users:write", "Delete a user on whom nothing depends", DeletionQuery)
     def delete(self, request: Request, user_id: str) -> Response:
-        self.require_live()
-        account = users.find_user(user_id, self.scope)
+        account = changeable_user(self, user_id)
         heir_id = self.query.filters().get("reassign_to")
-        user_deletion.delete_user(account, users.find_user(heir_id, self.scope) if heir_id else None)
+        user_deletion.delete_user(account, users.find_user(heir_id, self.scope) if heir_id else None, self.scope)
         return self.answer(Deleted(id=user_id).model_dump(by_alias=True))
 
 
 class UserPlan(ResourceView):
     @writes("change_user_plan", "users:write", PlanChange, UserItem, "Put a user on a plan")
     def patch(self, request: Request, user_id: str) -> Response:
-        self.require_live()
-        account = users.find_user(user_id, self.scope)
+        account = changeable_user(self, user_id)
         return self.answer(_shown(plans.change_plan(account, self.given["plan"])))
 
 
 class UserTokens(ResourceView):
     @writes("adjust_user_tokens", "users:write", TokenAdjustment, UserItem, "Set, raise or lower a balance of tokens")
     def patch(self, request: Request, user_id: str) -> Response:
-        self.require_live()
-        account = users.find_user(user_id, self.scope)
+        account = changeable_user(self, user_id)
         return self.answer(_shown(token_balances.adjust(account, self.given["operation"], self.given["tokens"])))
+
+
+def changeable_user(view: ResourceView, user_id: str) -> Account:
+    """Return a user whom the asker may change. Raises `Forbidden`, and `NotFound`."""
+    view.require_live()
+    account = users.find_user(user_id, view.scope)
+    users.require_superuser(account, asker_is_one=view.asker.has_scope(EVERY_SCOPE))
+    return account
 
 
 def _shown(account: Account) -> dict[str, Any]:
@@ -114,11 +121,11 @@ def _shown(account: Account) -> dict[str, Any]:
         username=user.get_username(),
         name=user.get_full_name() if hasattr(user, "get_full_name") else "",
         email=getattr(user, user.get_email_field_name(), None) or "",
-        status="active" if user.is_active else "inactive",
+        status="active" if is_(user, "is_active") else "inactive",
         plan=account.plan or None,
         tokens=account.tokens,
         tenant_id=account.tenant_id,
-        is_staff=user.is_staff,
+        is_staff=is_(user, "is_staff"),
         created_at=account.created_at,
         updated_at=account.updated_at,
         last_login_at=user.last_login,

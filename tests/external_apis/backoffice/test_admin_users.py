@@ -19,6 +19,8 @@ from tests.factories import make_connection, make_tenant, make_user
 pytestmark = pytest.mark.django_db
 LIST = "/admin/external_apis/account/"
 VIEW, CHANGE, DELETE = (f"external_apis.{verb}_account" for verb in ("view", "change", "delete"))
+SEE, ADD = ("backoffice.view_tokenchange", "backoffice.view_usersession"), "backoffice.add_tokenchange"
+END, DELETE_USER = "backoffice.delete_usersession", "auth.delete_user"
 
 
 @pytest.fixture
@@ -105,26 +107,36 @@ def test_sessions_are_shown_and_ended(ada: Account) -> None:
 
 def test_the_permissions_of_the_scopes_and_nothing_less(ada: Account) -> None:
     assert {VIEW, "backoffice.view_plan", "backoffice.view_tokenchange"} <= permissions_of(["users:read"])
-    assert {CHANGE, DELETE, "backoffice.change_plan"} <= permissions_of(["users:write"])
-    reader, writer, stranger = staff(VIEW), staff(VIEW, CHANGE), staff("external_apis.view_tenant")
+    assert {CHANGE, DELETE, ADD, END, DELETE_USER, "backoffice.change_plan"} <= permissions_of(["users:write"])
+    reader, writer = staff(VIEW, *SEE), staff(VIEW, CHANGE, *SEE, ADD, END)
+    stranger = staff("external_apis.view_tenant", *SEE)
     adjust = {"operation": "add", "tokens": "1"}
     for path in ("change", "tokens", "sessions"):
         assert reader.get(page(ada, path)).status_code == 200, path
         assert stranger.get(page(ada, path)).status_code in (403, 404), path
     assert "Change the balance" not in reader.get(page(ada, "tokens")).content.decode()
-    assert reader.post(page(ada, "tokens"), adjust).status_code == 404
+    assert reader.post(page(ada, "tokens"), adjust).status_code == 403
     assert reader.post(page(ada), {"plan": "free"}).status_code == 403
-    assert reader.post(page(ada, "sessions/ses_1/end")).status_code == 404
+    assert reader.post(page(ada, "sessions/ses_1/end")).status_code == 403
+    for path in ("tokens", "sessions"):
+        assert staff(VIEW, CHANGE, ADD, END).get(page(ada, path)).status_code == 403, path
+        assert f"/{path}/" in reader.get(page(ada)).content.decode()
+        assert f"/{path}/" not in staff(VIEW).get(page(ada)).content.decode()
+    for missing in (CHANGE, ADD):
+        held = {VIEW, CHANGE, ADD, *SEE} - {missing}
+        assert staff(*held).post(page(ada, "tokens"), adjust).status_code == 403, missing
     assert reader.post(page(ada, "delete"), {"post": "yes"}).status_code == 403
     assert not TokenChange.objects.exists()
     assert writer.post(page(ada, "tokens"), adjust).status_code == 302
-    assert writer.post(page(ada, "delete"), {"post": "yes"}).status_code == 403
-    assert staff(VIEW, DELETE).post(page(ada, "delete"), {"post": "yes"}).status_code == 302
+    assert writer.post(page(ada, "sessions/ses_1/end")).status_code == 302
+    for client in (writer, staff(VIEW, DELETE), staff(VIEW, DELETE_USER)):
+        assert client.post(page(ada, "delete"), {"post": "yes"}).status_code == 403
+    assert staff(VIEW, DELETE, DELETE_USER).post(page(ada, "delete"), {"post": "yes"}).status_code == 302
     assert not Account.objects.filter(pk=ada.pk).exists()
 
 
 def test_staff_of_a_tenant_have_its_users_and_move_none(ada: Account, home: Tenant) -> None:
-    member = staff(VIEW, CHANGE, DELETE, tenant=home)
+    member = staff(VIEW, CHANGE, DELETE, DELETE_USER, *SEE, ADD, END, tenant=home)
     foreign = make_user("foreign", tenant=make_tenant()).external_apis_account
     boss = make_user("boss", tenant=home, is_superuser=True).external_apis_account
     for account in (foreign, boss):
@@ -137,6 +149,81 @@ def test_staff_of_a_tenant_have_its_users_and_move_none(ada: Account, home: Tena
     ada.refresh_from_db()
     assert (ada.plan, ada.tenant_id) == ("free", home.pk)
     assert Account.objects.filter(pk__in=[foreign.pk, boss.pk], plan="").count() == 2
+
+
+def test_nobody_raises_their_own_plan_and_tokens(home: Tenant) -> None:
+    for tenant in (home, None):
+        member = make_user(tenant=tenant, permissions=[VIEW, CHANGE, *SEE, ADD, END])
+        client, own = Client(), member.external_apis_account
+        client.force_login(member)
+        assert client.get(page(own)).status_code == 200
+        assert client.post(page(own), {"plan": "free", "tenant": ""}).status_code == 403
+        assert client.post(page(own, "tokens"), {"operation": "add", "tokens": "1"}).status_code == 403
+        session = UserSession.objects.get(account=own)
+        assert client.post(page(own, f"sessions/{session.pk}/end")).status_code == 302
+    assert not Account.objects.exclude(plan="", tokens=0).exists()
+
+
+def test_superusers_are_for_superusers_to_change(home: Tenant) -> None:
+    root = make_user("root", is_superuser=True).external_apis_account
+    make_user("spare", is_superuser=True)
+    operator = staff(VIEW, CHANGE, DELETE, DELETE_USER, "auth.view_user", "auth.change_user", *SEE, ADD, END)
+    assert operator.get(page(root)).status_code == 200
+    selected = {"action": "delete_selected", "_selected_action": [root.user_id], "post": "yes"}
+    for path, body in (
+        (page(root), {"plan": "free", "tenant": ""}),
+        (page(root, "tokens"), {"operation": "add", "tokens": "1"}),
+        (page(root, "sessions/ses_1/end"), {}),
+        (page(root, "delete"), {"post": "yes"}),
+        (f"/admin/auth/user/{root.user_id}/delete/", {"post": "yes"}),
+        ("/admin/auth/user/", selected),
+    ):
+        assert operator.post(path, body).status_code == 403, path
+    root.refresh_from_db()
+    assert (root.plan, root.tokens) == ("", 0)
+
+
+def test_the_last_owner_stays_one_on_every_page(home: Tenant) -> None:
+    boss = make_user("boss", tenant=home).external_apis_account
+    root = make_user("root", is_superuser=True)
+    client = Client()
+    client.force_login(root)
+    for tenant in (make_tenant().pk, ""):
+        answer = client.post(page(boss), {"plan": "", "tenant": tenant}, follow=True)
+        assert "This is the last active staff account" in errors_of(answer)[0]
+    facts = {"username": "boss", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00", "is_active": "on"}
+    for user, changes in (
+        (boss.user, {}),
+        (boss.user, {"is_active": "", "is_staff": "on"}),
+        (root, {"username": "root", "is_staff": "on"}),
+    ):
+        answer = client.post(f"/admin/auth/user/{user.pk}/change/", facts | changes, follow=True)
+        assert "This is the last active" in errors_of(answer)[0]
+    boss.user.refresh_from_db()
+    root.refresh_from_db()
+    assert boss.user.is_staff and boss.user.is_active and root.is_superuser  # noqa: PT018
+    second = make_user("second", tenant=home)
+    assert client.post(f"/admin/auth/user/{boss.user_id}/change/", facts, follow=True).status_code == 200
+    boss.user.refresh_from_db()
+    assert not boss.user.is_staff
+    answer = client.post(page(second.external_apis_account), {"plan": "", "tenant": ""}, follow=True)
+    assert "This is the last" in errors_of(answer)[0]
+
+
+def test_whoever_leaves_a_tenant_takes_nothing_along(ada: Account, home: Tenant) -> None:
+    make_user("boss", tenant=home)
+    helper = make_user("helper", tenant=home).external_apis_account
+    operator, other = staff(VIEW, CHANGE, "external_apis.view_tenant"), make_tenant()
+    row = make_connection(tenant=home, owner_id=ada.pk)
+    answer = operator.post(page(ada), {"plan": "", "tenant": other.pk}, follow=True)
+    assert "are not the other tenant's" in errors_of(answer)[0]
+    type(row).objects.filter(pk=row.pk).update(tenant=other)
+    assert operator.post(page(ada), {"plan": "", "tenant": other.pk}).status_code == 302
+    assert Account.objects.get(pk=ada.pk).tenant == other
+    refused = operator.post(page(helper), {"plan": "", "tenant": ""})
+    assert "Only superusers take staff from their tenant" in refused.content.decode()
+    assert staff(is_superuser=True).post(page(helper), {"plan": "", "tenant": ""}).status_code == 302
+    assert Account.objects.get(pk=helper.pk).tenant is None
 
 
 def test_a_user_is_deleted_as_in_the_api(ada: Account) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from django.db import connection
 from django.test import Client
 
 from connections.models import ConnectLink, ExternalApiConnection
-from external_apis import request_context
+from external_apis import keys, request_context
 from external_apis.backoffice import plans, token_balances, user_deletion
 from external_apis.backoffice.models import Plan, PlanPeriod, TokenChange, UserSession
-from external_apis.errors import Conflict
+from external_apis.errors import Conflict, NotFound
 from external_apis.models import Account, ApiKey, AuditEvent, Tenant
 from tests.envelope import EXTERNAL, checked, client_of, data_of, failure_of, named_by
 from tests.factories import make_connection, make_key, make_provider, make_tenant, make_user
@@ -80,23 +81,55 @@ def test_what_depends_on_a_user_is_reported(client: RestClient) -> None:
 
 def test_what_depends_on_a_user_is_given_to_another_one(client: RestClient) -> None:
     ada, bob = account("ada"), account("bob")
-    used, owned, key = make_connection(user_id=ada.pk), make_connection(owner_id=ada.pk), make_key(owner_id=ada.pk).key
+    used, owned = make_connection(user_id=ada.pk), make_connection(owner_id=ada.pk)
     api = make_provider()
     sent = ConnectLink.objects.create(external_api=api, owner=ada, expires_at=used.created_at)
     data_of(delete(client, ada, bob))
     assert ExternalApiConnection.objects.get(pk=used.pk).user == bob
     assert ExternalApiConnection.objects.get(pk=owned.pk).owner == bob
-    assert ApiKey.objects.get(pk=key.pk).owner == bob
     assert ConnectLink.objects.get(pk=sent.pk).owner == bob
     actions = AuditEvent.objects.filter(action__endswith=".reassigned").values_list("action", "object_id", "changes")
     assert {
         ("externalapiconnection.reassigned", used.pk): {"user_id": [ada.pk, bob.pk]},
         ("externalapiconnection.reassigned", owned.pk): {"owner_id": [ada.pk, bob.pk]},
-        ("apikey.reassigned", key.pk): {"owner_id": [ada.pk, bob.pk]},
         ("connectlink.reassigned", sent.pk): {"owner_id": [ada.pk, bob.pk]},
     } == {(action, object_id): changes for action, object_id, changes in actions}
     event = AuditEvent.objects.get(action="user.deleted")
     assert event.changes["reassigned_to"] == [None, bob.pk]
+
+
+def test_nobody_inherits_a_key(client: RestClient) -> None:
+    """Whoever goes still knows the tokens: of somebody inactive they would begin to work again."""
+    ada, bob = account("ada", is_active=False), account("bob")
+    working, ending, gone = (make_key(owner_id=ada.pk) for _ in range(3))
+    keys.revoke(ending.key, 3600)
+    keys.revoke(gone.key)
+    data_of(delete(client, ada, bob))
+    for made in (working, ending, gone):
+        assert keys.verify(made.token).problem == "The API key has been revoked."
+        assert ApiKey.objects.get(pk=made.key.pk).owner is None
+        with pytest.raises(Conflict):
+            keys.roll(made.key)
+    told = AuditEvent.objects.filter(changes__owner_id=[ada.pk, None]).values_list("object_id", "action")
+    assert dict(told) == {
+        working.key.pk: "api_key.revoked", ending.key.pk: "api_key.revoked", gone.key.pk: "api_key.updated"
+    }  # fmt: skip
+
+
+def test_rows_of_other_tenants_stay_where_they_are(home: Tenant) -> None:
+    ada, bob = account("ada", tenant=home), account("bob", tenant=home)
+    foreign, own = make_connection(tenant=make_tenant()), make_connection(tenant=home, owner_id=ada.pk)
+    ExternalApiConnection.objects.filter(pk=foreign.pk).update(owner=ada)
+    bound = client_of(make_key(tenant=home, scopes=["users:write"]).token)
+    for whose, told in ((bound, {"connections": 1}), (client_of(make_key().token), {"connections": 2})):
+        for heir in (None, bob):
+            answer = delete(whose, ada, heir)
+            assert failure_of(answer) == (409, "CONFLICT")
+            error = checked(answer)["error"]
+            assert "depend rows of others" in error["message"]
+            assert error["details"] == {"dependents": told}
+    assert set(ExternalApiConnection.objects.filter(owner=ada)) == {foreign, own}
+    data_of(delete(bound, bob))
 
 
 def test_a_connection_that_was_deleted_softly_is_no_orphan_either(client: RestClient) -> None:
@@ -131,7 +164,23 @@ def test_who_cannot_inherit(client: RestClient, home: Tenant) -> None:
     assert failure_of(client.send("delete", f"{USERS}/{ada.pk}?heir=x")) == (400, "VALIDATION_ERROR")
 
 
-def test_the_last_superuser_stays(client: RestClient) -> None:
+def test_superusers_are_not_for_every_key_to_change(client: RestClient) -> None:
+    root, browser = account("root", is_superuser=True), Client()
+    browser.force_login(root.user)
+    session = UserSession.objects.get()
+    for method, path, body in (
+        ("delete", "", None),
+        ("patch", "/plan", {"plan": "free"}),
+        ("patch", "/tokens", {"tokens": 1, "operation": "add"}),
+        ("delete", f"/sessions/{session.pk}", None),
+    ):
+        answer = client.send(method, f"{USERS}/{root.pk}{path}", body)
+        assert failure_of(answer) == (403, "FORBIDDEN"), (method, path)
+    assert UserSession.objects.filter(pk=session.pk).exists()
+
+
+def test_the_last_superuser_stays() -> None:
+    client = client_of(make_key().token)
     root = account("root", is_staff=True, is_superuser=True)
     account("asleep", is_staff=True, is_superuser=True, is_active=False)
     assert failure_of(delete(client, root)) == (409, "CONFLICT")
@@ -155,6 +204,31 @@ def test_nobody_deletes_themself(home: Tenant) -> None:
     ada = account("ada")
     with request_context.acting("user:ada", user_id=ada.user_id), pytest.raises(Conflict, match="their own"):
         user_deletion.delete_user(ada)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_are_each_others_heirs_do_not_wait_for_each_other() -> None:
+    for number in range(4):
+        pair = [account(f"{name}{number}") for name in ("ada", "bob")]
+        for whom in pair:
+            make_connection(owner_id=whom.pk)
+        together = Barrier(2)
+
+        def go(whom: Account, heir: Account, together: Barrier = together) -> bool:
+            together.wait()
+            try:
+                user_deletion.delete_user(whom, heir)
+            except NotFound:
+                return False
+            else:
+                return True
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(go, pair, reversed(pair))) == [False, True]
+        left = Account.objects.get(pk__in=[whom.pk for whom in pair])
+        assert ExternalApiConnection.objects.filter(owner=left).count() == 2
 
 
 @pytest.mark.django_db(transaction=True)

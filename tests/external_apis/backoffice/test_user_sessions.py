@@ -31,7 +31,7 @@ def api() -> RestClient:
 
 @pytest.fixture
 def ada() -> User:
-    return make_user("ada", is_superuser=True)
+    return make_user("ada")
 
 
 def sessions_of(user: User) -> str:
