@@ -18,6 +18,7 @@ from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import Query, writes
 from external_apis.admin_api.schema import ResourceSchema
 from external_apis.backoffice import ai_models, ai_usage
+from external_apis.errors import InvalidInput
 from external_apis.provider_input import RowId, read_body
 
 
@@ -65,11 +66,20 @@ class ModelChat(ResourceView):
     @writes("chat_with_model", "proxy", ChatBody, ChatCompletion, "Forward a chat completion", query=ChatQuery)
     def post(self, request: Request, model_id: str) -> HttpResponseBase:
         self.require_live()
+        _refuse_key(request)
         model = ai_models.find(model_id, self.scope)
         payer_id = self.query.filters().get("user_id")
         payer = ai_usage.find_payer(payer_id, model, self.scope) if payer_id else None
         body = read_body(ChatBody, self.body).model_dump(mode="json", exclude_unset=True)
         return complete(model, body, payer, self.scope)
+
+
+def _refuse_key(request: Request) -> None:
+    """Raise `InvalidInput` for a promise that is not kept here: a repeated call would be made, and paid, again."""
+    if "Idempotency-Key" in request.headers:
+        message = "goes with /proxy/{connectionId}/… alone"
+        details = {"errors": [{"path": "Idempotency-Key", "message": message}]}
+        raise InvalidInput(f"Idempotency-Key {message}.", details=details)
 
 
 routes = [path("models/<str:model_id>/chat", ModelChat.as_view())]

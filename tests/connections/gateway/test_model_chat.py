@@ -365,6 +365,14 @@ def test_bodies(client: RestClient, model: AiModel, body: Any, field: str) -> No
     assert failure_of(chat(client, model, user="u")) == (400, "VALIDATION_ERROR")
 
 
+def test_a_key_against_repeating_is_refused_and_not_ignored(client: RestClient, model: AiModel) -> None:
+    client.defaults["HTTP_IDEMPOTENCY_KEY"] = "once"
+    answer = chat(client, model)
+    assert failure_of(answer) == (400, "VALIDATION_ERROR")
+    assert named_by(answer) == ["Idempotency-Key"]
+    assert not AiCall.objects.exists()
+
+
 def test_models_that_cannot_be_used(client: RestClient, connect: Connect) -> None:
     tenant = make_tenant()
     foreign, common = connect("bearer", "/openai/v1", tenant=make_tenant()), connect("bearer", "/openai/v1")
