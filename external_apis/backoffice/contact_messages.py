@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from external_apis import audit, throttling
 from external_apis.backoffice.models import ContactMessage
@@ -33,32 +34,56 @@ _FROM_ONE_ADDRESS, _FROM_ALL = 10, 100
 """Attempts and messages a minute. The second keeps the table from being filled from many addresses."""
 
 
+# Of categories Zl, Zp and Cc, and what sets the direction of what follows (Bidi_Control, UAX 44).
+_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise ValueError("Please fill this in.")
+    return text
+
+
 def _one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("is to be one line of text")
+    if _NO_LINE.search(text):
+        raise ValueError("Please write one line, without control characters.")
     return text
 
 
 def _email(text: str) -> str:
     try:
-        validate_email(text)
+        validate_email(_one_line(text))
     except ValidationError:
-        raise ValueError("is not an email address") from None
+        raise ValueError("This is not an email address.") from None
     return text
 
 
-Line = Annotated[str, AfterValidator(_one_line)]
+def _with_lf(text: str) -> str:
+    """Browsers send a line end as CRLF, and count it as one."""
+    return text.replace("\r\n", "\n")
+
+
+def _at_most(count: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) > count:
+            raise ValueError(f"This is longer than {count} characters.")
+        return text
+
+    return AfterValidator(check)
+
+
+Filled = Annotated[str, AfterValidator(_filled)]
 
 
 class ContactInput(BaseModel):
-    """What is asked for; spaces around it are dropped."""
+    """What is asked for; spaces around it are dropped. What is wrong is told in words for whoever fills in a form."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
 
-    name: Annotated[Line, Field(min_length=1, max_length=100)]
-    email: Annotated[str, Field(max_length=254), AfterValidator(_email)]
-    subject: Annotated[Line, Field(max_length=200)] = ""
-    message: Annotated[str, Field(min_length=1, max_length=5000)]
+    name: Annotated[Filled, _at_most(100), AfterValidator(_one_line)]
+    email: Annotated[Filled, _at_most(254), AfterValidator(_email)]
+    subject: Annotated[str, _at_most(200), AfterValidator(_one_line)] = ""
+    message: Annotated[str, AfterValidator(_with_lf), AfterValidator(_filled), _at_most(5000)]
 
 
 def find_receiver(tenant_slug: str) -> Tenant:
