@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from external_apis.ids import new_id
 
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([\d.]+))(?::\d{1,5})?", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
@@ -72,11 +73,14 @@ def peer_address(request: HttpRequest) -> str | None:
     """Return the IP address that a request came from; None where the server tells none.
 
     With ``TRUST_PROXY_HEADERS`` it is the last one in ``X-Forwarded-For``: the proxy's own word, where those before it
-    are the client's. An IPv4 address that is mapped into IPv6 counts as itself.
+    are the client's; some proxies write a port behind it (``198.51.100.7:555``, ``[2001:db8::7]:555``). An IPv4 address
+    that is mapped into IPv6 counts as itself.
     """
     given = request.META.get("REMOTE_ADDR") or ""
     if settings.TRUST_PROXY_HEADERS and (forwarded := request.META.get("HTTP_X_FORWARDED_FOR")):
         given = forwarded.rpartition(",")[2].strip()
+        if match := _WITH_PORT.fullmatch(given):
+            given = match[1] or match[2] or ""
     try:
         address = ip_address(given)
     except ValueError:

@@ -277,6 +277,18 @@ class TestNetworks:
         assert status("203.0.113.9", "10.0.0.1, 198.51.100.1") == 403
         assert status("203.0.113.9", "198.51.100.1, 10.0.0.1") == 200
         assert status("10.0.0.1", "rubbish") == 403
+        assert status("203.0.113.9", "198.51.100.1:80, 10.0.0.1:55555") == 200, "some proxies write a port"
+        assert status("203.0.113.9", "[::ffff:10.0.0.1]:555") == 200
+        for forwarded in (
+            "10.0.0.1:",
+            "10.0.0.1:x",
+            "10.0.0.1:1:2",
+            "[10.0.0.1",
+            "[]",
+            "[10.0.0.1]x",
+            "203.0.113.9:80",
+        ):
+            assert status("10.0.0.1", forwarded) == 403, forwarded
 
 
 class TestModes:

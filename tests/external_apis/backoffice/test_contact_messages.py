@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from external_apis import valkey
 from external_apis.backoffice.models import ContactMessage
 from external_apis.backoffice.pages.contact import TRAP
 from external_apis.models import AuditEvent
@@ -52,6 +53,9 @@ def test_the_address_is_stored_nowhere(stranger: Client) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT t::text FROM backoffice_contactmessage AS t")
         assert "127.0.0.1" not in str(cursor.fetchall())
+    limits = list(valkey.client().scan_iter(f"{valkey.PREFIX}limit:*contact*"))
+    assert len(limits) == 2, "that of the address, and that of all"
+    assert b"127.0.0.1" not in b"".join(limits)
 
 
 def test_a_form_of_a_tenant(stranger: Client) -> None:
@@ -79,33 +83,65 @@ def test_a_program_that_fills_in_everything_believes_that_it_was_heard(stranger:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "told"),
     [
-        ("name", ""),
-        ("name", "   "),
-        ("name", "x" * 101),
-        ("name", "two\nlines"),
-        ("name", "nul\0"),
-        ("email", ""),
-        ("email", "ann"),
-        ("email", "ann@example.com\nBcc: all@example.com"),
-        ("email", f"{'a' * 250}@example.com"),
-        ("subject", "x" * 201),
-        ("subject", "Hello\r\nBcc: all@example.com"),
-        ("message", ""),
-        ("message", "x" * 5001),
-        ("message", "\ud800".encode("utf-8", "surrogatepass")),
+        ("name", "", "fill this in"),
+        ("name", "   ", "fill this in"),
+        ("name", "x" * 101, "longer than 100"),
+        ("name", "two\nlines", "one line"),
+        ("name", "nul\0", "NUL"),
+        ("name", "ann\u202egpj.exe", "one line"),
+        ("name", "ann\u2066x", "one line"),
+        ("name", "two\u2028lines", "one line"),
+        ("email", "", "fill this in"),
+        ("email", "ann", "not an email address"),
+        ("email", "ann@example.com\nBcc: all@example.com", "one line"),
+        ("email", '"\x1b[31m"@example.com', "one line"),
+        ("email", f"{'a' * 250}@example.com", "longer than 254"),
+        ("subject", "x" * 201, "longer than 200"),
+        ("subject", "Hello\r\nBcc: all@example.com", "one line"),
+        ("subject", "bell\x07", "one line"),
+        ("subject", "next\x85line", "one line"),
+        ("message", "", "fill this in"),
+        ("message", " \r\n", "fill this in"),
+        ("message", "x" * 5001, "longer than 5000"),
+        ("message", "\ud800".encode("utf-8", "surrogatepass"), ""),
     ],
 )
-def test_bad_input_is_refused_and_named(stranger: Client, field: str, value: Any) -> None:
+def test_bad_input_is_refused_and_named(stranger: Client, field: str, value: Any, told: str) -> None:
     answer = post(stranger, **{field: value})
     if isinstance(value, bytes):  # Django has replaced what is no UTF-8
         assert answer.status_code == 302
         return
     page = answer.content.decode()
     assert answer.status_code == 400
-    assert re.search(rf'id="wrong-{field}"|role="alert"', page)
+    assert re.search(rf'id="wrong-{field}">[^<]*{told}', page)
     assert not ContactMessage.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\u0645\u06cc\u200c\u062e",
+        "Prix\u00a0: 5\u00a0€",
+        "👩\u200d👩\u200d👧",
+        "soft\u00ad",
+        "क्\u200dष",
+        "\ue000",
+    ],
+)
+def test_names_and_subjects_of_all_languages(stranger: Client, line: str) -> None:
+    assert post(stranger, name=line, subject=line).status_code == 302
+    row = ContactMessage.objects.get()
+    assert (row.name, row.subject) == (line, line)
+
+
+def test_a_line_end_counts_once(stranger: Client) -> None:
+    """As in a browser, whose ``maxlength`` lets 5000 characters in and which sends each line end as two."""
+    text = "line\n" * 999 + "lines"
+    assert post(stranger, message=text.replace("\n", "\r\n")).status_code == 302
+    assert ContactMessage.objects.get().message == text
+    assert post(stranger, message=f"{text}x".replace("\n", "\r\n")).status_code == 400
 
 
 def test_what_was_typed_comes_back_as_text(stranger: Client) -> None:
