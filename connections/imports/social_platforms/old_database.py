@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 from psycopg.adapt import Buffer, Loader
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
+from connections.imports.database_urls import parts_of, without_password
 from connections.imports.social_platforms.sources import Read, Reference
 from external_apis.errors import InvalidInput, ServiceUnavailable
 
@@ -22,7 +22,6 @@ PLATFORMS, ACCOUNTS = "social_platform", "social_platform_account"
 _ROWS_AT_ONCE = 50
 """A row may hold megabytes."""
 _CONNECT_SECONDS = 10
-_SCHEMES = ("postgres://", "postgresql://")
 # Whatever PostgreSQL holds and Python cannot ('infinity', the year 20000, a number of 6,000 digits) is one row's
 # problem, found when that row is read, and not the end of the whole cursor.
 _AS_TEXT = (
@@ -63,8 +62,17 @@ class OldDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        self._conninfo = _conninfo(url)
+        self._conninfo: dict[str, Any] = {
+            "connect_timeout": _CONNECT_SECONDS,
+            **parts_of(url),
+            "client_encoding": "UTF8",
+        }
         self.description = _described(self._conninfo)
+
+    def check(self) -> None:
+        with self._reading() as connection:
+            if not _exists(connection, PLATFORMS):
+                raise InvalidInput(f"{self.description} has no table {PLATFORMS}.")
 
     def platforms(self) -> Iterator[Read]:
         with self._reading() as connection:
@@ -123,8 +131,7 @@ class OldDatabase:
     def _reason(self, error: psycopg.Error) -> str:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
-        password = self._conninfo.get("password")
-        return reason.replace(str(password), "••••") if password else reason
+        return without_password(reason, self._conninfo.get("password", ""))
 
 
 class _Text(Loader):
@@ -148,16 +155,6 @@ def _rows(
 def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
     found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
     return bool(found and found[0])
-
-
-def _conninfo(url: str) -> dict[str, Any]:
-    try:
-        given = conninfo_to_dict(url) if url.startswith(_SCHEMES) else None
-    except psycopg.Error:
-        given = None  # what it says quotes the URL, and with it the password
-    if given is None:
-        raise InvalidInput("--database-url is no URL such as postgresql://user@host/database.")
-    return {"connect_timeout": _CONNECT_SECONDS, **given, "client_encoding": "UTF8"}
 
 
 def _described(conninfo: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from connections.imports.social_platforms.row_streams import rows_of
 from connections.imports.social_platforms.sources import Read, Reference
+from external_apis.errors import InvalidInput
 
 __all__ = ["OldFiles"]
 
@@ -18,6 +19,11 @@ class OldFiles:
     def __init__(self, platforms: Path, accounts: Path) -> None:
         self._platforms, self._accounts = platforms, accounts
         self.description = f"{platforms} and {accounts}"
+
+    def check(self) -> None:
+        for path in (self._platforms, self._accounts):
+            if not path.is_file():
+                raise InvalidInput(f"{path}: there is no such file.")
 
     def platforms(self) -> Iterator[Read]:
         return _numbered(self._platforms, 0)

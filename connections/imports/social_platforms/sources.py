@@ -40,6 +40,10 @@ class Source(Protocol):
         """The source for people, without a secret."""
         ...
 
+    def check(self) -> None:
+        """Find out whether it can be read at all, before anything is noted about it."""
+        ...
+
     def platforms(self) -> Iterator[Read]:
         """Read all platforms."""
         ...

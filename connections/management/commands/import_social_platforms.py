@@ -75,6 +75,7 @@ class Command(ImportCommand):
     def import_all(self, options: Mapping[str, Any]) -> Outcome:
         keys = OldKeys.read(options["encryption_key_file"])
         source = _source(options)
+        source.check()
         names = dict(pair.split("=", 1) for pair in options["map"])
         begin = runs.begin if self.is_applied else runs.preview
         identity = options["source_name"] or "social platforms"

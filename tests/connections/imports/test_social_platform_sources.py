@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from connections.imports.database_urls import without_password
+from connections.imports.django_oauth.old_database import Address
 from connections.imports.social_platforms import account_import
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.failure_report import FailureReport
@@ -299,12 +301,30 @@ def test_what_is_no_time(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "mysql://root:hunter22@x/y", "postgresql://u:hunter22%ZZ@h/d", "host=x password=hunter22", "hunter22\0"]
+    "url",
+    [
+        *("", "mysql://root:hunter22@x/y", "postgresql://u:hunter22%ZZ@h/d", "host=x password=hunter22", "hunter22\0"),
+        *("postgresql://u:p@hunter22@h/d", "postgresql://u:p/hunter22@h/d", "postgresql://u:12/hunter22@h/d"),
+        *("postgresql://u:p@x/hunter22@h/d", "postgresql://u:p@x:1/hunter22/y@h/d", "postgresql://u:p@@hunter22@h:1/d"),
+        *("postgresql://hunter22/p@h/d", "postgresql://u:1@hunter22/@h/d"),
+    ],
 )
 def test_what_is_no_database_url_is_not_repeated(url: str) -> None:
-    with pytest.raises(InvalidInput) as refusal:
-        OldDatabase(url)
-    assert "hunter22" not in refusal.value.message
+    for reading in (OldDatabase, Address.parse):
+        with pytest.raises(InvalidInput) as refusal:
+            reading(url)
+        assert "hunter22" not in refusal.value.message
+
+
+def test_urls_that_are_good() -> None:
+    for url in ("postgresql:///d?host=/run/x", "postgres://u:a%40b%2F@h1:1,h2:2/d", "postgresql://u@[::1]:5/d"):
+        assert OldDatabase(url).description.startswith("postgresql://")
+
+
+def test_a_password_of_one_letter_leaves_a_message_legible() -> None:
+    said = without_password("password authentication failed for user a", "a")
+    assert said == "password authentication failed for user ••••"
+    assert without_password("xhunter22x", "hunter22") == "x••••x"
 
 
 def test_a_database_that_is_away_is_named_without_its_password() -> None:
@@ -321,8 +341,9 @@ def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", StringIO(f"{url}\n"))
     for given in (f"@{tmp_path / 'url'}", "@-"):
         with pytest.raises(CommandError, match=r"127\.0\.0\.1:1/shop cannot be reached") as error:
-            call_command("import_social_platforms", "--database-url", given, stdout=StringIO())
+            call_command("import_social_platforms", "--database-url", given, "--apply", stdout=StringIO())
         assert "hunter22" not in str(error.value)
+    assert not ImportRun.objects.exists()  # nothing is noted of what cannot be reached
     with pytest.raises(CommandError, match="the file cannot be read"):
         call_command("import_social_platforms", "--database-url", f"@{tmp_path}", stdout=StringIO())
 
