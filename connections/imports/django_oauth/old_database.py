@@ -16,6 +16,7 @@ from django.db import connection as own
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
+from connections.imports.database_urls import parts_of, without_password
 from external_apis.errors import InvalidInput, ServiceUnavailable
 
 __all__ = ["OWN", "Address", "Session", "columns_of", "may_change", "open_session", "users_of"]
@@ -25,7 +26,6 @@ Session = psycopg.Connection[dict[str, Any]]
 _CONNECT_SECONDS = 5
 _TIMEOUTS = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = '60s'"
 _DJANGOS_OWN = frozenset({"context", "cursor_factory", "prepare_threshold", "connection_class", "row_factory"})
-_SCHEMES = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,7 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> Address:
         """Raises `InvalidInput`, which does not repeat the URL, for anything but the URL of a PostgreSQL database."""
-        try:
-            parts = conninfo_to_dict(url) if url.startswith(_SCHEMES) and "\0" not in url else {}
-        except psycopg.Error:
-            parts = {}
-        if not parts.get("dbname"):
+        if not parts_of(url).get("dbname"):
             raise InvalidInput(
                 "The database URL is not that of a PostgreSQL database, such as postgresql://user@host:5432/name."
             )
@@ -128,5 +124,4 @@ def _said(error: psycopg.Error, address: Address) -> str:
     """Return an error's first line, which of a statement never is the one that quotes values."""
     lines = (error.diag.message_primary or str(error)).splitlines()
     password = str(address.parameters().get("password") or "")
-    said = lines[0] if lines else type(error).__name__
-    return said.replace(password, "••••") if password else said
+    return without_password(lines[0] if lines else type(error).__name__, password)
