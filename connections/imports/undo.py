@@ -78,7 +78,7 @@ def undo(
 
     Each batch is a transaction, after which ``on_batch`` hears how many went and stayed; when ``stop`` has become true,
     the rest is for the next time. Whoever is still at the run stores nothing any more. What stayed the last time
-    is looked at again.
+    is looked at again; what was deleted here is said once and forgotten, so that it can be imported anew.
     """
     _close(run)
     roll_up()  # the last calls are counted in Valkey alone
@@ -131,22 +131,25 @@ def _remove(kind: Removable, rows: list[ImportedRow]) -> Iterator[Left]:
     pointers = pointed_at(kind.model, ids, ignoring=kind.own_parts)
     read = set(AuditEvent.objects.filter(object_id__in=ids, action=_READING).values_list("object_id", flat=True))
     unused: dict[str, ImportedRow] = {}
+    deleted: list[int] = []
     for row in rows:
         stored = found.get(row.object_id)
         if stored is not None and (reason := _reason_to_keep(kind, row, stored, pointers, read)):
             yield _left(row, reason)
+            if _is_deleted(stored):
+                deleted.append(row.pk)
         else:
             unused[row.object_id] = row
     protected = _delete(kind, {pk: found[pk] for pk in unused if pk in found})
     for pk in protected:
         yield _left(unused.pop(pk), "something that others made refers to it")
-    ImportedRow.objects.filter(pk__in=[row.pk for row in unused.values()]).delete()
+    ImportedRow.objects.filter(pk__in=[*deleted, *(row.pk for row in unused.values())]).delete()
 
 
 def _reason_to_keep(
     kind: Removable, row: ImportedRow, stored: models.Model, pointers: Mapping[str, str], read: set[str]
 ) -> str:
-    if getattr(stored, "deleted_at", None) is not None:
+    if _is_deleted(stored):
         return "was deleted here since"
     if fingerprint(stored, _credential_of(stored)) != row.fingerprint:
         return "was changed since"
@@ -174,6 +177,10 @@ def _delete(kind: Removable, rows: Mapping[str, models.Model]) -> list[str]:
             return list(rows)
         return [kept for pk, row in rows.items() for kept in _delete(kind, {pk: row})]
     return []
+
+
+def _is_deleted(row: models.Model) -> bool:
+    return getattr(row, "deleted_at", None) is not None
 
 
 def _left(row: ImportedRow, reason: str) -> Left:
