@@ -97,7 +97,7 @@ def begin(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant |
 def hold(kind: ImportKind, source: str, *, identity: str = "", tenant: Tenant | None = None) -> None:
     """Let nobody else import the same source until this transaction ends: for an import that is one transaction, to
     see what another one has stored."""
-    _lock(_origin(kind, identity or source, tenant))
+    _lock(_origin(kind, identity or source, tenant.pk if tenant else None))
 
 
 def forget(run: ImportRun, made: Sequence[Imported]) -> None:

@@ -15,7 +15,8 @@ A file is named after its category; each of its tables is a preset under its slu
 ``api_config`` is what `external_apis.api_config` validates, less every secret. ``env`` tells under which names people
 keep its credentials in their environment, and the place of each value, or several: a credential by its name,
 ``provider_data.account_sid``, or in the provider's own configuration ``oauth2.client_id``. Of names for one place the
-first goes first. ``env_beside`` holds credentials that are the same for everybody.
+first goes first; ``env_apart`` lists names that go with each other, and not with the preset's other names.
+``env_beside`` holds credentials that are the same for everybody.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ class Preset:
     """Whose API it is."""
     docs_url: str
     api_config: Mapping[str, Any]
-    # What is stored of an entry has neither of them.
+    # What is stored of an entry has none of these.
     env: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    env_apart: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
     env_beside: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -75,6 +77,7 @@ class _Table(BaseModel):
     docs_url: Annotated[str, Field(pattern=r"^https://\S+$", max_length=500)]
     api_config: dict[str, Any]
     env: dict[_VariableName, _Places] = {}
+    env_apart: tuple[tuple[_VariableName, ...], ...] = ()
     env_beside: dict[CredentialName, str] = {}
 
 
@@ -127,6 +130,8 @@ def _preset(slug: str, category: str, table: Any) -> Preset:
     for place in (*(place for places in entry.env.values() for place in places), *entry.env_beside):
         if not _exists(place, config):
             raise InvalidConfiguration(f"env names {place}, which {config.auth_type} does not use")
+    if unknown := {name for names in entry.env_apart for name in names} - entry.env.keys():
+        raise InvalidConfiguration(f"env_apart names {min(unknown)}, which env does not")
     return Preset(category=category, **entry.model_dump())
 
 

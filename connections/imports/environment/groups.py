@@ -10,13 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
+from connections.imports import runs
+from connections.imports.environment.naming import PROVIDER_DATA, is_of_client, url_variables
 from connections.imports.environment.steps import Change, Step
-from connections.imports.environment.variables import PROVIDER_DATA, Group
+from connections.imports.environment.variables import Group
 from connections.imports.masking import masked
 from connections.imports.runs import Imported
 from connections.lookup import of_provider
-from connections.models import EnvironmentVariable, ExternalApiConnection, ExternalApiCredential, ImportOutcome
+from connections.models import (
+    EnvironmentVariable,
+    ExternalApiConnection,
+    ExternalApiCredential,
+    ImportOutcome,
+    ImportRun,
+)
 from connections.services import create_connection, update_connection
 from external_apis.adoption import Wishes, adopt
 from external_apis.api_config import parse
@@ -33,12 +42,13 @@ _NEEDED = {"bearer": ("access_token",), "oauth2": ("access_token",), "basic": ("
 _GOT_LATER = frozenset({"access_token", "session_token"})
 
 
-def import_group(group: Group, tenant: Tenant | None, *, overwrite: bool = False) -> Step:
+def import_group(group: Group, tenant: Tenant | None, run: ImportRun, *, overwrite: bool = False) -> Step:
     """Import a group's variables in a transaction of their own, and say what became of them.
 
+    ``run`` may be a `runs.preview`: of it only the source counts, and what was imported from it before.
     What is refused stores nothing and is ``failed``; what is not enough to connect with is ``skipped``.
     """
-    importing = _Importing(group, tenant, overwrite=overwrite)
+    importing = _Importing(group, tenant, run, overwrite=overwrite)
     try:
         with transaction.atomic():
             importing.run()
@@ -50,17 +60,20 @@ def import_group(group: Group, tenant: Tenant | None, *, overwrite: bool = False
 class _Importing:
     """One group's way; ``result`` tells of it step by step."""
 
-    def __init__(self, group: Group, tenant: Tenant | None, *, overwrite: bool) -> None:
+    def __init__(self, group: Group, tenant: Tenant | None, run: ImportRun, *, overwrite: bool) -> None:
         self._group, self._tenant, self._overwrite = group, tenant, overwrite
         self._chosen = group.by_place()
         names = [variable.name for variable in group.variables]
-        known = EnvironmentVariable.objects.filter(name__in=names, tenant=tenant).select_related("connection")
+        paths = ("connection", "external_api")
+        known = EnvironmentVariable.objects.filter(name__in=names, tenant=tenant).select_related(*paths)
         self._known = {row.name: row for row in known}
+        self._run = run
+        self._url_variables = frozenset(group.preset.api_config.get("url_variables") or {})
         self._key = data_keys().writing(tenant.pk if tenant else None)
         self.result = Step(group.preset.slug)
 
     def run(self) -> None:
-        client = {place: one.value for place, one in self._chosen.items() if _is_of_provider(place)}
+        client = {place: one.value for place, one in self._chosen.items() if is_of_client(place)}
         account = {place: one.value for place, one in self._chosen.items() if place not in client}
         api = self._find_provider(has_client=bool(client))
         existing = None if api is None or not account else self._find_connection(api)
@@ -82,14 +95,23 @@ class _Importing:
         self._tell_of_aliases()
 
     def _find_provider(self, *, has_client: bool) -> ExternalApi | None:
-        """The tenant's own goes first; a client registered for a tenant never goes into everybody's provider."""
-        rows = live().filter(
-            slug=self._group.preset.slug, environment=Environment.PRODUCTION, is_sandbox=False, partner=None
-        )
-        found = {row.tenant_id: row for row in rows.filter(tenant=self._tenant)}
-        if not found and self._tenant is not None and not has_client:
-            found = {row.tenant_id: row for row in rows.filter(tenant=None)}
-        return next(iter(found.values()), None)
+        """The one that was imported to before, whatever has become of its slug and environment, else the usual one.
+
+        The tenant's own goes first; a client registered for a tenant never goes into everybody's provider.
+        """
+        noted = self._noted_providers()
+        usual = Q(slug=self._group.preset.slug, environment=Environment.PRODUCTION)
+        belonging = Q(tenant=self._tenant) if has_client else Q(tenant=self._tenant) | Q(tenant=None)
+        found = live().filter(belonging, usual | Q(pk__in=noted), is_sandbox=False, partner=None).order_by("pk")
+        mine = self._tenant.pk if self._tenant else None
+        return min(found, key=lambda row: (row.tenant_id != mine, row.pk not in noted), default=None)
+
+    def _noted_providers(self) -> set[str]:
+        rows = self._known.values()
+        noted = {row.connection.external_api_id for row in rows if row.connection is not None}
+        noted |= {row.external_api_id for row in rows if row.external_api_id is not None}
+        before = runs.known(self._run, [self._group.preset.slug]).values()
+        return noted | {row.object_id for row in before if row.object_type == ExternalApi._meta.model_name}
 
     def _adopt(self, client: Mapping[str, str]) -> ExternalApi:
         preset = self._group.preset
@@ -108,19 +130,23 @@ class _Importing:
 
     def _fill_provider(self, api: ExternalApi, client: Mapping[str, str]) -> None:
         patch: dict[str, dict[str, str]] = {}
-        for place, given in client.items():
-            block, _, name = place.rpartition(".")
+        for place in client:
+            block = place.rpartition(".")[0]
             if api.auth_type != block:
                 raise InvalidInput(f"The provider's auth type is {api.auth_type}, which has no {place}.")
-            if self._decide(place, given, api.secrets.get(place), external_api=api):
-                patch.setdefault(block, {})[name] = given
+        for place, given in self._taken_of(client, api.secrets, external_api=api).items():
+            block, _, name = place.rpartition(".")
+            patch.setdefault(block, {})[name] = given
         if patch:
             changed = update_external_api(api, {"api_config": patch})
             self._updated(Imported(api.slug, changed, outcome=ImportOutcome.UPDATED))
 
     def _find_connection(self, api: ExternalApi) -> ExternalApiConnection | None:
         rows = of_provider(api).filter(tenant=self._tenant, partner=None, user=None)
+        noted = {row.connection_id for row in self._known.values()}
         found = list(rows.select_related("credential", "external_api")[:50])
+        if imported := [row for row in found if row.pk in noted]:
+            return imported[0]
         default = [row for row in found if row.slug == "default"]
         if not default and len(found) > 1:
             raise Conflict(
@@ -146,12 +172,9 @@ class _Importing:
             self._taken(place, "new", connection=connection)
 
     def _fill_connection(self, connection: ExternalApiConnection, account: Mapping[str, str]) -> None:
-        stored: Mapping[str, str] = connection.credential.secrets if hasattr(connection, "credential") else {}
-        taken = {}
-        for place, given in account.items():
-            now = stored.get(place) if "." not in place else connection.provider_data.get(_tail(place))
-            if self._decide(place, given, now if isinstance(now, str) else None, connection=connection):
-                taken[place] = given
+        stored: dict[str, Any] = dict(connection.credential.secrets) if hasattr(connection, "credential") else {}
+        stored |= {f"{PROVIDER_DATA}.{name}": value for name, value in connection.provider_data.items()}
+        taken = self._taken_of(account, stored, connection=connection)
         if not taken:
             return
         body: dict[str, Any] = {}
@@ -164,24 +187,42 @@ class _Importing:
         name = f"{self._group.preset.slug}/{changed.slug}"
         self._updated(Imported(name, changed, credential, outcome=ImportOutcome.UPDATED))
 
-    def _decide(self, place: str, given: str, stored: str | None, **where: Any) -> bool:
-        """Tell whether a value is to be stored, and note what becomes of its variable."""
+    def _taken_of(self, given: Mapping[str, str], stored: Mapping[str, Any], **where: Any) -> dict[str, str]:
+        """Return what is to be stored of a client or an account, and note what becomes of its variables.
+
+        Where a value stays that tells whose it is, all do: the values of two accounts are never mixed.
+        """
+        verdicts = {place: self._verdict(place, value, stored.get(place)) for place, value in given.items()}
+        is_another = any(action == "kept" and self._tells_whose(place) for place, (action, _) in verdicts.items())
+        taken = {}
+        for place, (action, reason) in verdicts.items():
+            if action in ("new", "changed") and not is_another:
+                taken[place] = given[place]
+            now = str(stored[place]) if action != "same" and place in stored else ""
+            if action == "kept" or (action != "same" and is_another):
+                self._tell(place, "kept", now, reason or "what is stored beside it stays")
+            else:
+                self._taken(place, action, now, **where)
+        return taken
+
+    def _verdict(self, place: str, given: str, stored: object) -> tuple[str, str]:
+        """Tell what is to become of one value, and why where what is stored stays."""
+        if stored == given:
+            return "same", ""
+        if not isinstance(stored, str):
+            return "new", ""
         variable = self._chosen[place]
         last = self._known[variable.name].digest if variable.name in self._known else ""
-        if stored == given:
-            self._taken(place, "same", **where)
-            return False
-        if stored is None:
-            self._taken(place, "new", **where)
-            return True
         is_changed_there = bool(last) and self._key.fingerprint(given) != last
         is_changed_here = self._key.fingerprint(stored) != last
         if self._overwrite or (is_changed_there and not is_changed_here):
-            self._taken(place, "changed", stored, **where)
-            return True
-        reason = "was changed here since it was imported" if last and not is_changed_there else "another one is stored"
-        self._tell(place, "kept", stored, reason)
-        return False
+            return "changed", ""
+        is_known = last and not is_changed_there
+        return "kept", "was changed here since it was imported" if is_known else "another one is stored"
+
+    def _tells_whose(self, place: str) -> bool:
+        """Whether a value is of one account alone, as all are but a sender's address or number."""
+        return not place.startswith(f"{PROVIDER_DATA}.") or _tail(place) in self._url_variables
 
     def _taken(self, place: str, action: str, stored: str = "", **where: Any) -> None:
         self._tell(place, action, stored)
@@ -231,19 +272,18 @@ class _Importing:
 
     def _missing(self, account: Mapping[str, str]) -> list[str]:
         """Name what nothing can be connected without: a variable that the catalogue knows for it, or the place."""
-        config = parse(dict(self._group.preset.api_config))
+        preset = self._group.preset
+        config = parse(dict(preset.api_config))
         needed = _NEEDED.get(config.auth_type) or [name for name in config.own_credentials() if name not in _GOT_LATER]
-        there = {*account, *self._group.preset.env_beside}
-        names = {place: name for name, places in reversed(list(self._group.preset.env.items())) for place in places}
+        needed = [*needed, *(f"{PROVIDER_DATA}.{name}" for name in url_variables(preset))]
+        there = {*account, *preset.env_beside}
+        usual = {f"{PROVIDER_DATA}.{name}": f"{preset.slug}-{name}" for name in url_variables(preset)}
+        names = {place: name.replace("-", "_").upper() for place, name in usual.items()}
+        names |= {place: name for name, places in reversed(list(preset.env.items())) for place in places}
         return [names.get(place, place) for place in needed if place not in there]
 
     def _names(self, places: Mapping[str, str]) -> list[str]:
         return list(dict.fromkeys(self._chosen[place].name for place in places))
-
-
-def _is_of_provider(place: str) -> bool:
-    block, _, _ = place.rpartition(".")
-    return block not in ("", PROVIDER_DATA)
 
 
 def _tail(place: str) -> str:

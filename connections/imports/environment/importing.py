@@ -1,6 +1,7 @@
 """Bring the variables of an environment into providers and connections, all in one transaction.
 
-A dry run does the same and rolls it back, so that it says what will happen, and not what somebody expects.
+A dry run does the same, its notes included, and rolls it back, so that it says what will happen, and not what somebody
+expects.
 """
 
 from __future__ import annotations
@@ -40,19 +41,21 @@ def import_variables(
 ) -> Result:
     """Import what was found, or with ``is_applied`` False tell what that would do; at a ``stop`` nothing is stored.
 
-    A provider whose variables are refused is ``failed`` and stores nothing; the others are imported all the same.
+    A provider whose variables are refused is ``failed`` and stores nothing; the others are imported all the same. Of
+    two at once the second waits, and recognises what the first has stored.
     """
     with transaction.atomic():
+        runs.hold(ImportKind.ENV, SOURCE, tenant=tenant)
+        before = runs.preview(ImportKind.ENV, SOURCE, tenant=tenant)
         steps = []
         for group in findings.groups:
-            steps.append(import_group(group, tenant, overwrite=overwrite))
+            steps.append(import_group(group, tenant, before, overwrite=overwrite))
             if stop:
                 break
-        run = None
-        if is_applied and not stop:
-            run = _note(Result(steps, None), tenant)
-        else:
+        run = None if stop else _note(Result(steps, None), tenant)
+        if stop or not is_applied:
             transaction.set_rollback(True)
+            run = None
     return Result(steps, run)
 
 
@@ -71,6 +74,7 @@ def _note(result: Result, tenant: Tenant | None) -> ImportRun | None:
         update_fields=["connection", "external_api", "place", "digest", "imported_at"],
     )
     run = runs.begin(ImportKind.ENV, SOURCE, tenant=tenant)
+    runs.forget(run, made)
     runs.record(run, made, result.counts)
     runs.finish(run)
     return run

@@ -7,25 +7,29 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 
 from connections.imports import dotenv
 from connections.imports.environment import importing
+from connections.imports.environment.left import LEFT
 from connections.imports.environment.variables import sort_out
 from connections.models import EnvironmentVariable, ExternalApiConnection, ImportedRow, ImportRun
-from connections.services import get_connection, update_connection
+from connections.services import delete_connection, get_connection, get_env_secret, update_connection
 from external_apis.catalogue import presets
 from external_apis.models import AuditEvent, ExternalApi
-from external_apis.providers import find_by_id_or_slug, get_api_config, update_external_api
+from external_apis.providers import delete_external_api, find_by_id_or_slug, get_api_config, update_external_api
 from tests.connections.test_audit_everywhere import _refusing_events as refusing_events
 from tests.factories import make_connection, make_provider, make_tenant
 
+OTHER_SID = f"AC{'2' * 32}"
 STRIPE = "sk_live_51HswordfishAbCd"
 ENV = f"""
 # Payments
@@ -198,12 +202,13 @@ def test_what_cannot_be_connected_is_told_of_and_the_rest_goes_on(tmp_path: Path
         for step in importing.import_variables(sort_out(dotenv.read(file).values), is_applied=False).steps
     }
     assert {slug: step.outcome for slug, step in found.items()} == {
-        "amazon-s3": "failed",  # without a region
+        "amazon-s3": "skipped",
         "datadog": "skipped",
         "sendgrid": "failed",
         "stripe": "recognised",
         "twilio": "skipped",
     }
+    assert "AWS_REGION is missing" in found["amazon-s3"].reason
     assert "TWILIO_AUTH_TOKEN is missing" in found["twilio"].reason
     assert "DD_APP_KEY is missing" in found["datadog"].reason
     assert set(ExternalApi.objects.values_list("slug", flat=True)) == {"stripe"}
@@ -228,23 +233,116 @@ def test_two_names_for_one_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "slug", "place"),
+    ("names", "slug", "places"),
     [
         ("MAILGUN_API_KEY", "mailgun", "password"),
-        ("GOOGLE_CLIENT_ID", "google-oauth2", "oauth2.client_id"),
-        ("GITHUB_APP_CLIENT_SECRET", "github-app", "oauth2.client_secret"),
-        ("TUMBLR_CONSUMER_KEY", "tumblr", "oauth1.consumer_key"),
-        ("TWITTER_ACCESS_TOKEN_SECRET", "twitter", "oauth_token_secret"),
-        ("TWITTER_CLIENT_ID", "x", "oauth2.client_id"),
+        ("GOOGLE_CLIENT_ID GOOGLE_CLIENT_SECRET", "google-oauth2", "oauth2.client_id oauth2.client_secret"),
+        ("GITHUB_APP_CLIENT_ID GITHUB_APP_CLIENT_SECRET", "github-app", "oauth2.client_id oauth2.client_secret"),
+        ("GITHUB_CLIENT_ID GITHUB_CLIENT_SECRET", "github-oauth2", "oauth2.client_id oauth2.client_secret"),
+        ("TUMBLR_CONSUMER_KEY TUMBLR_CONSUMER_SECRET", "tumblr", "oauth1.consumer_key oauth1.consumer_secret"),
+        ("TRELLO_API_KEY TRELLO_API_SECRET", "trello", "oauth1.consumer_key oauth1.consumer_secret"),
+        ("TWITTER_API_KEY TWITTER_API_SECRET_KEY", "twitter", "oauth1.consumer_key oauth1.consumer_secret"),
+        ("TWITTER_ACCESS_TOKEN TWITTER_ACCESS_TOKEN_SECRET", "twitter", "oauth_token oauth_token_secret"),
+        (
+            "X_ACCESS_TOKEN X_ACCESS_TOKEN_SECRET X_API_KEY X_API_SECRET",
+            "twitter",
+            "oauth_token oauth_token_secret oauth1.consumer_key oauth1.consumer_secret",
+        ),
+        ("TWITTER_CLIENT_ID TWITTER_CLIENT_SECRET", "x", "oauth2.client_id oauth2.client_secret"),
+        (
+            "VIMEO_ACCESS_TOKEN VIMEO_CLIENT_ID VIMEO_CLIENT_SECRET",
+            "vimeo-oauth2",
+            "access_token oauth2.client_id oauth2.client_secret",
+        ),
+        ("INSTAGRAM_ACCESS_TOKEN", "instagram", "access_token"),
         ("CALENDLY_ACCESS_TOKEN", "calendly", "access_token"),
         ("PAYPAL_CLIENT_ID", "paypal", "client_id"),
-        ("DHL_EXPRESS_USERNAME", "dhl-express", "username"),
+        ("DHL_EXPRESS_PASSWORD DHL_EXPRESS_USERNAME", "dhl-express", "password username"),
         ("OPENAI_API_KEY", "openai", "access_token"),
+        ("STRIPE_KEY STRIPE_SECRET", "stripe", "access_token"),
+        ("CLOUDFLARE_API_KEY CLOUDFLARE_API_TOKEN", "cloudflare", "access_token"),
+        ("TWILIO_ACCOUNT_SID TWILIO_AUTH_TOKEN", "twilio", "username,provider_data.account_sid password"),
+        (
+            "TWILIO_ACCOUNT_SID TWILIO_API_KEY TWILIO_API_SECRET",
+            "twilio",
+            "provider_data.account_sid username password",
+        ),
+        (
+            "SHOPIFY_ACCESS_TOKEN SHOPIFY_API_KEY SHOPIFY_API_SECRET SHOPIFY_SHOP",
+            "shopify",
+            "api_key provider_data.shop",
+        ),
+        (
+            "ZENDESK_PASSWORD ZENDESK_SUBDOMAIN ZENDESK_USERNAME",
+            "zendesk",
+            "password provider_data.subdomain username",
+        ),
+        ("SALESFORCE_ACCESS_TOKEN SALESFORCE_INSTANCE", "salesforce", "access_token provider_data.instance"),
+        ("NATIONBUILDER_ACCESS_TOKEN NATIONBUILDER_SLUG", "nationbuilder", "access_token provider_data.slug"),
+        ("MAILJET_API_KEY MJ_APIKEY_PRIVATE MJ_APIKEY_PUBLIC", "mailjet", "username password username"),
+        ("FEDEX_API_KEY FEDEX_CLIENT_ID FEDEX_SECRET_KEY", "fedex", "client_id client_id client_secret"),
     ],
 )
-def test_names_are_understood_by_table_and_by_pattern(name: str, slug: str, place: str) -> None:
-    (group,) = sort_out({name: "a value"}).groups
-    assert (group.preset.slug, *group.variables[0].places) == (slug, place)
+def test_names_are_understood_by_table_and_by_pattern(names: str, slug: str, places: str) -> None:
+    (group,) = sort_out(dict.fromkeys(names.split(), "a value")).groups
+    found = {one.name: ",".join(one.places) for one in group.variables}
+    known = [name for name in names.split() if name in found]
+    assert (group.preset.slug, [found[name] for name in known]) == (slug, places.split())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "CLOUDFLARE_API_KEY",
+        "CLOUDINARY_URL",
+        "COINBASE_API_KEY COINBASE_API_SECRET",
+        "FACEBOOK_APP_ID",
+        "FACEBOOK_APP_ID FACEBOOK_CLIENT_SECRET",
+        "FACEBOOK_APP_ID FB_APP_SECRET",
+        "GITHUB_API_KEY",
+        "GITHUB_APP_ID GITHUB_APP_PRIVATE_KEY GITHUB_CLIENT_SECRET",
+        "GOOGLE_API_KEY GOOGLE_CLIENT_SECRET",
+        "GRAFANA_API_KEY",
+        "MAILCHIMP_API_KEY MAILCHIMP_API_SECRET",
+        "SHOPIFY_API_KEY SHOPIFY_API_SECRET",
+        "SLACK_APP_ID SLACK_CLIENT_SECRET",
+        "SLACK_APP_ID SLACK_APP_SECRET",
+        "SLACK_SIGNING_SECRET SLACK_WEBHOOK_URL",
+        "STRIPE_KEY STRIPE_PUBLISHABLE_KEY",
+        "TRELLO_API_KEY TRELLO_TOKEN",
+        "TWITTER_ACCESS_TOKEN TWITTER_BEARER_TOKEN",
+        "UPLOADCARE_PUBLIC_KEY UPLOADCARE_SECRET_KEY",
+        "VIMEO_CLIENT_ID VIMEO_APP_SECRET",
+        "X_ACCESS_TOKEN",
+        "X_API_KEY TWITTER_API_SECRET",
+        "YOUTUBE_API_KEY YOUTUBE_CLIENT_ID",
+        "ZENDESK_API_TOKEN",
+        "ALGOLIA_ADMIN_KEY",
+    ],
+)
+def test_what_is_not_certain_is_named_and_left(names: str) -> None:
+    found = sort_out(dict.fromkeys(names.split(), "a value"))
+    assert found.groups == ()
+    assert {*found.unknown, *found.skipped} == {*names.split()}
+    assert not {*found.skipped} & {name for preset in presets().values() for name in preset.env} & {*LEFT}
+
+
+def test_two_namings_are_never_mixed() -> None:
+    found = sort_out({"TWILIO_ACCOUNT_SID": "1", "TWILIO_API_SECRET": "2", "DD_API_KEY": "3", "DATADOG_APP_KEY": "4"})
+    taken = {one.name for group in found.groups for one in group.variables}
+    assert (taken, {*found.skipped}) == ({"TWILIO_ACCOUNT_SID", "DD_API_KEY"}, {"TWILIO_API_SECRET", "DATADOG_APP_KEY"})
+    (group,) = sort_out({"FEDEX_CLIENT_ID": "1", "FEDEX_API_KEY": "2", "FEDEX_SECRET_KEY": "3"}).groups
+    assert {place: one.value for place, one in group.by_place().items()} == {"client_id": "2", "client_secret": "3"}
+
+
+def test_an_address_with_a_password_is_named() -> None:
+    assert sort_out({"AMQP": "amqp://user:swordfish@mq/", "PAGE": "https://example.com/"}).unknown == ("AMQP",)
+
+
+def test_a_value_that_is_no_text_is_skipped() -> None:
+    found = sort_out({"STRIPE_SECRET_KEY": "sk_\udcff", "OPENAI_API_KEY": "1", "\udcff_TOKEN": "1", "LC_X": "\udcff"})
+    assert dict(found.skipped) == {"STRIPE_SECRET_KEY": "is not text in UTF-8"}
+    assert [group.preset.slug for group in found.groups] == ["openai"]
 
 
 @pytest.mark.parametrize(
@@ -283,6 +381,104 @@ def test_an_import_is_taken_back_but_for_what_is_in_use(file: Path) -> None:
     text = run("--undo", run_id)
     assert "0 removed, 2 left." in text
     assert outcomes(facts("--file", file, "--apply"))["twilio"] == "created"
+
+
+def delete_stripe() -> None:
+    delete_connection(ExternalApiConnection.objects.get(external_api__slug="stripe", deleted_at=None))
+
+
+def delete_stripe_and_its_provider() -> None:
+    delete_stripe()
+    delete_external_api(find_by_id_or_slug("stripe"))
+
+
+def call_stripe_another() -> None:
+    row = ExternalApiConnection.objects.get(external_api__slug="stripe")
+    update_connection(row, {"slug": "shop"})
+    make_connection(row.external_api, slug="another", credentials={"access_token": "another"})
+
+
+def put_into_development() -> None:
+    for slug in ("stripe", "twilio"):
+        update_external_api(find_by_id_or_slug(slug), {"environment": "development"})
+
+
+@pytest.mark.parametrize(
+    ("happen", "outcome"),
+    [
+        (delete_stripe, "created"),
+        (delete_stripe_and_its_provider, "created"),
+        (call_stripe_another, "recognised"),
+        (put_into_development, "recognised"),
+    ],
+)
+@pytest.mark.parametrize("is_undone", [False, True])
+def test_whatever_became_of_it_here_it_is_imported_again(
+    happen: Callable[[], None], outcome: str, is_undone: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"STRIPE_SECRET_KEY={STRIPE}\nTWILIO_ACCOUNT_SID=AC{'0' * 32}\nTWILIO_AUTH_TOKEN={'f' * 32}")
+    run_id = facts("--file", file, "--apply")["run"]
+    happen()
+    if is_undone:
+        left = facts("--undo", run_id)["left"]
+        assert any("since" in one["reason"] for one in left)
+        assert not any("deleted" in one["reason"] for one in facts("--undo", run_id)["left"])
+    plan = facts("--file", file)
+    assert outcomes(plan)["stripe"] == ("created" if is_undone and happen is put_into_development else outcome)
+    assert outcomes(facts("--file", file, "--apply")) == outcomes(plan)
+    assert facts("--file", file, "--apply")["counts"] == {"recognised": 2}
+    assert ExternalApiConnection.objects.filter(deleted_at=None, slug__in=("default", "shop")).count() == 2
+    assert get_env_secret("STRIPE_SECRET_KEY") == STRIPE
+
+
+def test_a_dry_run_goes_the_whole_way(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = []
+    monkeypatch.setattr(importing.runs, "record", lambda *given: noted.append(given))
+    run("--file", file)
+    assert noted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"TWILIO_ACCOUNT_SID={OTHER_SID}\nTWILIO_AUTH_TOKEN=of another\nTWILIO_PHONE_NUMBER=+1",
+        f"TWILIO_ACCOUNT_SID={OTHER_SID}\nTWILIO_AUTH_TOKEN=token",
+    ],
+)
+def test_two_accounts_are_never_mixed_in_one_connection(text: str, tmp_path: Path) -> None:
+    row = make_connection(
+        make_provider(slug="twilio", api_config={**presets()["twilio"].api_config}),
+        credentials={"username": "AC1", "password": "token"},
+    )
+    update_external_api(
+        make_provider(slug="facebook", api_config={**presets()["facebook"].api_config}),
+        {"api_config": {"oauth2": {"client_id": "1"}}},
+    )
+    file = tmp_path / ".env"
+    file.write_text(f"{text}\nFACEBOOK_APP_ID=2\nFACEBOOK_APP_SECRET=of app 2")
+    found = facts("--file", file, "--apply")
+    assert found["counts"] == {"recognised": 2}
+    assert set(actions(found).values()) <= {"kept", "same"}
+    stored = get_connection(row.pk)
+    assert (dict(stored.credentials), stored.provider_data) == ({"username": "AC1", "password": "token"}, {})
+    assert get_api_config("facebook").api_config.oauth2.client_secret is None  # type: ignore[union-attr]
+    facts("--file", file, "--apply", "--overwrite")
+    assert get_connection(row.pk).credentials["username"] == OTHER_SID
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_imports_at_once_the_second_recognises(file: Path) -> None:
+    findings = sort_out(dotenv.read(file).values)
+
+    def apply(_: int) -> set[str]:
+        try:
+            return set(importing.import_variables(findings, is_applied=True).counts)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(map(sorted, pool.map(apply, range(2)))) == [["created"], ["recognised"]]
 
 
 def test_wrong_usage_and_nothing_to_read_have_exit_codes(file: Path, tmp_path: Path) -> None:
