@@ -132,7 +132,7 @@ def test_a_tenant_sees_its_own(client: RestClient) -> None:
     assert (report["total"]["totalTokens"], [share["id"] for share in report["breakdown"]]) == (1, ["user_1"])
     rows = {holder: (make_ai_model(holder), make_user(tenant=holder)) for holder in (mine, make_tenant())}
     for holder, (model, user) in rows.items():
-        for name, row in (("modelId", model), ("userId", user.external_apis_account)):  # type: ignore[attr-defined]
+        for name, row in (("modelId", model), ("userId", user.external_apis_account)):
             answer = bound.get(USAGE, {name: row.pk})
             assert answer.status_code == (200 if holder == mine else 404)
             assert ask(client, **{name: row.pk})["total"]["calls"] == 0
