@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import locale
 import os
 import platform
 import pwd
@@ -159,12 +160,25 @@ def _initialise(data: Path, initdb: Path) -> None:
     _make_server_folder(draft)
     command = [str(initdb), "-D", str(draft), "--username=postgres", "--auth=trust", "--encoding=UTF8"]
     command += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    if _has_locale("C.UTF-8"):  # by which pg_trgm knows the letters beyond ASCII
+        command.append("--lc-ctype=C.UTF-8")
     wrapped = launch_command(command, death_signal=signal.SIGTERM, user=_server_user())
     done = subprocess.run(wrapped, capture_output=True, text=True, check=False, env=_server_environ(), cwd=draft)  # noqa: S603
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise CommandError(f"PostgreSQL could not make its data folder {data}: {lines[-1]}")
     draft.rename(data)
+
+
+def _has_locale(name: str) -> bool:
+    kept = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, name)
+    except locale.Error:
+        return False
+    finally:
+        locale.setlocale(locale.LC_CTYPE, kept)
+    return True
 
 
 def _start_valkey(folder: Path, lock: int) -> Server:

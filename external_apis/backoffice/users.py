@@ -78,8 +78,11 @@ def filtered(rows: QuerySet[Account], *, search: str = "", status: Status | None
 def _search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
     """Return those with ``text`` in a name or the address, or with it as their id.
 
-    One or two characters, of which there are no trigrams, are looked for where a word begins.
+    One or two characters, of which there are no trigrams, are looked for where a word begins. A text without a letter
+    or a digit has none either, and finds nobody.
     """
+    if not any(character.isalnum() for character in text):
+        return rows.none()
     if text.startswith("user_") and rows.filter(pk=text).exists():
         return rows.filter(pk=text)
     fields = (F(f"user__{name}") for name in searched_fields())

@@ -1,4 +1,7 @@
-"""The users list with a search, over 1,000 users and over 100,000: p95 of rare, frequent and absent terms."""
+"""The users list with a search, over 1,000 users and over 100,000: p95 of rare, frequent and absent terms.
+
+A quarter of the family names is in Cyrillic letters.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,15 @@ def test_a_search_follows_what_it_finds_and_not_the_table(settings: Any) -> None
     for first, last in ((0, 1_000), (1_000, 100_000)):
         _make_users(first, last)
         chance = random.Random(last)
-        rare = [_word(chance.randrange(last)) for _ in range(_ASKED)]
+        rare = [_word(chance.randrange(last // 4) * 4) for _ in range(_ASKED)]
+        cyrillic = [_word(chance.randrange(last // 4) * 4 + 3) for _ in range(_ASKED)]
         figures.append(
             {
                 "rare": _p95(client, rare, finds=True),
+                "Cyrillic": _p95(client, cyrillic, finds=True),
+                "Cyrillic, two letters": _p95(client, [word[:2] for word in cyrillic], finds=True),
+                "Cyrillic, absent": _p95(client, [f"щщ{number}щщ" for number in range(_ASKED)], finds=False),
+                "punctuation": _p95(client, ["@@@"] * _ASKED, finds=False),
                 "frequent": _p95(client, [chance.choice(_FREQUENT) for _ in range(_ASKED)], finds=True),
                 "two letters": _p95(client, [word[:2] for word in rare], finds=True),
                 "absent": _p95(client, [f"zz{number}zz" for number in range(_ASKED)], finds=False),
@@ -51,7 +59,8 @@ def test_a_search_follows_what_it_finds_and_not_the_table(settings: Any) -> None
 def _word(number: int) -> str:
     """A family name that one user has, the same for the same number."""
     letters = random.Random(number)
-    return "".join(letters.choice("abcdefghijklmnopqrstuvwxy") for _ in range(8))
+    alphabet = "абвгдежзиклмнопрстуфхцчшэюя" if number % 4 == 3 else "abcdefghijklmnopqrstuvwxy"
+    return "".join(letters.choice(alphabet) for _ in range(8))
 
 
 def _make_users(first: int, last: int) -> None:
