@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from connections import usage_rollup
@@ -50,7 +50,8 @@ def _add_calls(bags: Mapping[tuple[str | None, datetime], Bag], **_: object) -> 
 
 
 def _live_connections() -> QuerySet[Any]:
-    return ExternalApiConnection.objects.filter(deleted_at=None, external_api__is_sandbox=False)
+    rows = ExternalApiConnection.objects.filter(deleted_at=None, external_api__is_sandbox=False)
+    return rows.annotate(whose=F("tenant_id"))
 
 
 def _counting(model: Any) -> Any:

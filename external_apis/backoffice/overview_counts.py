@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, QuerySet
-from django.db.models.functions import TruncHour
+from django.db.models import Case, CharField, Count, DateTimeField, F, Func, QuerySet, Value, When
 
 from external_apis.backoffice.models import OverviewCount
+from external_apis.backoffice.user_columns import those_who_are
 from external_apis.models import Account
 from external_apis.tenancy import Scope
 
@@ -28,16 +28,23 @@ FROM unnest(%s::int[], %s::timestamptz[]) AS moment (place, at) CROSS JOIN unnes
 """  # noqa: S608 (our own table's name)
 
 
+_QUARTER = timedelta(minutes=15)
+_JUST_BEFORE = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def _users() -> QuerySet[Any]:
-    return Account.objects.all()
+    """A superuser is none of a tenant's users, as in the list of them."""
+    owner = Case(When(those_who_are(is_superuser=True), then=None), default=F("tenant_id"), output_field=CharField())
+    return Account.objects.annotate(whose=owner)
 
 
 _figures: dict[str, Callable[[], QuerySet[Any]]] = {USERS: _users}
 
 
 def add_figure(name: str, rows: Callable[[], QuerySet[Any]]) -> None:
-    """Have something counted that a floor above holds; ``rows`` returns those there are, with ``tenant_id`` and
-    ``created_at``. Called by an app that is ready."""
+    """Have something counted that a floor above holds; ``rows`` returns those there are, with ``created_at`` and with
+    ``whose``, the tenant whose they are or None. Called by an app that is ready."""
     _figures[name] = rows
 
 
@@ -56,7 +63,7 @@ def note_counts(now: datetime) -> None:
         if not known:
             known = _note_history(figure, rows(), now)
         found: dict[str | None, int] = dict.fromkeys(known, 0)
-        for tenant_id, number in rows().order_by().values_list("tenant_id").annotate(number=Count("pk")):
+        for tenant_id, number in rows().order_by().values_list("whose").annotate(number=Count("pk")):
             found[None] = found.get(None, 0) + number
             if tenant_id is not None:
                 found[tenant_id] = number
@@ -86,14 +93,18 @@ def read_counts(scope: Scope, moments: Sequence[datetime]) -> list[dict[str, int
 
 
 def _note_history(figure: str, rows: QuerySet[Any], now: datetime) -> dict[str | None, int]:
-    """Write how the rows came, to the hour, and return what that adds up to."""
-    came = rows.order_by().annotate(hour=TruncHour("created_at")).values_list("hour", "tenant_id")
+    """Write how the rows came, to the quarter of an hour, and return what that adds up to.
+
+    Days begin where a quarter does, in whatever zone: what came in one counts right before the next.
+    """
+    began = Func(Value(_QUARTER), F("created_at"), Value(_EPOCH), function="date_bin", output_field=DateTimeField())
+    came = rows.order_by().annotate(quarter=began).values_list("quarter", "whose")
     counts: dict[str | None, int] = {}
     noted: dict[tuple[str | None, datetime], int] = {}
-    for hour, tenant_id, number in came.annotate(number=Count("pk")).order_by("hour"):
+    for quarter, tenant_id, number in came.annotate(number=Count("pk")).order_by("quarter"):
         for owner in {tenant_id, None}:
             counts[owner] = counts.get(owner, 0) + number
-            noted[owner, min(hour + timedelta(hours=1), now)] = counts[owner]
+            noted[owner, min(quarter + _QUARTER - _JUST_BEFORE, now)] = counts[owner]
     OverviewCount.objects.bulk_create(_rows(figure, noted), batch_size=5_000, ignore_conflicts=True)
     return counts
 

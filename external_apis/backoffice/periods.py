@@ -71,7 +71,8 @@ class Stretch:
 
 @cache
 def _zones() -> set[str]:
-    return available_timezones()
+    """Return the names of places; the other two are files beside them: the server's own zone, and none at all."""
+    return available_timezones() - {"localtime", "Factory"}
 
 
 def _known(name: str) -> str:

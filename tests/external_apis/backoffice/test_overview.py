@@ -10,15 +10,19 @@ import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from external_apis.backoffice.models import OverviewCount, OverviewSum, PlanPeriod
+from external_apis import tenants
+from external_apis.backoffice import plans
+from external_apis.backoffice.models import MOST_TOKENS, OverviewCount, OverviewSum, PlanPeriod
 from external_apis.backoffice.overview import prune_overview, roll_up_overview
 from external_apis.backoffice.overview_counts import note_counts
 from external_apis.backoffice.overview_sums import add_numbers
 from external_apis.backoffice.revenue import accrue_revenue
-from external_apis.models import Account, Tenant
-from tests.envelope import EXTERNAL, client_of, data_of, failure_of, named_by
+from external_apis.models import Account, ApiKey, AuditEvent, Tenant
+from tests.backoffice_users import make_plan, make_session
+from tests.envelope import EXTERNAL, checked, client_of, data_of, failure_of, named_by
 from tests.factories import make_connection, make_key, make_provider, make_tenant, make_user
 from tests.rest import with_key
 
@@ -142,6 +146,36 @@ def test_how_many_users_there_were() -> None:
     assert OverviewCount.objects.filter(figure="users", tenant=None).count() == 2
 
 
+@pytest.mark.parametrize(
+    ("zone", "made"),
+    [
+        ("UTC", "2026-02-01T23:30:00"), ("UTC", "2026-02-01T23:59:59"),
+        ("Asia/Kathmandu", "2026-02-01T18:10:00"), ("Asia/Kathmandu", "2026-02-01T18:14:59"),
+    ],
+)  # fmt: skip
+def test_whoever_was_made_before_midnight_is_of_that_day(zone: str, made: str) -> None:
+    """In Kathmandu 2026-02-01 ends at 18:15 UTC."""
+    Account.objects.all().delete()
+    make_user()
+    Account.objects.update(created_at=at(made))
+    note_counts(at("2026-02-03T08:00:00"))
+    told = asked(since="2026-01-31", to="2026-02-02", timeZone=zone)
+    assert steps_of(told, "users") == [(0,), (1,), (1,)]
+
+
+def test_a_superuser_is_none_of_a_tenants_users() -> None:
+    mine = make_tenant()
+    make_user(tenant=mine)
+    make_user(tenant=mine, is_superuser=True)
+    counts = []
+    for client in (client_of(make_key(tenant=mine).token), with_key()):
+        listed = checked(client.get(f"{EXTERNAL}/users"))["pagination"]["total"]
+        note_counts(datetime.now(UTC))  # the history, then what there is now
+        note_counts(datetime.now(UTC) + timedelta(seconds=1))
+        counts.append((listed, asked(client)["users"]["value"]))
+    assert counts == [(1, 1), (Account.objects.count(), Account.objects.count())]
+
+
 def test_connections_of_the_sandbox_and_deleted_ones_do_not_count() -> None:
     mine = make_tenant()
     row = make_connection(tenant=mine)
@@ -200,6 +234,57 @@ def test_revenue_is_added_once_however_often_it_is_asked_for() -> None:
     assert [int(row.number) for row in quarters[:2]] == [30 * 96 * 890, 30 * 96 * 900]
 
 
+def test_whoever_moves_to_another_tenant_earns_there_from_then_on() -> None:
+    """At the price of the day they came on the plan; the ledger and the sessions go along."""
+    old, new = make_tenant(), make_tenant()
+    account = make_user(tenant=old, is_staff=False).external_apis_account
+    make_plan("professional", price_minor=3000)
+    with time_machine.travel(at("2026-01-01T00:00:00"), tick=False):
+        plans.change_plan(account, "professional")
+        make_session(account)
+    make_plan("professional", price_minor=9000)
+    with time_machine.travel(at("2026-01-02T12:00:00"), tick=False):
+        page = f"/admin/external_apis/account/{account.pk}/change/"
+        operator = Client()
+        operator.force_login(make_user(is_superuser=True))
+        for _ in range(2):
+            assert operator.post(page, {"plan": "professional", "tenant": new.pk}).status_code == 302
+    assert AuditEvent.objects.get(action="account.updated").changes == {"tenant_id": [old.pk, new.pk]}
+    accrue_revenue(at("2026-01-05T00:00:00"))
+    clients = [client_of(make_key(tenant=tenant).token) for tenant in (old, new, None)]
+    found = [asked(client, since="2026-01-01", to="2026-01-04")["revenue"][0]["value"] for client in clients]
+    assert found == [150, 250, 400]
+    User.objects.filter(username=account.user.username).delete()
+    accrue_revenue(at("2026-01-06T00:00:00"))
+    ApiKey.objects.filter(tenant__isnull=False).delete()
+    for tenant in (old, new):  # nothing is left that names them
+        tenants.delete(tenant)
+    assert asked(since="2026-01-01", to="2026-01-04")["revenue"][0]["value"] == 400
+    assert PlanPeriod.objects.filter(tenant=None, ended_at__isnull=False).count() == 2
+
+
+def test_prices_of_any_size_are_earned() -> None:
+    for _ in range(2):
+        make_period("2026-01-01T00:00:00", "2026-01-31T00:00:00", MOST_TOKENS)
+    accrue_revenue(at("2026-02-01T00:00:00"))
+    assert asked(since="2026-01-01", to="2026-01-31")["revenue"][0]["value"] == 2 * MOST_TOKENS
+
+
+def test_a_clock_that_was_set_back_earns_nothing_less() -> None:
+    account = make_user(is_staff=False).external_apis_account
+    for slug in ("free", "professional"):
+        make_plan(slug, price_minor=3000)
+    for moment, slug in (("02T12:00:00", "free"), ("02T11:00:00", "professional"), ("02T13:00:00", "free")):
+        with time_machine.travel(at(f"2026-01-{moment}"), tick=False):
+            plans.change_plan(account, slug)
+    spans = PlanPeriod.objects.order_by("id").values_list("started_at", "ended_at")
+    noon, later = at("2026-01-02T12:00:00"), at("2026-01-02T13:00:00")
+    assert list(spans) == [(noon, noon), (noon, later), (later, None)]
+    make_period("2026-01-02T18:00:00", "2026-01-02T06:00:00", 3000)
+    accrue_revenue(at("2026-01-04T00:00:00"))
+    assert asked(since="2026-01-02", to="2026-01-03")["revenue"][0]["value"] == 150
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_that_accrue_at_once_add_once() -> None:
     """The second one begins before the first one has committed, and waits for it."""
@@ -245,7 +330,8 @@ def test_old_sums_go_and_months_stay() -> None:
         ({"from": "2026-02-30"}, "from"), ({"to": "yesterday"}, "to"),
         ({"from": "2026-02-02", "to": "2026-02-01"}, "to"),
         ({"from": "2020-01-01", "to": "2026-02-01"}, "to"), ({"step": "hour"}, "step"),
-        ({"timeZone": "Mars/Base"}, "timeZone"),
+        ({"timeZone": "Mars/Base"}, "timeZone"), ({"timeZone": "localtime"}, "timeZone"),
+        ({"timeZone": "Factory"}, "timeZone"), ({"timeZone": "posixrules"}, "timeZone"),
         ({"timeZone": "../../etc/passwd"}, "timeZone"), ({"page": "1"}, "page"), ({"tenantId": "ten_1"}, "tenantId"),
     ],
 )  # fmt: skip
