@@ -23,13 +23,17 @@ def listen() -> None:
     post_delete.connect(_left, sender=Account, dispatch_uid="backoffice.plans")
 
 
-def find_plan(slug: str) -> Plan:
-    """Return a plan that can be given. Raises `InvalidInput` that names those there are."""
-    plans = {plan.slug: plan for plan in Plan.objects.filter(is_active=True)}
-    plan = plans.get(slug)
+def find_plan(slug: str, *, is_held: bool = False) -> Plan:
+    """Return a plan that can be given; one that is held is not deleted before this transaction ends.
+
+    Raises `InvalidInput` that names those there are.
+    """
+    plans = Plan.objects.filter(is_active=True)
+    plan = (plans.select_for_update() if is_held else plans).filter(slug=slug).first()
     if plan is None:
-        message = f"there is no such plan; there are {', '.join(plans) or 'none'}"
-        details = {"errors": [{"path": "plan", "message": message}], "plans": list(plans)}
+        slugs = list(plans.values_list("slug", flat=True))
+        message = f"there is no such plan; there are {', '.join(slugs) or 'none'}"
+        details = {"errors": [{"path": "plan", "message": message}], "plans": slugs}
         raise InvalidInput(f"Invalid input: plan: {message}", details=details)
     return plan
 
@@ -39,9 +43,9 @@ def change_plan(account: Account, slug: str) -> Account:
 
     Setting, and not adding, makes it the same however often it is asked for. Raises `InvalidInput` as `find_plan`.
     """
-    plan = find_plan(slug)
     with transaction.atomic():
         account = token_balances.locked(account)
+        plan = find_plan(slug, is_held=True)
         if account.plan == plan.slug:
             return account
         before = copy(account)
@@ -76,6 +80,8 @@ def move_account(account: Account, tenant: Tenant | None) -> Account:
 def delete_plan(plan: Plan) -> None:
     """Delete a plan. Raises `Conflict` while somebody is on it: it can be made inactive instead."""
     with transaction.atomic():
+        # Held, as by whoever puts somebody on it; a plan that is gone meanwhile has nobody.
+        list(Plan.objects.select_for_update().filter(pk=plan.pk).values_list("pk"))
         count = Account.objects.filter(plan=plan.slug).count()
         if count:
             raise Conflict(f"{count} users are on the plan {plan.slug}.", details={"users": count})

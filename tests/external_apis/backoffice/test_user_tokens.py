@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 
 from external_apis.backoffice import plans, token_balances
 from external_apis.backoffice.models import MOST_TOKENS, Plan, PlanPeriod, TokenChange
-from external_apis.errors import Conflict
+from external_apis.errors import Conflict, InvalidInput
 from external_apis.models import Account, AuditEvent
 from tests.envelope import EXTERNAL, checked, client_of, data_of, failure_of, named_by
 from tests.factories import make_key, make_tenant, make_user
@@ -178,3 +181,30 @@ def test_a_plan_that_somebody_is_on_stays(ada: Account) -> None:
     assert refused.value.details == {"users": 1}
     plans.delete_plan(Plan.objects.get(slug="professional"))
     assert AuditEvent.objects.get(action="plan.deleted").changes == {"slug": ["professional", None]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_is_put_on_a_plan_while_it_is_deleted() -> None:
+    someone = make_user("ada").external_apis_account
+    outcomes = set()
+    for number in range(6):
+        plan = Plan.objects.create(slug=f"brief-{number}", name="Brief")
+        together = Barrier(2)
+
+        def attempt(change: Callable[[], object], together: Barrier = together) -> bool:
+            together.wait()
+            try:
+                change()
+            except (Conflict, InvalidInput):
+                return False
+            else:
+                return True
+            finally:
+                connection.close()
+
+        changes = (partial(plans.change_plan, someone, plan.slug), partial(plans.delete_plan, plan))
+        with ThreadPoolExecutor(2) as threads:
+            outcomes.add(tuple(threads.map(attempt, changes)))
+        is_there = Plan.objects.filter(slug=plan.slug).exists()
+        assert is_there == (Account.objects.get(pk=someone.pk).plan == plan.slug)
+    assert outcomes <= {(True, False), (False, True)}
