@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -28,10 +28,20 @@ __all__ = ["UNREADABLE", "OldRow", "named", "read_row", "read_time", "row_id"]
 
 NO_TIME = "with times that are none"
 UNREADABLE = "that cannot be read"
+ODD_COLUMN = "with an owner or a platform that is no text"
 _JSON = re.compile(r"\s*(?:[\[{\"]|null\s*$)")
 _LONGEST_ID = 200
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
-_JSON_COLUMNS = ("credentials", "provider_data", "api_config", "metadata")
+_OWN_COLUMNS = ("credentials", "api_config")
+_JSON_COLUMNS = (*_OWN_COLUMNS, "provider_data", "metadata")
+_COLUMNS = frozenset(
+    {
+        *("sales_channel_id", "partner_id", "user_id", "user_email", "status", "is_active", "deleted_at", "updated_at"),
+        *("social_platform_id", "platform_id", "external_api_id"),
+    }
+)
+"""What decides about a row. It is read of its columns alone and as it stands there: what a vendor answered once is in
+the JSON beside them, and must neither name an owner nor, by repeating one as a token, take it away."""
 _SECONDS_UNTIL = 100_000_000_000
 """Numbers above it are milliseconds since 1970."""
 
@@ -43,6 +53,7 @@ class OldRow:
     table: str
     id: str
     parted: Parted = field(repr=False)
+    columns: Mapping[str, Any] = field(repr=False)
 
     @property
     def source_key(self) -> str:
@@ -50,42 +61,64 @@ class OldRow:
 
     @cached_property
     def _places(self) -> list[Mapping[str, Any]]:
-        columns = (self.plain.get(name) for name in _JSON_COLUMNS)
+        return self._within(_JSON_COLUMNS)
+
+    @cached_property
+    def _own_places(self) -> list[Mapping[str, Any]]:
+        return self._within(_OWN_COLUMNS)
+
+    def _within(self, names: Iterable[str]) -> list[Mapping[str, Any]]:
+        columns = (self.plain.get(name) for name in names)
         return [self.plain, *(column for column in columns if isinstance(column, dict))]
 
     @property
     def plain(self) -> Mapping[str, Any]:
         return self.parted.plain
 
-    def first(self, *names: str) -> Any:
-        """Return the first value that is not empty under these names: of the row itself, then of its JSON columns."""
-        for place in self._places:
-            for name in names:
-                if name in place and place[name] not in _EMPTY:
-                    return place[name]
-        return None
+    def own(self, *names: str) -> Any:
+        """Return the first value that is not empty under these names: of the row itself, then of its credentials, but
+        not of what the vendor answered."""
+        return _first(self._own_places, names)
+
+    def own_text(self, *names: str) -> str:
+        """The same as text without surrounding space, empty where there is none; numbers are written out."""
+        return _text(self.own(*names))
 
     def text(self, *names: str) -> str:
-        """The same as text without surrounding space, empty where there is none; numbers are written out."""
-        value = self.first(*names)
-        return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        """Such a text of anywhere in the row: a name, the id of a page."""
+        return _text(_first(self._places, names))
+
+    def column(self, *names: str) -> str:
+        """Such a text of one of the row's `columns`. Raises `InvalidInput` for one that is neither empty nor a text."""
+        for name in names:
+            value = self.columns.get(name)
+            if value in _EMPTY or (isinstance(value, str) and not value.strip()):
+                continue
+            if not isinstance(value, str | int) or isinstance(value, bool):
+                raise refused(ODD_COLUMN, f"{name} is no text")
+            return str(value).strip()
+        return ""
 
     def moment(self, *names: str) -> datetime | None:
-        """The same as a time. Raises `InvalidInput` for what is none."""
-        value = self.first(*names)
+        """Return the same as `own` as a time. Raises `InvalidInput` for what is none."""
+        value = self.own(*names)
         try:
             return None if value is None else read_time(value)
         except ValueError as error:
             raise refused(NO_TIME, f"{names[0]} {error}") from None
 
     @property
+    def is_switched_off(self) -> bool:
+        return self.columns.get("is_active") in (False, "f", "false")
+
+    @property
     def is_deleted(self) -> bool:
-        return self.plain.get("deleted_at") not in (None, "")
+        return self.columns.get("deleted_at") not in _EMPTY
 
     @property
     def version(self) -> str:
         """What tells one state of the row from another, in its own words."""
-        value = self.plain.get("updated_at")
+        value = self.columns.get("updated_at")
         try:
             return read_time(value).isoformat()
         except ValueError:
@@ -99,7 +132,8 @@ def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
     """
     row = {name: _as_json(name, value) if name in _JSON_COLUMNS else value for name, value in raw.items()}
     json_input.check(row)
-    return OldRow(table, row_id(row), part(row, keys))
+    columns = {name: value for name, value in row.items() if name in _COLUMNS}
+    return OldRow(table, row_id(row), part(row, keys), columns)
 
 
 def _as_json(name: str, value: Any) -> Any:
@@ -119,10 +153,18 @@ def named(raw: Mapping[str, Any], position: Mapping[str, Any]) -> str:
     return str(value)[:_LONGEST_ID] if isinstance(value, str | int) and value else str(position)
 
 
+def _first(places: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Any:
+    found = (place[name] for place in places for name in names if name in place)
+    return next((value for value in found if value not in _EMPTY), None)
+
+
+def _text(value: Any) -> str:
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
 def row_id(raw: Mapping[str, Any]) -> str:
     """Return a row's id as text. Raises `InvalidInput` for a row without one."""
-    value = raw.get("id")
-    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    text = _text(raw.get("id"))
     if not text or len(text) > _LONGEST_ID:
         raise InvalidInput("the row has no id")
     return text

@@ -6,7 +6,8 @@ or partner, or the name or e-mail address of a user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.contrib.auth import get_user_model
@@ -14,6 +15,7 @@ from django.db.models import Q
 
 from connections.imports.social_platforms.old_rows import OldRow
 from connections.imports.social_platforms.refusals import refused
+from external_apis.errors import InvalidInput
 from external_apis.models import Account, Partner, Tenant
 
 __all__ = ["UNKNOWN_OWNER", "Owner", "Owners"]
@@ -43,9 +45,10 @@ class Owners:
         """Load what these rows name, in at most three queries; what was loaded before is let go of."""
         rows = list(rows)
         tenants, partners = (
-            {self._here(row.text(name)) for row in rows} - {""} for name in ("sales_channel_id", "partner_id")
+            {self._here(name) for row in rows for name in _named(row, column)}
+            for column in ("sales_channel_id", "partner_id")
         )
-        users = {self._here(name) for row in rows for name in (row.text("user_id"), row.text("user_email"))} - {""}
+        users = {self._here(name) for row in rows for name in _named(row, "user_id", "user_email")}
         self._tenants, self._partners, self._users = {}, {}, {}
         if tenants and self._tenant is None:
             for tenant in Tenant.objects.filter(Q(pk__in=tenants) | Q(slug__in=tenants)):
@@ -60,21 +63,21 @@ class Owners:
     def of(self, row: OldRow) -> Owner:
         """Return a row's owner.
 
-        Raises `InvalidInput` for a tenant or partner that is not here: imported without, others would see the row. A
-        user who is not here is noted.
+        Raises `InvalidInput` for a tenant or partner that is not here, and for an owner that is no text: imported
+        without, others would see the row. A user who is not here is noted.
         """
         tenant, notes = self._tenant, []
-        if tenant is None and (old := row.text("sales_channel_id")):
+        if tenant is None and (old := row.column("sales_channel_id")):
             tenant = self._tenants.get(self._here(old))
             if tenant is None:
                 raise refused(UNKNOWN_OWNER, f"sales channel {old} is no tenant here: --map {old}=SLUG, or --tenant")
         partner = None
-        if old := row.text("partner_id"):
+        if old := row.column("partner_id"):
             fitting = (None, tenant.pk if tenant else None)
             partner = next((one for one in self._partners.get(self._here(old), ()) if one.tenant_id in fitting), None)
             if partner is None:
                 raise refused(UNKNOWN_OWNER, f"partner {old} is none of its tenant's here: --map {old}=SLUG")
-        named = [name for name in (row.text("user_id"), row.text("user_email")) if name]
+        named = [name for name in (row.column("user_id"), row.column("user_email")) if name]
         user = next((self._users[here] for here in map(self._here, named) if here in self._users), None)
         if user is not None and user.tenant_id not in (None, tenant.pk if tenant else None):
             user = None
@@ -84,6 +87,14 @@ class Owners:
 
     def _here(self, old: str) -> str:
         return self._names.get(old, old)
+
+
+def _named(row: OldRow, *columns: str) -> Iterator[str]:
+    """What columns name, where that is a text; where it is none `Owners.of` refuses the row."""
+    for column in columns:
+        with suppress(InvalidInput):
+            if name := row.column(column):
+                yield name
 
 
 def _users(names: set[str]) -> dict[str, Account]:

@@ -88,8 +88,8 @@ def define(row: OldRow) -> Definition:
             notes.append(f"its {name} was left out: {error.message}")
         else:
             config[name] = value
-    status = _STATUSES.get((row.text("status") or "active").lower(), ProviderStatus.INACTIVE)
-    if row.first("is_active") in (False, "f", "false"):
+    status = _STATUSES.get((row.column("status") or "active").lower(), ProviderStatus.INACTIVE)
+    if row.is_switched_off:
         status = ProviderStatus.INACTIVE
     category = preset.category if preset else row.text("category").lower()
     if preset is None:
