@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from connections.imports import runs, storing
+from connections.imports import refresh_tokens, runs, storing
 from connections.imports.progress import Meter
 from connections.imports.runs import Imported
 from connections.imports.social_platforms.accounts import Account, digest, read_account
@@ -35,6 +36,7 @@ __all__ = ["AccountImport", "own_accounts"]
 CHANGED_SINCE = "changed in the old system since it was imported: left here as it is"
 SAME_PAGE = "of a page that another account stands for too"
 DUPLICATE = "of a page and tokens that another account has too"
+SAME_GRANT = "of a refresh token that another connection has: only one of them may renew it"
 NO_PLATFORM = "of a platform that is not in the source"
 REFUSED_PLATFORM = "of a platform that was not imported"
 TAKEN = "of a slug that somebody else's connection has here"
@@ -49,12 +51,14 @@ class _Draft:
     account: Account
     api: ExternalApi | None
     owner: Owner
+    token_digest: str = ""
 
 
 class AccountImport:
     """Imports accounts of these platforms, by their old ids.
 
-    Of every account with a page two numbers are kept (some hundred bytes), to tell accounts that stand there twice.
+    Of every account three numbers are kept (some hundred bytes), to tell accounts that stand there twice. Those that
+    were imported by another run, from whichever source and for whichever tenant, are told by their tokens' digests.
     """
 
     def __init__(self, platforms: Mapping[str, Platform], work: Work, *, now: datetime | None = None) -> None:
@@ -62,6 +66,8 @@ class AccountImport:
         self._now = now or timezone.now()
         self._seen: set[int] = set()
         self._counts: dict[str, int] = {}
+        # A dry run makes no key for digests that there are none of to compare with.
+        self._may_be_here = not work.is_dry or ImportedRow.objects.exclude(token_digest="").exists()
 
     def take(self, reads: Iterable[Read], table: str, meter: Meter, stop: Callable[[], bool]) -> bool:
         """Import what is read, or until it is time to stop; tell whether that was all.
@@ -95,7 +101,8 @@ class AccountImport:
                 self._count("skipped", TWICE)
             elif (draft := self._draft(read, row, before.get(row.source_key), living)) is not None:
                 drafts[row.source_key] = draft
-        self._store(self._free(list(drafts.values())), batch[-1].position, table)
+        position = {} if batch[-1].is_past else {table: dict(batch[-1].position)}
+        self._store(self._free(self._not_here(list(drafts.values()))), position)
 
     def _row(self, read: Read, table: str) -> OldRow | None:
         try:
@@ -103,26 +110,30 @@ class AccountImport:
                 raise refused(UNREADABLE, read.problem)
             return read_row(table, read.row, self._work.keys)
         except ApiManagerError as error:
-            if not read.is_past:
-                self._fail(table, named(read.row, read.position), error)
+            self._fail(table, named(read.row, read.position), error, is_past=read.is_past)
             return None
 
     def _draft(self, read: Read, row: OldRow, before: ImportedRow | None, living: set[str]) -> _Draft | None:
         """Return what is to be stored of a row; None where that is nothing, which is counted with its reason."""
-        platform = self._platforms.get(_platform_id(row))
         try:
+            platform = self._platforms.get(_platform_id(row))
             account, owner = self._read(row, platform)
         except ApiManagerError as error:
-            if not read.is_past and not row.is_deleted and before is None:
-                self._fail(row.table, row.id, error, **_told(row))
+            if not row.is_deleted and before is None:
+                self._fail(row.table, row.id, error, is_past=read.is_past, **_told(row))
             elif not read.is_past:
                 self._count("recognised" if before is not None else "skipped", "" if before is not None else DELETED)
             return None
-        is_double, is_of_same_page = self._notice(account, row, owner)
-        if read.is_past or self._is_done(row, before, living):
+        is_double, is_of_same_grant, is_of_same_page = self._notice(account, row, owner)
+        if (read.is_past and before is not None) or self._is_done(row, before, living):
             return None
         if is_double:
-            self._count("skipped", DUPLICATE)
+            if not read.is_past:
+                self._count("skipped", DUPLICATE)
+            return None
+        if is_of_same_grant:
+            error = refused(SAME_GRANT, "its refresh token is another account's too")
+            self._fail(row.table, row.id, error, is_past=read.is_past, **_told(row))
             return None
         if is_of_same_page:
             self._summary.notes[SAME_PAGE] += 1
@@ -141,7 +152,7 @@ class AccountImport:
         tenant_id = platform.api.tenant_id if platform.api else None
         if tenant_id is not None and (owner.tenant is None or owner.tenant.pk != tenant_id):
             raise refused("of another tenant than its platform", "belongs to another tenant than its platform")
-        return read_account(row, platform.config, self._now), owner
+        return read_account(row, platform.config, self._now, self._work.run.origin), owner
 
     def _is_done(self, row: OldRow, before: ImportedRow | None, living: set[str]) -> bool:
         """Count a row that was imported before, by this run or another one."""
@@ -155,16 +166,39 @@ class AccountImport:
                 self._summary.notes[CHANGED_SINCE] += 1
         return True
 
-    def _notice(self, account: Account, row: OldRow, owner: Owner) -> tuple[bool, bool]:
-        """Keep in mind which page an account is of, and tell whether the very same account, and whether another one of
-        its page, was there before."""
-        if not account.page:
-            return False, False
-        page = digest(_platform_id(row), account.page)
-        whole = digest(page, owner, row.text("user_id"), sorted(account.credentials.secrets.items()))
-        before = whole in self._seen, page in self._seen
-        self._seen |= {page, whole}
+    def _notice(self, account: Account, row: OldRow, owner: Owner) -> tuple[bool, bool, bool]:
+        """Keep an account in mind, and tell whether the very same one, whether another one of its refresh token, and
+        whether another one of its page was there before."""
+        secrets = account.credentials.secrets
+        page = digest(_platform_id(row), account.page) if account.page else None
+        grant = digest("grant", token) if (token := secrets.get("refresh_token")) else None
+        whole = digest(page, owner, row.column("user_id"), sorted(secrets.items())) if secrets else None
+        before = whole in self._seen, grant in self._seen, page in self._seen
+        self._seen |= {one for one in (whole, grant, page) if one is not None}
         return before
+
+    def _not_here(self, drafts: list[_Draft]) -> list[_Draft]:
+        """Leave out what another run has imported: the very same account, and others of the same refresh token."""
+        if not (self._may_be_here and drafts):
+            return drafts
+        told = [replace(draft, token_digest=refresh_tokens.digest(_tokens(draft.account))) for draft in drafts]
+        holders = refresh_tokens.holders([draft.token_digest for draft in told])
+        places = _places(holders.values())
+        free = []
+        for draft in told:
+            holder = holders.get(draft.token_digest)
+            owner = draft.owner
+            place = (draft.api, owner.tenant, owner.partner, owner.user)
+            if holder is None:
+                free.append(draft)
+            elif places[holder] == (*(one and one.pk for one in place), draft.account.page or None):
+                self._count("skipped", DUPLICATE)
+            elif draft.account.credentials.secrets.get("refresh_token"):
+                error = refused(SAME_GRANT, f"its refresh token is that of {holder} here")
+                self._fail(draft.row.table, draft.row.id, error, **_told(draft.row))
+            else:
+                free.append(draft)
+        return free
 
     def _free(self, drafts: list[_Draft]) -> list[_Draft]:
         slugs = [draft.account.slug for draft in drafts]
@@ -179,7 +213,7 @@ class AccountImport:
                 free.append(draft)
         return free
 
-    def _store(self, drafts: list[_Draft], position: Mapping[str, Any], table: str) -> None:
+    def _store(self, drafts: list[_Draft], position: Mapping[str, Any]) -> None:
         self._count_made(len(drafts))
         if self._work.is_dry:
             return
@@ -190,11 +224,17 @@ class AccountImport:
             runs.record(
                 self._work.run,
                 [
-                    Imported(draft.row.source_key, row, row.credential, source_digest=draft.row.version)
+                    Imported(
+                        draft.row.source_key,
+                        row,
+                        row.credential,
+                        source_digest=draft.row.version,
+                        token_digest=draft.token_digest,
+                    )
                     for draft, row in made
                 ],
                 self._counts,
-                {**self._work.run.position, table: dict(position)},
+                {**self._work.run.position, **position},
             )
 
     def _connection(self, draft: _Draft) -> ExternalApiConnection:
@@ -229,9 +269,11 @@ class AccountImport:
         if reason:
             self._summary.reasons[f"accounts: {reason}"] += 1
 
-    def _fail(self, table: str, row_id: str, error: ApiManagerError, **facts: Any) -> None:
-        self._count("failed", reason_of(error))
-        self._work.report.add(table, row_id, reason_of(error), error.message, **facts)
+    def _fail(self, table: str, row_id: str, error: ApiManagerError, *, is_past: bool = False, **facts: Any) -> None:
+        """One before the position that the report has already was counted when it was written there."""
+        is_new = self._work.report.add(table, row_id, reason_of(error), error.message, **facts)
+        if is_new or not is_past:
+            self._count("failed", reason_of(error))
 
 
 def own_accounts(platforms: Mapping[str, Platform], after: Mapping[str, Any]) -> Iterator[Read]:
@@ -242,14 +284,28 @@ def own_accounts(platforms: Mapping[str, Platform], after: Mapping[str, Any]) ->
 
 
 def _platform_id(row: OldRow) -> str:
-    return row.id if row.table != ACCOUNTS else row.text("social_platform_id", "platform_id", "external_api_id")
+    return row.id if row.table != ACCOUNTS else row.column("social_platform_id", "platform_id", "external_api_id")
+
+
+def _tokens(account: Account) -> str:
+    """What tells an account's tokens from others: the refresh token, else all that there is."""
+    secrets = account.credentials.secrets
+    return secrets.get("refresh_token") or (json.dumps(sorted(secrets.items())) if secrets else "")
+
+
+def _places(connection_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Return of which provider, whose, and of which page connections are."""
+    columns = ("external_api_id", "tenant_id", "partner_id", "user_id", "provider_data__imported_from__page")
+    rows = ExternalApiConnection.objects.filter(pk__in=set(connection_ids)).values_list("pk", *columns)
+    return {pk: tuple(place) for pk, *place in rows}
 
 
 def _told(row: OldRow) -> dict[str, str]:
     """What may be said of a failed row beside its id."""
     names = ("name", "account_name", "connection_name", "page_id", "user_id", "status")
     told = {name: row.text(name)[:200] for name in names}
-    return {"platform_id": _platform_id(row), **{name: value for name, value in told.items() if value}}
+    platform = row.text("social_platform_id", "platform_id", "external_api_id")
+    return {"platform_id": platform, **{name: value for name, value in told.items() if value}}
 
 
 def _batches(reads: Iterable[Read]) -> Iterator[list[Read]]:

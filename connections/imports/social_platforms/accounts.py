@@ -48,6 +48,7 @@ _STATUSES = {
 }
 # Nobody may use what the old system had switched off; revoked is what keeps a connection from being used.
 _SWITCHED_OFF = frozenset({"inactive", "disabled", "paused", "pending"})
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _PAGE = ("page_id", "account_id", "external_id", "platform_account_id", "provider_account_id", "ig_user_id")
 _COLUMNS_LEFT_OUT = frozenset({"id", "metadata", "provider_data", "credentials", "api_config"})
 
@@ -89,8 +90,8 @@ def account_name(row: OldRow) -> str:
     return " ".join(row.text(*names).split())[:200].strip() or row.id
 
 
-def read_account(row: OldRow, config: ApiConfig, now: datetime) -> Account:
-    """Return what an account's row becomes at a provider of this configuration.
+def read_account(row: OldRow, config: ApiConfig, now: datetime, origin: str) -> Account:
+    """Return what an account's row of this source becomes at a provider of this configuration.
 
     Raises `InvalidInput` with the reason where it cannot be imported: secrets that do not open, no credential at all,
     times that are none, or URL variables that are missing.
@@ -111,7 +112,7 @@ def read_account(row: OldRow, config: ApiConfig, now: datetime) -> Account:
         source_key=row.source_key,
         old_id=row.id,
         name=account_name(row),
-        slug=_slug(row),
+        slug=_slug(row, origin),
         credentials=credentials,
         provider_data=provider_data,
         status=status,
@@ -133,13 +134,13 @@ def _credentials(row: OldRow, config: ApiConfig, notes: list[str]) -> tuple[Cred
         path = _path_of(name, left)
         if path is not None:
             given[name] = left.pop(path)
-    if "username" in config.credentials_expected() and "username" not in given and (user := row.text("username")):
+    if "username" in config.credentials_expected() and "username" not in given and (user := row.own_text("username")):
         given["username"] = user
     given_values = set(given.values())
     if left := {path: value for path, value in left.items() if value not in given_values}:
         given[ADDITIONAL_DATA] = left
     expires_at = _expires_at(row)
-    given |= {"expires_at": expires_at, "token_type": row.text("token_type")[:50], "scopes": _scopes(row)}
+    given |= {"expires_at": expires_at, "token_type": row.own_text("token_type")[:50], "scopes": _scopes(row)}
     if config.auth_type == "oauth2" and "refresh_token" not in given:
         notes.append(NO_REFRESH_TOKEN)
     return read_credentials(given, config), expires_at
@@ -157,9 +158,9 @@ def _status(
     row: OldRow, has_ended: bool, can_be_renewed: bool, notes: list[str]
 ) -> tuple[ConnectionStatus, str | None]:
     """An ended token is no end where a refresh token is there: it is due for a renewal, as any other of ours."""
-    said = row.text("status").lower() if row.table != "social_platform" else ""
-    message = row.text("error_message", "last_error")[:2_000] or None
-    if said in _SWITCHED_OFF or row.first("is_active") in (False, "f", "false"):
+    said = row.column("status").lower() if row.table != "social_platform" else ""
+    message = row.own_text("error_message", "last_error")[:2_000] or None
+    if said in _SWITCHED_OFF or row.is_switched_off:
         notes.append(SWITCHED_OFF)
         return ConnectionStatus.REVOKED, message
     status = _STATUSES.get(said)
@@ -176,14 +177,15 @@ def _status(
 
 def _expires_at(row: OldRow) -> datetime | None:
     moment = row.moment("token_expires_at", "expires_at", "access_token_expires_at")
-    seconds, since = row.first("expires_in"), row.moment("retrieved_at", "authenticated_at")
-    if moment is None and since is not None and isinstance(seconds, int | float) and 0 <= seconds < 10**9:
-        return since + timedelta(seconds=seconds)
+    # A number, or text as CSV has it.
+    seconds, since = str(row.own("expires_in")).partition(".")[0], row.moment("retrieved_at", "authenticated_at")
+    if moment is None and since is not None and _SECONDS.fullmatch(seconds):
+        return since + timedelta(seconds=int(seconds))
     return moment
 
 
 def _scopes(row: OldRow) -> list[str]:
-    value = row.first("scopes", "scope")
+    value = row.own("scopes", "scope")
     if isinstance(value, str):
         value = [part.strip('"') for part in re.split(r"[\s,]+", value.strip("{}[] "))]
     return [str(part)[:500] for part in value if part] if isinstance(value, list) else []
@@ -206,8 +208,12 @@ def _provider_data(row: OldRow) -> dict[str, Any]:
         left = {n: v for n, v in own.items() if n not in _OF_CREDENTIALS} if isinstance(own, Mapping) else own
         if left:
             origin["credentials"] = left
+    if page := row.text(*_PAGE):
+        origin["page"] = page
     if row.plain.get("metadata"):
         origin["metadata"] = row.plain["metadata"]
+    if own and not isinstance(own := row.plain.get("provider_data"), Mapping):
+        origin["provider_data"] = own
     return {**data, "imported_from": origin}
 
 
@@ -215,10 +221,11 @@ def _as_json(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | dict | list) else str(value)
 
 
-def _slug(row: OldRow) -> str:
-    """One that is nobody else's, and always the same for an old row."""
+def _slug(row: OldRow, origin: str) -> str:
+    """One that is nobody else's, and always the same for a row of the same source."""
     readable = re.sub(r"[^a-z0-9]+", "-", account_name(row).lower()).strip("-")[:60].strip("-") or "account"
-    return f"{readable}-{hashlib.sha256(row.source_key.encode()).hexdigest()[:10]}"
+    mark = hashlib.sha256(f"{origin} {row.source_key}".encode()).hexdigest()[:10]
+    return f"{readable}-{mark}"
 
 
 def digest(*parts: object) -> int:

@@ -24,20 +24,20 @@ class FailureReport:
         self._file: TextIO | None = None
         self._written: set[tuple[str, str]] = set()
 
-    def add(self, table: str, row_id: str, reason: str, message: str, **facts: Any) -> None:
-        """Write one row. Raises `InvalidInput` where the file cannot be written."""
+    def add(self, table: str, row_id: str, reason: str, message: str, **facts: Any) -> bool:
+        """Write one row; tell whether it was new. Raises `InvalidInput` where the file cannot be written."""
         if (table, row_id) in self._written and row_id:
-            return
+            return False
         try:
             if self._file is None:
                 self._file = self._open()
-                self.add(table, row_id, reason, message, **facts)
-                return
+                return self.add(table, row_id, reason, message, **facts)
             line = {"table": table, "id": row_id, "reason": reason, "message": message, **facts}
             self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         except OSError as error:
             raise InvalidInput(f"{self.path}: {error.strerror}.") from None
         self._written.add((table, row_id))
+        return True
 
     def flush(self) -> None:
         """See to it that what was added is in the file before the batch is committed."""

@@ -68,7 +68,7 @@ def import_platforms(reads: Iterable[Read], work: Work) -> dict[str, Platform]:
             platform = _import_one(row, making, work, tally)
             found[row.id] = replace(platform, own_account=read if platform.config and holds_tokens(row) else None)
         if not work.is_dry:
-            counts = {} if tally.is_over else _of_run(work.summary.platforms)
+            counts = {"created": len(making.made)} if tally.is_over else _of_run(work.summary.platforms)
             work.report.flush()
             runs.record(run, making.made, counts, {**run.position, "platforms": True})
     return found

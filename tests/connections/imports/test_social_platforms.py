@@ -297,8 +297,9 @@ def test_files_say_the_same_as_the_database(
     assert from_files["accounts"] == {"migrated": 0, "recognised": 15, "skipped": 2, "failed": 6}
     assert "changed in the old system" not in json.dumps(from_files["notes"])
     other = run("--platforms", platforms, "--accounts", rows, *options, "--source-name", "other", "--apply")
-    assert other["accounts"]["migrated"] == 0  # the connections are there, under the same slugs
-    assert other["reasons"]["accounts: of a slug that somebody else's connection has here"] == 15
+    # Whatever the source is called, they are the same accounts; only a revoked one has no tokens to know it by.
+    assert other["accounts"]["migrated"] == 1
+    assert other["reasons"]["accounts: of a page and tokens that another account has too"] == 15
 
 
 def test_another_client_of_the_same_platform_is_another_provider(tmp_path: Path) -> None:
@@ -400,6 +401,72 @@ def test_queries_do_not_grow_with_the_rows(
     assert answer["accounts"]["migrated"] == 300
 
 
+def write(folder: Path, *rows: dict[str, Any]) -> tuple[object, ...]:
+    """Files of one Facebook platform with these accounts, as options."""
+    platforms, accounts = folder / "p.json", folder / "a.json"
+    platforms.write_text('[{"id": "p", "name": "Facebook"}]')
+    accounts.write_text(json.dumps([{"platform_id": "p", **row} for row in rows]))
+    return ("--platforms", platforms, "--accounts", accounts, "--report", folder / "report.jsonl")
+
+
+def test_one_refresh_token_is_renewed_by_one_connection(tmp_path: Path) -> None:
+    make_tenant("acme")
+    first, twin = ({"id": n, "credentials": {"access_token": "a", "refresh_token": "r"}} for n in "ab")
+    counted = run(*write(tmp_path, first, twin), "--apply")["accounts"]
+    assert counted == {"migrated": 1, "recognised": 0, "skipped": 1, "failed": 0}
+    again = run(*write(tmp_path, twin, first), "--apply")["accounts"]
+    assert again == {"migrated": 0, "recognised": 1, "skipped": 1, "failed": 0}
+    other_page = {**twin, "id": "c", "page_id": "4711"}
+    third = run(*write(tmp_path, other_page, first), "--apply")
+    assert third["reasons"] == (
+        same := {"accounts: of a refresh token that another connection has: only one of them may renew it": 1}
+    )
+    for_tenant = run(*write(tmp_path, first), "--tenant", "acme")
+    assert for_tenant["reasons"] == same
+    assert ExternalApiConnection.objects.get().pk in failed_rows(for_tenant)["a"]["message"]
+    assert run(*write(tmp_path, first), "--tenant", "acme", "--apply")["reasons"] == same
+    assert ExternalApiConnection.objects.count() == 1
+
+
+def test_systems_with_equal_ids_stand_side_by_side(tmp_path: Path) -> None:
+    for name in ("one", "two", "one"):
+        answer = run(*write(tmp_path, {"id": 1, "access_token": f"t-{name}"}), "--source-name", name, "--apply")
+        assert answer["accounts"]["failed"] == 0
+    assert ExternalApiConnection.objects.count() == 2
+
+
+def test_what_a_vendor_answered_decides_nothing(tmp_path: Path) -> None:
+    tenant = make_tenant("victim")
+    victim = make_user("victim", tenant=tenant).external_apis_account
+    claims = {"sales_channel_id": tenant.pk, "user_id": victim.pk, "user_email": victim.user.email, "partner_id": "x"}
+    claims |= {"status": "revoked", "expires_at": "2001-01-01T00:00:00Z", "is_active": False, "platform_id": "q"}
+    steal = {"id": "away", "access_token": "t2", "sales_channel_id": tenant.pk, "metadata": {"token": tenant.pk}}
+    odd = [
+        {"id": f"odd{n}", "access_token": "t", "sales_channel_id": one} for n, one in enumerate((["x"], {"a": 1}, True))
+    ]
+    odd += [{"id": "odd3", "access_token": "t", "user_id": [victim.pk]}]
+    plain = {"id": "plain", "access_token": "t1", "metadata": claims, "provider_data": claims}
+    answer = run(*write(tmp_path, plain, steal, *odd), "--apply")
+    assert answer["accounts"] == {"migrated": 2, "recognised": 0, "skipped": 0, "failed": 4}
+    assert failed_rows(answer)["odd2"]["reason"] == "with an owner or a platform that is no text"
+    row = ExternalApiConnection.objects.select_related("credential").get(connection_name="plain")
+    assert (row.tenant, row.user, row.status, row.credential.expires_at) == (None, None, "active", None)
+    assert ExternalApiConnection.objects.get(connection_name="away").tenant == tenant
+
+
+def test_going_on_passes_over_no_row_that_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_import, "_ROWS_IN_BATCH", 2)
+    rows = [{"id": f"r{n}", "access_token": f"t{n}"} for n in range(4)]
+    mended = {"id": "mended", "access_token": ""}
+
+    run(*write(tmp_path, *rows[:3], mended, rows[3]), "--apply")
+    early = {"id": "early", "access_token": "t-early"}
+    ImportRun.objects.update(state="interrupted")
+    answer = run(*write(tmp_path, early, rows[0], {**mended, "access_token": "t-m"}, *rows[1:]), "--apply")
+    assert answer["accounts"]["migrated"] == 2
+    assert ExternalApiConnection.objects.count() == 6
+
+
 def test_expiry_may_be_told_in_seconds(tmp_path: Path) -> None:
     platforms, rows = tmp_path / "p.json", tmp_path / "a.json"
     now = timezone.now()
@@ -407,11 +474,12 @@ def test_expiry_may_be_told_in_seconds(tmp_path: Path) -> None:
     account = {"platform_id": "p"}
     in_a_minute = {"id": "a", "access_token": "t1", "expires_in": 60, "retrieved_at": now.isoformat(), **account}
     later = {"id": "b", "access_token": "t2", "expires_at": int(now.timestamp() * 1000) + 90_000, **account}
-    rows.write_text(json.dumps([in_a_minute, later]))
+    as_text = {"id": "c", "access_token": "t3", "expires_in": "120", "retrieved_at": now.isoformat(), **account}
+    rows.write_text(json.dumps([in_a_minute, later, as_text]))
     run("--platforms", platforms, "--accounts", rows, "--apply")
     rows_here = ExternalApiConnection.objects.order_by("connection_name").select_related("credential")
     ends = [row.credential.expires_at - now for row in rows_here if row.credential.expires_at]
-    assert [round(end.total_seconds()) for end in ends] == [60, 90]
+    assert [round(end.total_seconds()) for end in ends] == [60, 90, 120]
 
 
 def test_values_that_python_cannot_hold_are_one_rows_problem(importing: Any, shop: OldShop) -> None:
