@@ -8,7 +8,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.text import Truncator
 from unfold.decorators import display
 
 from external_apis.admin.pages import QuickModelAdmin
@@ -18,6 +17,7 @@ from external_apis.admin.text_field import TextField
 from external_apis.backoffice import blog_html, blogs
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.models import Blog, BlogStatus
+from external_apis.backoffice.pages.answers import show
 from external_apis.tenancy import scope_of
 
 _SCHEDULED = "scheduled"
@@ -116,8 +116,7 @@ class BlogAdmin(QuickModelAdmin):
         return buttons
 
     def preview_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """What readers will see, within the admin."""
+        """The page that readers will see, with the way back."""
         row = self.row_or_404(request, object_id)
-        context = {"body": blog_html.render(row.body), "back": self.row_url(row, "change")}
-        title = f"Preview of {Truncator(row.title).chars(60)}"
-        return self.page(request, "backoffice/preview.html", title, context, row)
+        context = {"post": row, "body": blog_html.render(row.body), "back": self.row_url(row, "change")}
+        return show(request, "preview", context)

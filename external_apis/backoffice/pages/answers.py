@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import get_conditional_response
 from django.views import View
@@ -23,13 +22,13 @@ _HEADERS = {"Referrer-Policy": "strict-origin-when-cross-origin"}
 
 
 class PublicPage(View):
-    """Answers errors of ours as pages, and what is not there as any other unknown address."""
+    """Answers errors of ours as pages, and what is not there with the way to what is."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().dispatch(request, *args, **kwargs)
         except NotFound:
-            return render(request, "404.html", status=404)
+            return show(request, "not_found", {}, status=404)
         except ApiManagerError as error:
             return respond(request, error)
 

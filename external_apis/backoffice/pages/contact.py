@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
+from django.utils import timezone
+from django.views.generic import RedirectView
 
 from external_apis import request_context
-from external_apis.backoffice import contact_messages
+from external_apis.backoffice import blogs, contact_messages
 from external_apis.backoffice.pages.answers import PublicPage, show
 from external_apis.backoffice.visit_counting import Visit, mark
 from external_apis.errors import InvalidInput, RateLimited
@@ -48,6 +50,7 @@ def _ask(
     general = error.message if error and not problems.keys() & set(_FIELDS) else ""
     context = {
         "tenant": tenant,
+        "has_blog": tenant is not None and blogs.published_blogs(tenant.slug, timezone.now()).exists(),
         "here": request.path,
         "is_sent": error is None and "sent" in request.GET,
         "problem": _TOO_MANY if isinstance(error, RateLimited) else general,
@@ -59,5 +62,7 @@ def _ask(
 
 routes = [
     path("contact", ContactForm.as_view(), name="contact"),
+    path("contact/", RedirectView.as_view(pattern_name="contact", permanent=True)),
     path("contact/<slug:tenant_slug>", ContactForm.as_view(), name="tenant-contact"),
+    path("contact/<slug:tenant_slug>/", RedirectView.as_view(pattern_name="tenant-contact", permanent=True)),
 ]

@@ -90,6 +90,8 @@ def test_the_preview_of_a_draft_runs_nothing(client: Client) -> None:
     reader = signed_in("content:read")
     page = reader.get(f"{BLOG}/{row.pk}/preview/").content.decode()
     assert "<em>There</em>" in page
+    assert "backoffice/pages.css" in page, "it is the page that readers will see"
+    assert f'href="{BLOG}/{quote(row.pk)}/change/"' in page
     assert "&lt;script&gt;alert('preview')" in page.replace("&#x27;", "'").replace("&#39;", "'")
     assert "<script>alert('preview')" not in page
     assert 'href="javascript:alert' not in page

@@ -294,3 +294,41 @@ def test_visits_are_the_tenants(settings: Any, monkeypatch: pytest.MonkeyPatch) 
         (shop.pk, "/blog/shop/"): 1,
         ("", "/blog"): 1,
     }
+
+
+def test_addresses_that_are_nearly_right(client: Client) -> None:
+    published(make_tenant("shop"), slug="post")
+    make_tenant("quiet")
+    for path, right in (
+        ("/blog/?page=2", "/blog?page=2"),
+        ("/blog/shop", "/blog/shop/"),
+        ("/contact/", "/contact"),
+        ("/contact/shop/", "/contact/shop"),
+    ):
+        answer = client.get(path)
+        assert (answer.status_code, answer.get("Location")) == (301, right)
+    published(slug="shop", title="About the shop")
+    assert "About the shop" in client.get("/blog/shop").content.decode(), "the post itself goes first"
+    assert client.get("/blog/quiet").status_code == 404
+
+
+def test_pages_lead_to_each_other_and_not_to_the_admin(client: Client) -> None:
+    published(make_tenant("shop"), slug="post")
+    published(slug="post")
+    make_tenant("quiet")
+    home, shop = {"/blog", "/contact"}, {"/blog/shop/", "/contact/shop"}
+    for path, links, status in (
+        ("/blog", home, 200),
+        ("/blog/post", home, 200),
+        ("/contact?sent", home, 200),
+        ("/blog/nothing", home, 404),
+        ("/contact/nobody", home, 404),
+        ("/blog/shop/", shop, 200),
+        ("/blog/shop/post", shop, 200),
+        ("/contact/shop?sent", shop, 200),
+        ("/contact/quiet", {"/contact/quiet"}, 200),
+    ):
+        answer = client.get(path)
+        found = set(Look(answer.content.decode()).values("a", "href"))
+        assert answer.status_code == status
+        assert found - {"/blog/post", "/blog/shop/post"} == links, path
