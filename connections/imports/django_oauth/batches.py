@@ -9,7 +9,7 @@ from functools import cached_property
 
 from django.utils import timezone
 
-from connections.imports import runs
+from connections.imports import refresh_tokens, runs
 from connections.imports.django_oauth import digests, providers, users, write_back_rows
 from connections.imports.django_oauth.old_rows import OldApp, OldClient, OldRow, OldUser
 from connections.imports.django_oauth.providers import Providers, Target
@@ -37,6 +37,7 @@ __all__ = ["Importer"]
 
 _CONNECTION = "externalapiconnection"
 _ENDED = "The access token had ended when it was imported, and nothing can renew it."
+_ONE_SYSTEM = "of two that renew one token one loses: delete that connection first"
 _Place = tuple[str, str | None, str]
 
 
@@ -52,6 +53,10 @@ class _Batch:
     made: list[Imported]
     taken: dict[_Place, dict[str, str]] = field(default_factory=dict)
     """Slugs, and the accounts at the provider behind them, of each provider, tenant and user."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """What was imported for another tenant and lives, by source key."""
+    holders: dict[str, str] = field(default_factory=dict)
+    """Which living connection came with a refresh token, by the token's digest."""
     new: list[tuple[OldRow, ExternalApiConnection]] = field(default_factory=list)
     again: list[tuple[OldRow, ExternalApiConnection]] = field(default_factory=list)
     """What was imported before, and is no conflict."""
@@ -59,7 +64,8 @@ class _Batch:
 
 @dataclass
 class Importer:
-    """Takes batches, each in a transaction that the caller opens. Without `is_applied` it only counts."""
+    """Takes batches, each in a transaction that the caller opens. Without `is_applied` all is done as well, and the
+    caller rolls it back. ``other_origins`` are those of the same database for other tenants."""
 
     run: ImportRun
     providers: Providers
@@ -67,6 +73,7 @@ class Importer:
     tally: Tally
     is_applied: bool
     is_own_database: bool = False
+    other_origins: Sequence[str] = ()
     old_database: OldDatabase | None = None
     """Where renewed tokens are written back to, if anywhere."""
 
@@ -77,10 +84,9 @@ class Importer:
         for row in rows:
             outcome, reason = self._decide(row, batch)
             self.tally.add(outcome, row, reason)
-        if self.is_applied:
-            store([connection for _, connection in batch.new])
-            if self.old_database is not None:
-                write_back_rows.begin(self.old_database, batch.new, batch.again)
+        store([connection for _, connection in batch.new])
+        if self.old_database is not None:
+            write_back_rows.begin(self.old_database, batch.new, batch.again)
         return batch.made
 
     def take_apps(self, apps: Iterable[OldApp]) -> list[Imported]:
@@ -95,18 +101,32 @@ class Importer:
         keys = [row.source_key for row in rows] + [users.source_key(user) for user in people]
         known = runs.known(self.run, keys)
         ids = [imported.object_id for (_, kind), imported in known.items() if kind == _CONNECTION]
-        stored = ExternalApiConnection.objects.filter(deleted_at=None, external_api__deleted_at=None)
+        living = ExternalApiConnection.objects.filter(deleted_at=None, external_api__deleted_at=None)
+        # Whoever revokes one meanwhile, or renews its tokens, comes before or after.
+        stored = living.select_for_update(of=("self",), no_key=True).order_by("pk")
         paths = ("external_api", "credential", "grant", "write_back")
         names = {source_key for source_key, _ in known}
         new = [row for row in rows if row.tokens and row.source_key not in names]
         made: list[Imported] = []
         targets = {row.source_key: self._target(row.table, row.provider, row.client, made) for row in new}
         people = [row.user for row in new if row.user is not None and not _problem(row, targets[row.source_key])]
-        found, made_users = self.users.find(people, names, is_applied=self.is_applied)
+        found, made_users = self.users.find(people, names)
         made += made_users
         batch = _Batch(rows, known, targets, found, stored.select_related(*paths).in_bulk(ids), made)
         self._load_places(batch)
+        if new:
+            batch.elsewhere = self._elsewhere([row.source_key for row in new])
+            batch.holders = refresh_tokens.holders([_token_digest(row) for row in new])
         return batch
+
+    def _elsewhere(self, keys: Sequence[str]) -> Mapping[str, str]:
+        rows = ImportedRow.objects.filter(
+            origin__in=self.other_origins, source_key__in=keys, object_type=_CONNECTION
+        ).values_list("source_key", "object_id")
+        pairs = list(rows)
+        living = ExternalApiConnection.objects.filter(pk__in={pk for _, pk in pairs}, deleted_at=None)
+        ids = set(living.values_list("pk", flat=True))
+        return {key: pk for key, pk in pairs if pk in ids}
 
     def _load_places(self, batch: _Batch) -> None:
         accounts = {one.account.pk for one in batch.found.values() if one.account is not None}
@@ -130,8 +150,8 @@ class Importer:
         found = batch.found.get(row.user) if row.user is not None else None
         if found is None or found.problem:
             return "failed", found.problem if found else "its user does not exist there"
-        if not self.is_applied:
-            return "created", ""
+        if row.source_key in batch.elsewhere:
+            return "failed", f"it was imported for another tenant, or for all, and {_ONE_SYSTEM}"
         try:
             return self._draft(row, target, found, batch)
         except InvalidInput as error:
@@ -145,6 +165,9 @@ class Importer:
         taken = batch.taken.setdefault(place, {})
         if row.uid in taken.values():
             return "skipped", f"{target.slug}: its user is connected with the same account already"
+        token_digest = _token_digest(row)
+        if token_digest in batch.holders:
+            return "failed", f"another connection here came with the same refresh token, and {_ONE_SYSTEM}"
         data = {**row.tokens.provider_data, "uid": row.uid}
         url_values(target.config, data)
         who = row.user.username or row.user.email or row.uid
@@ -162,6 +185,8 @@ class Importer:
         if ends_at is not None and ends_at <= timezone.now() and not can_be_renewed(connection):
             connection.status, connection.error_message = ConnectionStatus.EXPIRED, _ENDED
         taken[connection.slug] = row.uid
+        if token_digest:
+            batch.holders[token_digest] = connection.pk
         batch.new.append((row, connection))
         batch.made.append(_imported(row, connection, tenant_id))
         return "created", ""
@@ -171,22 +196,24 @@ class Importer:
         connection = batch.stored.get(imported.object_id)
         if connection is None:
             return "skipped", "it was imported before and deleted here"
+        if connection.status == ConnectionStatus.REVOKED:
+            return "skipped", "it was imported before and revoked here"
         assert row.tokens is not None  # noqa: S101 (tells the type checker)
         there = digests.plain(row.tokens)
         here = digests.plain_of_stored(connection.credential.secrets)
         is_as_it_was = digests.keyed(there, connection.tenant_id) == imported.source_digest
         if is_as_it_was or there == here or there in write_back_rows.standing(connection):
             batch.again.append((row, connection))
-            return "recognised", ""
+            error = write_back_rows.error_of(connection)
+            return "recognised", f"its write-back: {error}" if error else ""
         if digests.keyed(here, connection.tenant_id) != imported.source_digest:
             return "failed", (
                 "the old system has stored other tokens since, and they were renewed here as well: two systems renew "
                 "them. Ours were kept"
             )
-        if self.is_applied:
-            connection = grants.store_tokens(connection, row.tokens, cause="import")
-            batch.made.append(_imported(row, connection, connection.tenant_id, ImportOutcome.UPDATED))
-            batch.again.append((row, connection))
+        connection = grants.store_tokens(connection, row.tokens, cause="import")
+        batch.made.append(_imported(row, connection, connection.tenant_id, ImportOutcome.UPDATED))
+        batch.again.append((row, connection))
         return "updated", ""
 
     def _target(self, kind: str, name: str, client: OldClient | None, made: list[Imported]) -> Target:
@@ -208,7 +235,11 @@ def _imported(
 ) -> Imported:
     assert row.tokens is not None  # noqa: S101 (tells the type checker)
     digest = digests.keyed(digests.plain(row.tokens), tenant_id)
-    return Imported(row.source_key, connection, connection.credential, outcome, digest)
+    return Imported(row.source_key, connection, connection.credential, outcome, digest, _token_digest(row))
+
+
+def _token_digest(row: OldRow) -> str:
+    return refresh_tokens.digest(row.tokens.refresh_token) if row.tokens is not None else ""
 
 
 def _problem(row: OldRow, target: Target) -> str:

@@ -21,7 +21,8 @@ _KEY = re.compile(r"SOCIAL_AUTH_([A-Z0-9][A-Z0-9_]*)_KEY")
 
 
 class Clients:
-    """``variables`` go before the settings; they are named as social-auth's settings are."""
+    """``variables`` go before the settings; they are named as social-auth's settings are, and for allauth, which has
+    no such names, ``SOCIALACCOUNT_<NAME>_CLIENT_ID`` and ``_CLIENT_SECRET``."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -29,7 +30,9 @@ class Clients:
     def find(self, kind: str, name: str) -> OldClient | None:
         """Return the client of a provider of theirs, None where nobody tells."""
         if kind == allauth.KIND:
-            return _of_allauth(name)
+            prefix = f"SOCIALACCOUNT_{variable_name(name)}"
+            named = self._variables.get(f"{prefix}_CLIENT_ID"), self._variables.get(f"{prefix}_CLIENT_SECRET")
+            return _client(*named) or _of_allauth(name)
         prefix = f"SOCIAL_AUTH_{variable_name(name)}"
         return _client(self._setting(f"{prefix}_KEY"), self._setting(f"{prefix}_SECRET"))
 

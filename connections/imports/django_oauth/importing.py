@@ -7,14 +7,14 @@ renewed by then is read, and what it renews later waits, and is noticed by the n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 
 from django.db import transaction
 
 from connections.imports import runs
-from connections.imports.django_oauth import write_back_rows
+from connections.imports.django_oauth import allauth, social_auth, write_back_rows
 from connections.imports.django_oauth.batches import Importer
-from connections.imports.django_oauth.old_database import OWN, Address, Session, open_session
+from connections.imports.django_oauth.old_database import OWN, Address, Session, identify, open_session
 from connections.imports.django_oauth.old_rows import OldApp
 from connections.imports.django_oauth.tables import OldTable, find_tables
 from connections.imports.progress import Meter
@@ -25,9 +25,10 @@ BATCH_SIZE = 500
 
 
 class Plan:
-    """What there is to import: tables, remarks, and how many rows each holds."""
+    """What there is to import: tables, remarks, how many rows each holds, and which database it is."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, address: Address) -> None:
+        self.identity = identify(session, address, social_auth.TABLE, allauth.TABLE, allauth.APP)
         self.tables, self.apps, self.notes = find_tables(session)
         self.total = sum(table.count(session) for table in self.tables)
 
@@ -35,7 +36,7 @@ class Plan:
 def look(address: Address) -> Plan:
     """Find the old tables. Raises `InvalidInput` where there are none, `ServiceUnavailable` for a database away."""
     with open_session(address) as session:
-        return Plan(session)
+        return Plan(session, address)
 
 
 def import_tables(
@@ -50,7 +51,8 @@ def import_tables(
 ) -> None:
     """Take every app, and every row from where the run stands; end after the batch in which ``stop`` becomes true.
 
-    Raises `ServiceUnavailable`; what was stored by then stays, and the run goes on there.
+    A run that begins to write back goes through all rows again. A dry run does the same in one transaction, which it
+    rolls back. Raises `ServiceUnavailable`; what was stored by then stays, and the run goes on there.
     """
     run = importer.run
     importer.is_own_database = address == OWN
@@ -58,18 +60,23 @@ def import_tables(
         session = stack.enter_context(open_session(address))
         if importer.is_applied:
             stack.enter_context(runs.underway(run, stop))
+        else:
+            stack.enter_context(transaction.atomic())
+            stack.callback(transaction.set_rollback, True)
+        position = run.position
         if writes_back:
             with transaction.atomic():
-                importer.old_database = write_back_rows.open_database(run, address)
-        with transaction.atomic() if importer.is_applied else nullcontext():
+                importer.old_database, is_new = write_back_rows.open_database(run, address)
+            position = {} if is_new else position
+        with transaction.atomic():
             made = importer.take_apps(apps)
-            if made:
+            if made and importer.is_applied:
                 runs.record(run, made, {})
-        for table in _rest(tables, run.position.get("table")):
-            after = int(run.position.get("after", -1)) if run.position.get("table") == table.kind else -1
+        for table in _rest(tables, position.get("table")):
+            after = int(position.get("after", -1)) if position.get("table") == table.kind else -1
             while not stop:
                 before = importer.tally.counts.copy()
-                with transaction.atomic() if importer.is_applied else nullcontext():
+                with transaction.atomic():
                     rows = table.read(session, after, BATCH_SIZE, locks=importer.is_applied)
                     if not rows:
                         session.rollback()

@@ -6,26 +6,42 @@ stays in here.
 
 from __future__ import annotations
 
+import os
+import re
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from django.db import connection as own
+from psycopg.adapt import Buffer, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from connections.imports.database_urls import parts_of, without_password
 from external_apis.errors import InvalidInput, ServiceUnavailable
 
-__all__ = ["OWN", "Address", "Session", "columns_of", "may_change", "open_session", "users_of"]
+__all__ = ["OWN", "Address", "Session", "columns_of", "identify", "is_text", "may_change", "open_session", "users_of"]
 
 Session = psycopg.Connection[dict[str, Any]]
 
 _CONNECT_SECONDS = 5
 _TIMEOUTS = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = '60s'"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DJANGOS_OWN = frozenset({"context", "cursor_factory", "prepare_threshold", "connection_class", "row_factory"})
+# A host that is gone is noticed, also in the middle of an answer.
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_TEXTS = ("text", "varchar", "bpchar", "name")
+_ANY_BYTES = "SQL_ASCII"
 
 
 @dataclass(frozen=True)
@@ -62,16 +78,21 @@ OWN = Address()
 
 
 @contextmanager
-def open_session(address: Address) -> Iterator[Session]:
-    """Open a connection, closed at the end; what was not committed then is gone.
+def open_session(address: Address, *, seconds: float | None = None) -> Iterator[Session]:
+    """Open a connection, closed at the end, and cut off when it was open for ``seconds``; what was not committed then
+    is gone.
 
     Raises `ServiceUnavailable`, at the opening and later, where the database is away or refuses what is asked.
     """
+    cut = threading.Event()
+    parameters = {**_KEEPALIVES, **address.parameters(), "connect_timeout": _CONNECT_SECONDS}
     try:
-        with psycopg.connect(
-            **{**address.parameters(), "connect_timeout": _CONNECT_SECONDS}, row_factory=dict_row
-        ) as session:
+        with psycopg.connect(**parameters, row_factory=dict_row) as session, _cut_off_after(seconds, session, cut):
+            for name in _TEXTS:
+                session.adapters.register_loader(name, _Text)
             session.execute(_TIMEOUTS)
+            if session.info.parameter_status("server_encoding") == _ANY_BYTES:  # as UTF-8 it would refuse to answer
+                session.execute(f"SET client_encoding = '{_ANY_BYTES}'")
             session.commit()
             try:
                 yield session
@@ -79,7 +100,59 @@ def open_session(address: Address) -> Iterator[Session]:
                 if not session.closed:
                     session.rollback()
     except psycopg.Error as error:
+        if cut.is_set():
+            raise ServiceUnavailable(
+                f"The old database ({address.describe()}) was not done within {seconds:g} seconds."
+            ) from None
         raise ServiceUnavailable(f"The old database ({address.describe()}) fails: {_said(error, address)}") from None
+
+
+class _Text(Loader):
+    """Text of a database that takes any bytes (SQL_ASCII) is one row's problem; see `is_text`."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _cut_off_after(seconds: float | None, session: Session, cut: threading.Event) -> Iterator[None]:
+    """Shut the socket when the time is up: a server that is frozen keeps it open, and hears no cancellation either."""
+
+    def shut() -> None:
+        cut.set()
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(session.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds or 0, shut)
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def is_text(value: object) -> bool:
+    """Whether a value holds no byte that is no UTF-8."""
+    return not isinstance(value, str) or value.isascii() or _SURROGATE.search(value) is None
+
+
+def identify(session: Session, address: Address, *tables: str) -> str:
+    """Name the database and the schemas of these tables: the same by whatever host, port or replica it is reached.
+
+    Where the role may not ask the cluster who it is, the address has to do.
+    """
+    may = session.execute("SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may").fetchone()
+    if not may or not may["may"]:
+        return address.describe()
+    row = session.execute(
+        "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()) AS database, "
+        "(SELECT string_agg(DISTINCT relnamespace::text, ',') FROM pg_class "
+        "WHERE oid IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name)) AS schemas FROM pg_control_system()",
+        [list(tables)],
+    ).fetchone()
+    session.rollback()
+    return address.describe() if row is None else "/".join(str(value) for value in row.values())
 
 
 def columns_of(session: Session, table: str) -> dict[str, str]:

@@ -19,12 +19,15 @@ _TOKEN = re.compile(r"[\x20-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class OldUser:
-    """Somebody there; ``table`` is where, quoted as SQL wants it."""
+    """Somebody there; ``table`` is where, quoted as SQL wants it. ``is_alone`` with the e-mail address, which
+    ``is_verified`` unless allauth there says otherwise."""
 
     table: str
     id: str
     username: str = ""
     email: str = ""
+    is_alone: bool = True
+    is_verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

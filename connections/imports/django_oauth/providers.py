@@ -28,7 +28,7 @@ _FIELDS = {"oauth2": ("client_id", "client_secret"), "oauth1": ("consumer_key", 
 
 @dataclass
 class Target:
-    """Where the tokens of one provider and client of theirs go. ``api`` is None in a dry run of one to be made."""
+    """Where the tokens of one provider and client of theirs go; without an ``api`` nowhere."""
 
     name: str
     slug: str = ""
@@ -38,6 +38,8 @@ class Target:
     what: str = ""
     """``here``, ``new`` or ``completed``: one that was here and lacked its client."""
     has_client: bool = False
+    is_client_assumed: bool = False
+    """Nobody tells which client the tokens were given to: it is taken for the provider's own."""
     problem: str = ""
 
 
@@ -45,11 +47,9 @@ class Providers:
     """Finds or makes each once. ``mapping`` names slugs here for names there; ``known`` are providers' `source_key`s
     that an earlier import made."""
 
-    def __init__(
-        self, tenant: Tenant | None, mapping: Mapping[str, str], clients: Clients, *, is_applied: bool
-    ) -> None:
+    def __init__(self, tenant: Tenant | None, mapping: Mapping[str, str], clients: Clients) -> None:
         self._scope = Scope(tenant.pk if tenant else None)
-        self._mapping, self._clients, self._is_applied = mapping, clients, is_applied
+        self._mapping, self._clients = mapping, clients
         self._targets: dict[tuple[str, str, str], Target] = {}
 
     @property
@@ -123,20 +123,17 @@ class Providers:
         if api.auth_type not in BY_CONSENT:
             raise InvalidInput(f"{api.slug} here is of auth type {api.auth_type}, which has no such tokens")
         what = "here"
+        is_assumed = client is None and bool(_client_id(api))
         if client is not None and not _client_id(api):
             what = "completed"
-            if self._is_applied:
-                config = {api.auth_type: _block(api.auth_type, client)}
-                api = update_external_api(api, {"api_config": config})
-                made.append(Imported(source_key(api.slug), api, outcome=ImportOutcome.UPDATED))
-        has_client = client is not None or bool(_client_id(api))
-        return Target(name, api.slug, api.auth_type, api, open_config(api).api_config, what, has_client)
+            api = update_external_api(api, {"api_config": {api.auth_type: _block(api.auth_type, client)}})
+            made.append(Imported(source_key(api.slug), api, outcome=ImportOutcome.UPDATED))
+        has_client = client is not None or is_assumed
+        return Target(name, api.slug, api.auth_type, api, open_config(api).api_config, what, has_client, is_assumed)
 
     def _new(self, name: str, slug: str, preset: Preset, client: OldClient | None, made: list[Imported]) -> Target:
         auth_type = preset.api_config["auth_type"]
         target = Target(name, slug, auth_type, what="new", has_client=client is not None)
-        if not self._is_applied:
-            return target
         config: dict[str, Any] = {**preset.api_config}
         if client is not None:
             config[auth_type] = {**config[auth_type], **_block(auth_type, client)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from connections.imports.django_oauth import allauth, social_auth
-from connections.imports.django_oauth.old_database import Session, columns_of, may_change, users_of
+from connections.imports.django_oauth.addresses import folded, shared, verified
+from connections.imports.django_oauth.old_database import Session, columns_of, is_text, may_change, users_of
 from connections.imports.django_oauth.old_rows import MOST_JSON, OldApp, OldClient, OldRow, OldUser
 from external_apis.errors import InvalidInput
 
@@ -22,12 +23,14 @@ _ENDS = "CASE WHEN s.expires_at IS NOT NULL THEN greatest(least(s.expires_at, '3
 
 @dataclass(frozen=True)
 class OldTable:
-    """A table of tokens. ``is_lockable`` tells whether this role may keep others from changing what is being read."""
+    """A table of tokens. ``is_lockable`` tells whether this role may keep others from changing what is being read;
+    ``shared`` are e-mail addresses that more than one of its users have."""
 
     kind: str
     table: str
     statement: str
     users: str
+    shared: Collection[str]
     is_lockable: bool
     read_row: _Read
 
@@ -42,12 +45,22 @@ class OldTable:
         """Return the next rows by their keys, locked until the session's transaction ends where that can be done."""
         lock = " FOR NO KEY UPDATE OF s" if locks and self.is_lockable else ""
         found = session.execute(f"{self.statement} WHERE s.id > %s ORDER BY s.id LIMIT %s{lock}", [after, limit])
-        return [self.read_row(row, self._user(row)) for row in found]
+        return [self._read(row) for row in found]
+
+    def _read(self, row: Mapping[str, Any]) -> OldRow:
+        if all(is_text(value) for value in row.values()):
+            return self.read_row(row, self._user(row))
+        number, provider = row["id"], row["provider"] if is_text(row["provider"]) else ""
+        return OldRow(self.kind, number, provider or "", "", None, problem="it holds bytes that are no UTF-8 text")
 
     def _user(self, row: Mapping[str, Any]) -> OldUser | None:
         if row["found_user_id"] is None:
             return None
-        return OldUser(self.users, str(row["found_user_id"]), row["username"] or "", row["email"] or "")
+        email = row["email"] or ""
+        is_alone = folded(email) not in self.shared
+        return OldUser(
+            self.users, str(row["found_user_id"]), row["username"] or "", email, is_alone, bool(row["is_verified"])
+        )
 
 
 def find_tables(session: Session) -> tuple[list[OldTable], list[OldApp], list[str]]:
@@ -76,6 +89,7 @@ def _social_auth(session: Session) -> OldTable | None:
         social_auth.TABLE,
         f"SELECT {_SOCIAL_AUTH}, {chosen} FROM {social_auth.TABLE} s {joined}",  # noqa: S608 (no one's input)
         users,
+        shared(session, users),
         may_change(session, social_auth.TABLE),
         social_auth.read_row,
     )
@@ -96,7 +110,10 @@ def _allauth(session: Session) -> OldTable | None:
         f"SELECT s.id, a.provider, a.uid, s.token, s.token_secret, {ends} AS expires_at, {client}, {chosen} "  # noqa: S608
         f"FROM {allauth.TABLE} s LEFT JOIN {allauth.ACCOUNT} a ON a.id = s.account_id {app} {joined}"
     )
-    return OldTable(allauth.KIND, allauth.TABLE, statement, users, may_change(session, allauth.TABLE), allauth.read_row)
+    is_lockable = may_change(session, allauth.TABLE)
+    return OldTable(
+        allauth.KIND, allauth.TABLE, statement, users, shared(session, users), is_lockable, allauth.read_row
+    )
 
 
 def _apps(session: Session) -> list[OldApp]:
@@ -115,12 +132,13 @@ def _users(session: Session, table: str, of: str) -> tuple[str, str, str]:
     """Return the table of the users, what is chosen of it, and how it is joined."""
     found = users_of(session, table)
     if found is None:
-        return "", f"{of} AS found_user_id, '' AS username, '' AS email", ""
+        return "", f"{of} AS found_user_id, '' AS username, '' AS email, false AS is_verified", ""
     name, key, columns = found
     chosen = ", ".join(
         f"u.{column}::text AS {column}" if column in columns else f"'' AS {column}" for column in ("username", "email")
     )
     quoted = '"' + key.replace('"', '""') + '"'
+    chosen += f", {verified(session, columns, quoted)} AS is_verified"
     return name, f"u.{quoted} AS found_user_id, {chosen}", f"LEFT JOIN {name} u ON u.{quoted} = {of}"
 
 

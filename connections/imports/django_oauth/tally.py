@@ -14,6 +14,11 @@ __all__ = ["Tally"]
 _EXAMPLES = 20
 _UNRENEWABLE = "{}: no client id and secret are known, so its tokens are used until they end and never renewed"
 
+_ASSUMED = (
+    "{0}: nobody tells which client its tokens were given to, and no other can renew them; they are taken for those of "
+    "{0}'s own client (--file names theirs)"
+)
+
 
 class Tally:
     """Counts rows by outcome, and those that failed or were skipped by their reasons, with a few examples of each."""
@@ -38,7 +43,14 @@ class Tally:
         """Return what ``--json`` tells beside the counts."""
         return {
             "providers": [
-                {"name": one.name, "slug": one.slug, "what": one.what, "problem": one.problem, "client": one.has_client}
+                {
+                    "name": one.name,
+                    "slug": one.slug,
+                    "what": one.what,
+                    "problem": one.problem,
+                    "client": one.has_client,
+                    "client_assumed": one.is_client_assumed,
+                }
                 for one in targets
             ],
             "reasons": [
@@ -55,6 +67,8 @@ class Tally:
             found.append(f"{one.name} → {_told(one, is_applied=is_applied)}")
             if not one.problem and not one.has_client:
                 found.append(_UNRENEWABLE.format(one.slug))
+            if one.is_client_assumed:
+                found.append(_ASSUMED.format(one.slug))
         for (outcome, reason), count in self._reasons.items():
             examples = ", ".join(self._examples[outcome, reason][:3])
             found.append(f"{count:,} {outcome}: {reason} ({examples}{', …' if count > 3 else ''})")

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from django.contrib.auth import get_user_model
 from django.db.models import Model
-from django.db.models.functions import Lower
+from django.db.models.functions import Collate, Lower
 
+from connections.imports.django_oauth.addresses import folded
 from connections.imports.django_oauth.old_rows import OldUser
 from connections.imports.runs import Imported
 from external_apis import audit
@@ -19,6 +20,7 @@ __all__ = ["By", "Found", "Users"]
 
 By = Literal["email", "username"]
 _LONGEST_NAME, _LONGEST_EMAIL = 150, 254
+_SHARED = "its user shares an e-mail address with others there"
 
 
 @dataclass(frozen=True)
@@ -32,75 +34,95 @@ class Found:
 
 class Users:
     """Finds accounts a batch at a time. ``creates`` makes users who are not here: they can do nothing, and have no
-    password. A user without an account gets one."""
+    password. A user without an account gets one. ``trusts`` addresses also where allauth has not verified them."""
 
-    def __init__(self, tenant: Tenant | None, *, by: By, creates: bool, is_own_database: bool) -> None:
-        self._tenant, self._by, self._creates = tenant, by, creates
+    def __init__(
+        self, tenant: Tenant | None, *, by: By, creates: bool, is_own_database: bool, trusts: bool = False
+    ) -> None:
+        self._tenant, self._by, self._creates, self._trusts = tenant, by, creates, trusts
         self._model: Any = get_user_model()
         self._own_table = self._model._meta.db_table if is_own_database else None
 
-    def find(
-        self, users: Iterable[OldUser], known: Collection[str], *, is_applied: bool
-    ) -> tuple[dict[OldUser, Found], list[Imported]]:
+    def find(self, users: Iterable[OldUser], known: Collection[str]) -> tuple[dict[OldUser, Found], list[Imported]]:
         """Return what each is here, and the users that were made; four queries, and two more for those that are new.
 
-        ``known`` are the keys (`source_key`) of those that an earlier import made: they are not made again. Unless
-        `is_applied` nothing is stored, and whoever would be made, or be given an account, has none.
+        ``known`` are the keys (`source_key`) of those that an earlier import made: they are not made again.
         """
         wanted = list(dict.fromkeys(users))
-        named = self._load({self._name(user) for user in wanted} - {""})
+        named = self._load(wanted)
+        taken = self._by_email(wanted) if self._creates and self._by != "email" else {}
         answers: dict[OldUser, Found] = {}
         rows: dict[OldUser, Any] = {}
         made: dict[OldUser, Any] = {}
         for user in wanted:
             found = self._match(user, named)
-            problem = found if isinstance(found, str) else self._problem(user, known) if found is None else ""
+            problem = found if isinstance(found, str) else self._problem(user, known, taken) if found is None else ""
             if problem:
                 answers[user] = Found(problem=problem)
             elif found is None:
                 made[user] = rows[user] = self._draft(user)
             else:
                 rows[user] = found
-        accounts = self._store(rows, made) if is_applied else self._accounts_of(rows.values())
+        accounts = self._store(rows, made)
         for user, row in rows.items():
             account = accounts.get(row.pk)
             answers[user] = Found(account, self._foreign(account), is_new=user in made)
         return answers, [Imported(source_key(user), row) for user, row in made.items()]
 
-    def _name(self, user: OldUser) -> str:
-        if user.table == self._own_table:
-            return user.id
-        return user.email.strip().lower() if self._by == "email" else user.username
+    def _is_ours(self, user: OldUser) -> bool:
+        return user.table == self._own_table
 
-    def _load(self, names: Collection[str]) -> dict[str, list[Any]]:
-        rows = self._model._default_manager.all()
-        if self._own_table is not None:
-            found = [(str(row.pk), row) for row in rows.filter(pk__in=names)]
-        elif self._by == "email":
-            lowered = rows.annotate(lowered=Lower(self._model.get_email_field_name()))
-            found = [(row.lowered, row) for row in lowered.filter(lowered__in=names)]
-        else:
-            field = self._model.USERNAME_FIELD
-            found = [(getattr(row, field), row) for row in rows.filter(**{f"{field}__in": names})]
-        grouped: dict[str, list[Any]] = {}
-        for name, row in found:
-            grouped.setdefault(name, []).append(row)
+    def _name(self, user: OldUser) -> tuple[str, str]:
+        """Return what a user is found by: a column, and the value in it."""
+        if self._is_ours(user):
+            return "pk", user.id
+        return ("email", folded(user.email)) if self._by == "email" else ("username", user.username)
+
+    def _load(self, users: Collection[OldUser]) -> dict[tuple[str, str], list[Any]]:
+        rows, field = self._model._default_manager.all(), self._model.USERNAME_FIELD
+        grouped: dict[tuple[str, str], list[Any]] = {}
+        if keys := [user.id for user in users if self._is_ours(user)]:
+            grouped |= {("pk", str(row.pk)): [row] for row in rows.filter(pk__in=keys)}
+        others = [user for user in users if not self._is_ours(user)]
+        if others and self._by == "email":
+            grouped |= self._by_email(others)
+        elif others:
+            names = {user.username for user in others} - {""}
+            grouped |= {("username", getattr(row, field)): [row] for row in rows.filter(**{f"{field}__in": names})}
         return grouped
 
-    def _match(self, user: OldUser, named: Mapping[str, list[Any]]) -> Model | str | None:
+    def _by_email(self, users: Collection[OldUser]) -> dict[tuple[str, str], list[Any]]:
+        address = Lower(Collate(self._model.get_email_field_name(), "C"))
+        wanted = {folded(user.email) for user in users} - {""}
+        grouped: dict[tuple[str, str], list[Any]] = {}
+        for row in self._model._default_manager.annotate(folded=address).filter(folded__in=wanted):
+            grouped.setdefault(("email", row.folded), []).append(row)
+        return grouped
+
+    def _match(self, user: OldUser, named: Mapping[tuple[str, str], list[Any]]) -> Model | str | None:
         """Return the user here, why it cannot be told, or None where there is none."""
-        name = self._name(user)
+        column, name = self._name(user)
         if not name:
-            return "its user has no e-mail address there" if self._by == "email" else "its user has no name there"
-        rows = named.get(name, [])
+            return "its user has no e-mail address there" if column == "email" else "its user has no name there"
+        if column == "email":
+            if not user.is_alone:
+                return _SHARED
+            if not user.is_verified and not self._trusts:
+                return "its user's e-mail address is not verified there (--trust-emails takes it all the same)"
+        rows = named.get((column, name), [])
         if len(rows) > 1:
             return "several users here have its user's e-mail address"
         return rows[0] if rows else None
 
-    def _problem(self, user: OldUser, known: Collection[str]) -> str:
+    def _problem(self, user: OldUser, known: Collection[str], taken: Collection[tuple[str, str]]) -> str:
+        """Tell why a user who is not here is not made; ``taken`` are addresses of those who are."""
         if not self._creates:
             what = "e-mail address" if self._by == "email" else "name"
             return f"its user is not here: nobody has the same {what} (--create-users makes them)"
+        if not user.is_alone:
+            return _SHARED
+        if ("email", folded(user.email)) in taken:
+            return "its user is not here, but somebody else with the same e-mail address"
         if len(user.email) > _LONGEST_EMAIL:
             return "its user's e-mail address is longer than 254 characters"
         return "its user was imported before and deleted here" if source_key(user) in known else ""

@@ -14,20 +14,20 @@ from connections.models import ExternalApiConnection, ImportRun, OldDatabase, Wr
 from external_apis import audit
 from external_apis.errors import NotFound
 
-__all__ = ["begin", "open_database", "release", "standing"]
+__all__ = ["begin", "error_of", "forget_unused", "open_database", "release", "standing"]
 
 Pair = tuple[OldRow, ExternalApiConnection]
 
 
-def open_database(run: ImportRun, address: Address) -> OldDatabase:
-    """Return where a run's tokens are written back to, its URL sealed; in a transaction."""
+def open_database(run: ImportRun, address: Address) -> tuple[OldDatabase, bool]:
+    """Return where a run's tokens are written back to, its URL sealed, and whether it is new; in a transaction."""
     found = OldDatabase.objects.filter(run=run).first()
     if found is not None:
-        return found
+        return found, False
     secrets = {"url": address.url} if address.url else {}
     made = OldDatabase.objects.create(run=run, tenant=run.tenant, source=address.describe()[:500], secrets=secrets)
     audit.record("write_back.begun", made, {"source": [None, made.source]})
-    return made
+    return made, True
 
 
 def begin(old_database: OldDatabase, new: Sequence[Pair], again: Sequence[Pair]) -> None:
@@ -43,6 +43,22 @@ def standing(connection: ExternalApiConnection) -> frozenset[str]:
     """Return the digests of what we have written into a connection's old row, if anything is."""
     row: WriteBack | None = getattr(connection, "write_back", None)
     return frozenset(row.stands.values()) if row is not None else frozenset()
+
+
+def error_of(connection: ExternalApiConnection) -> str:
+    """Return why a connection's old row does not hold the newest tokens, if anything is written there."""
+    row: WriteBack | None = getattr(connection, "write_back", None)
+    return row.error if row is not None else ""
+
+
+def forget_unused(run: ImportRun) -> bool:
+    """Forget the URL of a run that has no row left to write back to; tell whether it did. In a transaction."""
+    found = OldDatabase.objects.select_for_update(of=("self",)).filter(run=run, write_backs=None).first()
+    if found is None:
+        return False
+    audit.record("write_back.released", found, {"source": [found.source, None]})
+    found.delete()
+    return True
 
 
 def release(run: ImportRun | None) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from connections.imports.commands import ImportCommand, Outcome, UsageError
 from connections.imports.django_oauth import write_back_rows
 from connections.imports.django_oauth.batches import Importer
 from connections.imports.django_oauth.clients import Clients
-from connections.imports.django_oauth.importing import import_tables, look
+from connections.imports.django_oauth.importing import Plan, import_tables, look
 from connections.imports.django_oauth.old_database import OWN, Address
 from connections.imports.django_oauth.providers import Providers
 from connections.imports.django_oauth.tally import Tally
@@ -50,6 +51,9 @@ class Command(ImportCommand):
         parser.add_argument(
             "--users-by", choices=("email", "username"), default="email", help="how their users are found here"
         )
+        parser.add_argument(
+            "--trust-emails", action="store_true", help="find users also by addresses that allauth has not verified"
+        )
         parser.add_argument("--create-users", action="store_true", help="make users who are not here, without rights")
         parser.add_argument(
             "--write-back", action="store_true", help="also write renewed tokens, in clear, to the old rows"
@@ -75,17 +79,24 @@ class Command(ImportCommand):
         address = _address(options["database_url"])
         mapping = dict(pair.split("=", 1) for pair in options["provider"])
         clients = Clients(_variables(options["file"]))
-        providers = Providers(self.tenant, mapping, clients, is_applied=self.is_applied)
+        providers = Providers(self.tenant, mapping, clients)
         providers.check()
         if options["write_back"]:
             self._agree(is_agreed=options["yes"])
         plan = look(address)
+        if options["write_back"]:
+            _require_writable(plan)
         users = Users(
-            self.tenant, by=options["users_by"], creates=options["create_users"], is_own_database=address == OWN
+            self.tenant,
+            by=options["users_by"],
+            creates=options["create_users"],
+            is_own_database=address == OWN,
+            trusts=options["trust_emails"],
         )
         begin = runs.begin if self.is_applied else runs.preview
-        run = begin(self.kind, address.describe(), tenant=self.tenant)
+        run = begin(self.kind, address.describe(), identity=plan.identity, tenant=self.tenant)
         importer = Importer(run, providers, users, Tally(), self.is_applied)
+        importer.other_origins = runs.origins_for_others(run, plan.identity)
         before = Counter(run.counts)
         with self.meter("tokens", plan.total, already=before.total()) as meter:
             apps = [*plan.apps, *clients.named()]
@@ -106,8 +117,15 @@ class Command(ImportCommand):
             return
         if not sys.stdin.isatty():
             raise UsageError("--write-back wants --yes where nobody can be asked.")
-        if input("Type 'in clear' to go on: ").strip() != "in clear":
+        if _ask("Type 'in clear' to go on: ") != "in clear":
             raise InvalidInput("Nothing was imported.")
+
+    def _undo(self, run_id: str) -> None:
+        super()._undo(run_id)
+        with transaction.atomic():
+            is_forgotten = write_back_rows.forget_unused(runs.find(run_id, self.kind))
+        if is_forgotten:
+            self.say("Nothing is left to be written back: the old database's URL was forgotten.")
 
     def _release(self, reference: str) -> Outcome:
         with transaction.atomic():
@@ -118,6 +136,23 @@ class Command(ImportCommand):
         if pending:
             line += f" {pending:,} of them do not hold the newest tokens."
         return Outcome({"released": rows}, None, {"pending": pending}, [line])
+
+
+def _ask(question: str) -> str:
+    """Return what somebody types; the first Ctrl-C ends the command here, and Ctrl-D types nothing."""
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input(question).strip()
+    except EOFError:
+        return ""
+    finally:
+        signal.signal(signal.SIGINT, heard)
+
+
+def _require_writable(plan: Plan) -> None:
+    for table in plan.tables:
+        if not table.is_lockable:
+            raise InvalidInput(f"--write-back: the database URL's user may not UPDATE {table.table}.")
 
 
 def _address(given: str | None) -> Address:

@@ -69,7 +69,7 @@ class OldTables:
         login = f"{quote(values['user'])}:{quote(values.get('password') or 'nobody-asks')}"
         options = f"-csearch_path={self._schema} {options}".strip()
         query = urlencode({"host": values["host"], "port": values["port"], "options": options}, quote_via=quote)
-        return f"postgresql://{login}@/{values['dbname']}?{query}"
+        return f"postgresql://{login}@/{self._session.info.dbname}?{query}"
 
     def run(self, statement: str, *values: object) -> None:
         self._session.execute(statement, values or None)
@@ -139,6 +139,19 @@ def old_tables(schema: str, *, social_auth: bool = True, allauth: bool = True) -
             yield OldTables(schema, session)
         finally:
             session.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@contextmanager
+def ascii_tables(name: str) -> Iterator[OldTables]:
+    """Make social-auth's table in a database of its own that takes any bytes for text."""
+    with psycopg.connect(**_parameters(), autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        try:
+            with psycopg.connect(**{**_parameters(), "dbname": name}, autocommit=True, row_factory=dict_row) as session:
+                session.execute(_USERS + _SOCIAL_AUTH)
+                yield OldTables("public", session)
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _parameters() -> dict[str, Any]:

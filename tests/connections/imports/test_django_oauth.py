@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,16 +21,20 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from social_django.models import UserSocialAuth
 
+from config import runtime
 from connections.imports import runs
 from connections.imports.django_oauth import importing
+from connections.imports.django_oauth.old_rows import OldUser
+from connections.imports.django_oauth.users import Users
 from connections.models import ExternalApiConnection, Grant, GrantState, ImportedRow, ImportRun
 from connections.oauth import grants
 from connections.oauth.tokens import Tokens
-from connections.services import delete_connection, get_connection
+from connections.services import delete_connection, get_connection, update_connection
 from external_apis.models import Account, AuditEvent, ExternalApi
-from tests.connections.imports.old_oauth_tables import OldTables, old_tables
+from tests.connections.imports.old_oauth_tables import OldTables, ascii_tables, old_tables
 from tests.factories import make_provider, make_tenant, make_user
 from tests.grants import grant_of, oauth2_config, secrets_of
+from tests.processes import environ_of_tests
 
 pytestmark = pytest.mark.django_db
 
@@ -41,14 +48,15 @@ def old() -> Iterator[OldTables]:
 
 
 def imported(*arguments: str) -> tuple[dict[str, Any], int]:
-    """Run the command with ``--json``; return what it printed and its exit code."""
+    """Run the command with ``--json``; return what it told of an import, if it came to one, and its exit code."""
     out = io.StringIO()
     code = 0
     try:
         call_command("import_django_oauth", *arguments, "--json", stdout=out, stderr=io.StringIO())
     except CommandError as error:
         code = error.returncode
-    return (json.loads(out.getvalue()) if out.getvalue() else {}), code
+    answer = json.loads(out.getvalue()) if out.getvalue() else {}
+    return ({} if "error" in answer else answer), code
 
 
 def taken(old: OldTables, *arguments: str) -> tuple[dict[str, Any], int]:
@@ -130,16 +138,33 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(old: OldTables) 
     answer, code = imported("--database-url", old.url, "--create-users")
     assert (answer["applied"], answer["run"], answer["counts"], code) == (False, None, {"created": 1, "failed": 1}, 1)
     assert [(one["slug"], one["what"]) for one in answer["providers"]] == [("google-oauth2", "new"), ("", "")]
-    for model in (ExternalApi, ExternalApiConnection, Account, ImportRun, ImportedRow, AuditEvent):
+    for model in (ExternalApi, ExternalApiConnection, ImportRun, ImportedRow, AuditEvent):
         assert not model._default_manager.exists()
-    assert User.objects.count() == 1
+    assert (User.objects.count(), Account.objects.count()) == (1, 1)
+
+
+def test_a_dry_run_comes_to_what_the_import_comes_to(old: OldTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "BATCH_SIZE", 1)
+    make_user("ada", email="ada@example.com")
+    config = oauth2_config("https://127.0.0.1:9") | {"base_url": "https://{shop}.example.com"}
+    make_provider(slug="shop", api_config=config | {"url_variables": {"shop": {}}})
+    eve = old.user("eve")
+    old.social(old.user("ada"), "google-oauth2", "1", google(1))
+    old.social(eve, "google-oauth2", "2", google(2))
+    old.social(eve, "shop", "3", google(3))
+    old.token(eve, "google", "2", "at-again", "rt-again", expires_at=SOON)
+    dry = imported("--database-url", old.url, "--create-users", "--provider", "shop=shop")[0]
+    assert dry["counts"] == {"created": 2, "skipped": 1, "failed": 1}
+    assert not ExternalApiConnection.objects.exists()
+    answer = taken(old, "--create-users", "--provider", "shop=shop")[0]
+    assert (answer["counts"], answer["reasons"]) == (dry["counts"], dry["reasons"])
 
 
 def test_a_second_run_recognises_all_takes_what_changed_there_alone_and_names_conflicts(old: OldTables) -> None:
     numbers = []
-    for name in ("ada", "bob", "cleo"):
+    for at, name in enumerate(("ada", "bob", "cleo")):
         make_user(name, email=f"{name}@example.com")
-        numbers.append(old.social(old.user(name), "google-oauth2", name, google()))
+        numbers.append(old.social(old.user(name), "google-oauth2", name, google(at)))
     assert taken(old)[0]["counts"] == {"created": 3}
     assert taken(old)[0]["counts"] == {"recognised": 3}
     rows = {row.provider_data["uid"]: row for row in ExternalApiConnection.objects.select_related("credential")}
@@ -406,13 +431,13 @@ def test_a_database_that_may_only_be_read_is_enough(old: OldTables) -> None:
     assert imported("--database-url", replica, "--apply")[0]["counts"] == {"created": 1}
     old.run("DELETE FROM social_auth_usersocialauth")
     old.run("REVOKE UPDATE ON social_auth_usersocialauth FROM CURRENT_USER")
-    old.social(old.user("bob"), "google-oauth2", "2", google())
+    old.social(old.user("bob"), "google-oauth2", "2", google(2))
     assert taken(old)[0]["counts"] == {"created": 1}
 
 
 def test_undo_takes_back_what_nobody_has_used(old: OldTables) -> None:
-    for name in ("ada", "bob"):
-        old.social(old.user(name), "google-oauth2", name, google())
+    for at, name in enumerate(("ada", "bob")):
+        old.social(old.user(name), "google-oauth2", name, google(at))
     run = taken(old, "--create-users")[0]["run"]
     used = ExternalApiConnection.objects.get(provider_data__uid="bob")
     ExternalApiConnection.objects.filter(pk=used.pk).update(last_used_at=timezone.now())
@@ -443,6 +468,158 @@ def test_the_same_database_needs_no_url_and_tells_users_by_their_keys(settings: 
     answer, code = imported("--apply")
     assert (answer["counts"], code, answer["providers"][0]["client"]) == ({"created": 1, "skipped": 1}, 0, True)
     assert ExternalApiConnection.objects.get().user == Account.objects.get(user=bob)
+
+
+def test_users_of_another_table_of_the_same_database_are_found_by_their_address() -> None:
+    ada = make_user("ada", email="ada@example.com")
+    users = Users(None, by="email", creates=False, is_own_database=True)
+    wanted = [OldUser("people", "7", "ada", "ada@example.com"), OldUser("auth_user", str(ada.pk))]
+    found, _ = users.find(wanted, ())
+    assert [one.account and one.account.user for one in found.values()] == [ada, ada]
+
+
+def test_what_was_revoked_here_stays_revoked(old: OldTables) -> None:
+    make_user("ada", email="ada@example.com")
+    number = old.social(old.user("ada"), "google-oauth2", "1", google(1))
+    taken(old)
+    update_connection(ExternalApiConnection.objects.get(), {"status": "revoked"})
+    newer = json.dumps(google(2))
+    old.run("UPDATE social_auth_usersocialauth SET extra_data = %s WHERE id = %s", newer, number)
+    answer, code = taken(old)
+    assert (answer["counts"], code) == ({"skipped": 1}, 0)
+    assert list(reasons(answer)) == ["it was imported before and revoked here"]
+    row = ExternalApiConnection.objects.get()
+    assert (row.status, secrets_of(row)["access_token"]) == ("revoked", "at-there-1")
+
+
+def test_nobody_takes_anothers_address_over(old: OldTables) -> None:
+    victim, kim = make_user("victim", email="victim@example.com"), make_user("kim", email="kim@example.com")
+    old.social(old.user("mallory", "VICTIM@example.com"), "google-oauth2", "1", google(1))
+    old.social(old.user("victim"), "google-oauth2", "2", google(2))
+    old.social(old.user("kelvin", "\u212aim@example.com"), "google-oauth2", "3", google(3))
+    old.social(old.user("kim", "KIM@example.com"), "google-oauth2", "4", google(4))
+    answer, _ = taken(old)
+    assert answer["counts"] == {"created": 1, "failed": 3}
+    shared, unknown = (next(keys for text, keys in reasons(answer).items() if part in text) for part in ("share", "no"))
+    assert (len(shared), len(unknown)) == (2, 1)
+    assert ExternalApiConnection.objects.get().user == Account.objects.get(user=kim)
+    assert not ExternalApiConnection.objects.filter(user__user=victim).exists()
+    assert taken(old, "--create-users")[0]["counts"] == {"recognised": 1, "created": 1, "failed": 2}
+
+
+def test_an_address_that_allauth_has_not_verified_finds_nobody(old: OldTables) -> None:
+    old.run(
+        "CREATE TABLE account_emailaddress (id serial PRIMARY KEY, verified boolean NOT NULL, "
+        '"primary" boolean NOT NULL DEFAULT true, user_id integer NOT NULL, email varchar(254) NOT NULL)'
+    )
+    for number, (name, is_verified) in enumerate((("ada", True), ("bob", False), ("cleo", None))):
+        make_user(name, email=f"{name}@example.com")
+        user = old.user(name)
+        old.social(user, "google-oauth2", name, google(number))
+        if is_verified is not None:
+            statement = "INSERT INTO account_emailaddress (verified, user_id, email) VALUES (%s, %s, %s)"
+            old.run(statement, is_verified, user, f"{name.title()}@example.com")
+    answer, _ = taken(old)
+    assert (answer["counts"], len(reasons(answer))) == ({"created": 1, "failed": 2}, 1)
+    assert "not verified" in next(iter(reasons(answer)))
+    assert taken(old, "--trust-emails")[0]["counts"] == {"recognised": 1, "created": 2}
+
+
+def test_one_refresh_token_is_never_renewed_by_two_connections(old: OldTables) -> None:
+    make_tenant("acme")
+    for name in ("ada", "bob"):
+        make_user(name, email=f"{name}@example.com")
+    number = old.social(old.user("ada"), "google-oauth2", "1", google(1))
+    taken(old)
+    old.run("UPDATE social_auth_usersocialauth SET extra_data = %s WHERE id = %s", json.dumps(google(2)), number)
+    answer, code = taken(old, "--tenant", "acme")
+    assert (answer["counts"], code) == ({"failed": 1}, 1)
+    assert "for another tenant" in next(iter(reasons(answer)))
+    with old_tables("old_dump") as dump:  # of the day of the first import
+        bob = dump.user("bob")
+        dump.social(bob, "google-oauth2", "2", google(1))
+        dump.social(bob, "google-oauth2", "3", google(3))
+        dump.token(bob, "google", "4", "at-other", "rt-there-3", expires_at=SOON)
+        answer, _ = taken(dump)
+        assert answer["counts"] == {"created": 1, "failed": 2}
+        (reason,) = reasons(answer)
+        assert "same refresh token" in reason
+    delete_connection(ExternalApiConnection.objects.get(provider_data__uid="1"))
+    assert taken(old, "--tenant", "acme")[0]["counts"] == {"created": 1}
+
+
+def test_a_database_is_known_again_however_its_url_is_spelled(old: OldTables) -> None:
+    make_user("ada", email="ada@example.com")
+    old.social(old.user("ada"), "google-oauth2", "1", google())
+    taken(old)
+    answer, _ = imported("--database-url", old.url_with("-cstatement_timeout=50s"), "--apply")
+    assert answer["counts"] == {"recognised": 1}
+
+
+def test_no_two_users_are_made_or_found_with_one_address(old: OldTables) -> None:
+    make_user("ada", email="ada@example.com")
+    for number, (name, email) in enumerate((("ada2", "Ada@example.com"), ("x", "y@a.example"), ("y", "Y@a.example"))):
+        old.social(old.user(name, email), "google-oauth2", name, google(number))
+    answer, _ = taken(old, "--users-by", "username", "--create-users")
+    assert (answer["counts"], len(reasons(answer))) == ({"failed": 3}, 2)
+    assert User.objects.count() == 1
+
+
+def test_a_client_that_nobody_knows_is_taken_for_the_providers_own_and_said(old: OldTables, tmp_path: Path) -> None:
+    make_user("ada", email="ada@example.com")
+    make_provider(slug="theirs", api_config=oauth2_config("https://provider.example.com"))
+    old.token(old.user("ada"), "ours", "1", "at", "rt", expires_at=SOON)
+    arguments = ("--database-url", old.url, "--provider", "ours=theirs")
+    (provider,) = imported(*arguments)[0]["providers"]
+    assert (provider["client"], provider["client_assumed"]) == (True, True)
+    out = io.StringIO()
+    call_command("import_django_oauth", *arguments, stdout=out, stderr=io.StringIO())
+    assert "nobody tells which client" in out.getvalue()
+    env = tmp_path / ".env"
+    env.write_text("SOCIALACCOUNT_OURS_CLIENT_ID=another\nSOCIALACCOUNT_OURS_CLIENT_SECRET=s\n")
+    answer, _ = imported(*arguments, "--file", str(env))
+    assert any("registered with another client id" in reason for reason in reasons(answer))
+
+
+def test_bytes_that_are_no_text_fail_their_row_alone() -> None:
+    make_user("ada", email="ada@example.com")
+    with ascii_tables("old_oauth_ascii") as old:
+        user = old.user("ada")
+        old.social(user, "google-oauth2", "1", google(1))
+        broken = old.social(user, "google-oauth2", "2", google(2))
+        old.run("UPDATE social_auth_usersocialauth SET uid = E'J\\xff' WHERE id = %s", broken)
+        answer, _ = taken(old)
+        assert (answer["counts"], reasons(answer)) == (
+            {"created": 1, "failed": 1},
+            {"it holds bytes that are no UTF-8 text": [f"social_auth:{broken}"]},
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_that_was_killed_goes_on_and_takes_nothing_twice(old: OldTables) -> None:
+    users = [User(username=f"user{number}", email=f"user{number}@example.com") for number in range(600)]
+    User.objects.bulk_create(users)
+    for user in users:
+        old.social(old.user(user.username), "google-oauth2", user.username, google(user.pk))
+    old.run("BEGIN")
+    old.run("SELECT 1 FROM social_auth_usersocialauth WHERE id = 550 FOR UPDATE")  # the second batch waits for it
+    command = [sys.executable, "manage.py", "import_django_oauth", "--apply", "--database-url", old.url]
+    child = subprocess.Popen(
+        command, cwd=runtime.CHECKOUT, env=environ_of_tests(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    try:
+        while not ImportRun.objects.filter(position__after=500).exists():
+            assert (child.poll(), time.monotonic() < deadline) == (None, True)
+            time.sleep(0.05)
+    finally:
+        child.kill()
+        child.wait()
+        old.run("ROLLBACK")
+    assert ImportRun.objects.get().state == "running"
+    answer, code = taken(old)
+    assert (answer["counts"], code) == ({"created": 600}, 0)
+    assert ExternalApiConnection.objects.count() == Grant.objects.count() == 600
 
 
 def test_secrets_are_printed_and_noted_nowhere(old: OldTables, caplog: pytest.LogCaptureFixture) -> None:
