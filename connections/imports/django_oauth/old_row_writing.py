@@ -37,7 +37,7 @@ class Renewed:
 
 
 def write(session: Session, kind: str, number: int, renewed: Renewed, standing: Collection[str]) -> None:
-    """Write and commit. ``standing`` are the digests of what may be overwritten.
+    """Write and commit; a locked row is not waited for. ``standing`` are the digests of what may be overwritten.
 
     Raises `NotFound` for a row that is gone and `Conflict` for one that somebody else has changed, both in words for
     people, and psycopg's errors.
@@ -53,7 +53,7 @@ def _write_social_auth(session: Session, number: int, renewed: Renewed, standing
     columns = columns_of(session, social_auth.TABLE)
     statement = (
         f"SELECT id, provider, uid, extra_data::text AS extra_data FROM {social_auth.TABLE} "  # noqa: S608 (our names)
-        "WHERE id = %s FOR NO KEY UPDATE"
+        "WHERE id = %s FOR NO KEY UPDATE NOWAIT"
     )
     row = _found(session.execute(statement, [number]).fetchone())
     _require_standing(social_auth.read_row(row, None).tokens, renewed, standing)
@@ -75,7 +75,7 @@ def _write_allauth(session: Session, number: int, renewed: Renewed, standing: Co
     statement = (
         "SELECT s.id, a.provider, a.uid, s.token, s.token_secret, s.expires_at, NULL AS client_id "  # noqa: S608
         f"FROM {allauth.TABLE} s JOIN {allauth.ACCOUNT} a ON a.id = s.account_id WHERE s.id = %s "
-        "FOR NO KEY UPDATE OF s"
+        "FOR NO KEY UPDATE OF s NOWAIT"
     )
     row = _found(session.execute(statement, [number]).fetchone())
     _require_standing(allauth.read_row(row, None).tokens, renewed, standing)

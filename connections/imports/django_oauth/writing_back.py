@@ -17,9 +17,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from connections import due_work, stopping
+from connections.imports.django_oauth import digests
 from connections.imports.django_oauth.old_database import Address, Session, open_session
 from connections.imports.django_oauth.old_row_writing import Renewed, write
-from connections.models import ExternalApiCredential, OldDatabase, WriteBack
+from connections.models import ExternalApiCredential, ImportedRow, ImportRun, OldDatabase, WriteBack
 from external_apis.database_connections import give_back_database_connections
 from external_apis.errors import ApiManagerError, ServiceUnavailable, VaultError
 
@@ -29,13 +30,15 @@ log = structlog.get_logger(__name__)
 
 _LEASE = timedelta(minutes=5)
 _AT_ONCE = 100
+_SECONDS_OF_A_DATABASE = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=15)
 
 
 def write_back_due() -> int:
     """Write whatever is due to the old databases; return how many rows were written.
 
-    A database that is away is tried again later, less and less often. Raises Django's errors of our own.
+    A database that is away, or takes too long, is tried again later, less and less often, with all that waits for it;
+    so is a row alone that is locked, or must not be written now. Raises Django's errors of our own.
     """
     count = 0
     with stopping.watched() as is_told:
@@ -59,13 +62,15 @@ def _write_to(database_id: str, rows: list[WriteBack]) -> int:
     try:
         address = Address(database.secrets.get("url", ""))
         give_back_database_connections()
-        with open_session(address) as session:
+        with open_session(address, seconds=_SECONDS_OF_A_DATABASE) as session:
             while left:
                 count += _write_one(session, left[-1], renewed[left[-1].pk])
                 left.pop()
     except ServiceUnavailable as error:
         log.warning("renewed tokens wait for an old database", old_database=database_id, rows=len(left))
-        _postpone(left, error.message)
+        pause = _postpone(left, error.message)
+        others = WriteBack.objects.filter(old_database_id=database_id, due_at__lte=timezone.now())
+        others.update(due_at=timezone.now() + pause, error=error.message[:500])
     except VaultError as error:
         _give_up(left, error.message)
     return count
@@ -98,10 +103,12 @@ def _write_one(session: Session, row: WriteBack, renewed: Renewed) -> int:
     except ApiManagerError as error:
         _give_up([row], error.message)
         return 0
-    except psycopg.OperationalError:
-        raise
-    except psycopg.Error as error:  # its words may quote the value
-        _give_up([row], f"The old database refuses the row ({type(error).__name__}).")
+    except psycopg.Error as error:
+        if session.broken:
+            raise
+        # Of a value that the row cannot hold nothing is to be hoped; the words of such an error may quote it.
+        settle = _give_up if isinstance(error, psycopg.DataError | psycopg.IntegrityError) else _postpone
+        settle([row], f"The old database refuses the row ({type(error).__name__}).")
         return 0
     _note(row, renewed.digest, is_written=True)
     due_work.settle(row, due_at=None, attempts=0, error="", written_at=Now())
@@ -116,13 +123,28 @@ def _note(row: WriteBack, digest: str, *, is_written: bool) -> frozenset[str] | 
             return None
         locked.stands = {digest: digest} if is_written else {**locked.stands, digest: digest}
         locked.save(update_fields=["stands"])
+        if is_written:
+            _remember(locked, digest)
         return frozenset(locked.stands.values())
 
 
-def _postpone(rows: Iterable[WriteBack], reason: str) -> None:
+def _remember(row: WriteBack, digest: str) -> None:
+    """Let later runs know what is ours in the old row, also when nothing is written back any more."""
+    imported = ImportedRow.objects.filter(
+        origin__in=ImportRun.objects.filter(old_database=row.old_database_id).values("origin"),
+        source_key=f"{row.kind}:{row.number}",
+    )
+    imported.update(source_digest=digests.keyed(digest, row.tenant_id))
+
+
+def _postpone(rows: Iterable[WriteBack], reason: str) -> timedelta:
+    """Let rows wait for a while, the longer the more often they did; return the longest."""
+    longest = _FIRST_PAUSE
     for row in rows:
         pause = min(_FIRST_PAUSE * 2 ** min(row.attempts - 1, 10), _LONGEST_PAUSE)
         due_work.settle(row, due_at=timezone.now() + pause, error=reason[:500])
+        longest = max(longest, pause)
+    return longest
 
 
 def _give_up(rows: Iterable[WriteBack], reason: str) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from connections.imports.django_oauth import old_row_writing, writing_back
+from connections.imports.django_oauth import importing, old_row_writing, writing_back
 from connections.imports.django_oauth.writing_back import write_back_due
 from connections.models import ExternalApiConnection, Grant, ImportRun, OldDatabase, WriteBack
 from connections.oauth.sweep import sweep
@@ -168,6 +172,112 @@ def test_an_old_database_that_is_away_harms_no_renewal_and_is_tried_again(old: O
     assert WriteBack.objects.get().error == ""
 
 
+def renewed(number: int) -> dict[str, Any]:
+    return {"credentials": {"access_token": f"at-{number}", "refresh_token": f"rt-{number}"}}
+
+
+def test_a_row_that_is_locked_there_waits_alone(old: OldTables, server: TokenServer) -> None:
+    make_user("bob", email="bob@example.com")
+    numbers = [old.social(old.user(name), "ours", name, google(at)) for at, name in enumerate(("ada", "bob"))]
+    taken(old, "--provider", "ours=theirs", "--write-back", "--yes")
+    for at, row in enumerate(ExternalApiConnection.objects.order_by("id")):
+        update_connection(row, renewed(at))
+    for number in numbers:
+        old.run("BEGIN")
+        old.run("SELECT 1 FROM social_auth_usersocialauth WHERE id = %s FOR UPDATE", number)
+        WriteBack.objects.update(due_at=timezone.now() - timedelta(seconds=1), error="")
+        started = time.monotonic()
+        assert write_back_due() == 1
+        assert time.monotonic() - started < 2
+        old.run("ROLLBACK")
+        waiting = WriteBack.objects.get(number=number)
+        assert waiting.due_at is not None
+        assert waiting.error
+        assert WriteBack.objects.exclude(number=number).get().error == ""
+
+
+def test_an_old_database_that_answers_nothing_is_left_for_later(
+    old: OldTables, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing_back, "_SECONDS_OF_A_DATABASE", 0.2)
+    make_user("bob", email="bob@example.com")
+    for at, name in enumerate(("ada", "bob")):
+        old.social(old.user(name), "ours", name, google(at))
+    taken(old, "--provider", "ours=theirs", "--write-back", "--yes")
+    for at, row in enumerate(ExternalApiConnection.objects.all()):
+        update_connection(row, renewed(at))
+    monkeypatch.setattr(writing_back, "_AT_ONCE", 1)
+    old.run("BEGIN")
+    old.run("LOCK TABLE social_auth_usersocialauth")
+    started = time.monotonic()
+    assert write_back_due() == 0
+    assert time.monotonic() - started < 2
+    old.run("ROLLBACK")
+    assert WriteBack.objects.filter(due_at__gt=timezone.now() + timedelta(seconds=5)).count() == 2
+    assert all("within" in error for error in WriteBack.objects.values_list("error", flat=True))
+
+
+def test_a_database_that_may_not_be_written_is_tried_again_and_named(old: OldTables, server: TokenServer) -> None:
+    number = old.social(old.user("ada"), "ours", "1", google())
+    replica = old.url_with("-cdefault_transaction_read_only=on")
+    arguments = ("--apply", "--provider", "ours=theirs", "--write-back", "--yes")
+    assert imported("--database-url", replica, *arguments) == ({}, 1)
+    assert not ImportRun.objects.exists()
+    row = brought(old)
+    database = OldDatabase.objects.get()
+    database.secrets = {"url": replica}
+    database.save()
+    update_connection(row, renewed(2))
+    assert write_back_due() == 0
+    assert WriteBack.objects.get().due_at is not None
+    answer, _ = taken(old, "--provider", "ours=theirs")
+    assert answer["counts"] == {"recognised": 1}
+    (reason,) = answer["reasons"]
+    assert reason["rows"] == [f"social_auth:{number}"]
+    assert "write-back" in reason["reason"]
+
+
+def test_what_we_wrote_ourselves_is_no_conflict_after_a_release(old: OldTables, server: TokenServer) -> None:
+    old.social(old.user("ada"), "ours", "1", google())
+    row = brought(old)
+    update_connection(row, renewed(2))
+    assert write_back_due() == 1
+    imported("--release")
+    update_connection(row, renewed(3))
+    answer, code = taken(old, "--provider", "ours=theirs")
+    assert (answer["counts"], code) == ({"recognised": 1}, 0)
+
+
+def test_a_run_that_is_gone_on_with_writes_all_its_rows_back(
+    old: OldTables, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "BATCH_SIZE", 1)
+    make_user("bob", email="bob@example.com")
+    for at, name in enumerate(("ada", "bob")):
+        old.social(old.user(name), "ours", name, google(at))
+    taken(old, "--provider", "ours=theirs")
+    run = ImportRun.objects.get()
+    ImportRun.objects.update(state="interrupted", position={"table": "social_auth", "after": 1})
+    assert taken(old, "--provider", "ours=theirs", "--write-back", "--yes")[0]["run"] == run.pk
+    assert WriteBack.objects.count() == 2
+
+
+def test_ctrl_c_and_ctrl_d_at_the_question_are_a_no(old: OldTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", mock.Mock(isatty=lambda: True))
+
+    def interrupts(question: str) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "in clear"
+
+    monkeypatch.setattr("builtins.input", interrupts)
+    with pytest.raises(SystemExit) as ended:
+        taken(old, "--write-back")
+    assert ended.value.code == 130
+    monkeypatch.setattr("builtins.input", mock.Mock(side_effect=EOFError))
+    assert taken(old, "--write-back") == ({}, 1)
+    assert not ImportRun.objects.exists()
+
+
 def test_a_crash_between_the_two_commits_is_no_change_by_somebody_else(
     old: OldTables, server: TokenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +350,8 @@ def test_undo_takes_the_write_back_along(old: OldTables, server: TokenServer) ->
     brought(old)
     assert imported("--undo", ImportRun.objects.get().pk)[0]["left"] == []
     assert not WriteBack.objects.exists()
+    assert not OldDatabase.objects.exists()
+    assert AuditEvent.objects.filter(action="write_back.released").count() == 1
     assert not Grant.objects.exists()
 
 
