@@ -13,11 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connections.imports.masking import printable
 from external_apis.errors import InvalidInput
 
 __all__ = ["DotEnv", "parse", "read"]
 
 MAX_BYTES = 1_048_576
+MAX_EXPANDED = 65_536
+"""Characters of a value with other variables in it; all of a file's values together have as many as it may have bytes,
+before such a value is too long."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _START = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<quote>['\"]?)(?P<name>[^\s=#'\"]+)(?P=quote)[ \t]*=[ \t]*")
 _SINGLE = re.compile(r"'(?P<text>(?:\\.|[^'\\])*)'", re.DOTALL)
@@ -39,23 +43,24 @@ class DotEnv:
 
 def read(path: Path) -> DotEnv:
     """Read a file of at most 1 MiB in UTF-8, with or without a byte order mark. Raises `InvalidInput`."""
+    shown = printable(str(path))
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidInput(f"{path} is not a file.")
+            raise InvalidInput(f"{shown} is not a file.")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except ValueError:  # a path that holds a NUL byte
         raise InvalidInput("The path is not one that a file can have.") from None
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
+        raise InvalidInput(f"{shown} cannot be read: {error.strerror}.") from None
     if len(content) > MAX_BYTES:
-        raise InvalidInput(f"{path} is longer than 1 MiB, and no .env file.")
+        raise InvalidInput(f"{shown} is longer than 1 MiB, and no .env file.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{path} is not text in UTF-8.") from None
+        raise InvalidInput(f"{shown} is not text in UTF-8.") from None
     if "\0" in text:
-        raise InvalidInput(f"{path} holds NUL bytes, and is no text.")
+        raise InvalidInput(f"{shown} holds NUL bytes, and is no text.")
     return parse(text)
 
 
@@ -68,21 +73,22 @@ def parse(text: str) -> DotEnv:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     values: dict[str, str] = {}
     problems: list[str] = []
-    position, number = 0, 1
+    position, number, length = 0, 1, 0
     while position < len(text):
         began_at = position
-        position, name, value, problem = _entry(text, position, values)
+        position, name, value, problem = _entry(text, position, values, MAX_BYTES - length)
         if problem:
             problems.append(f"line {number}: {problem}")
         elif name:
             if name in values:
                 problems.append(f"line {number}: {name} stands there twice; the last one counts")
             values[name] = value
+            length += len(value)
         number += text.count("\n", began_at, position)
     return DotEnv(values, tuple(problems))
 
 
-def _entry(text: str, position: int, known: Mapping[str, str]) -> tuple[int, str, str, str]:
+def _entry(text: str, position: int, known: Mapping[str, str], room: int) -> tuple[int, str, str, str]:
     """Return where the next entry begins, and the name and value of this one or what is wrong with it."""
     line = _LINE.match(text, position)
     assert line is not None  # noqa: S101 (it matches anything)
@@ -96,7 +102,7 @@ def _entry(text: str, position: int, known: Mapping[str, str]) -> tuple[int, str
         return line.end(), "", "", "has a name that no variable can have"
     pattern = {"'": _SINGLE, '"': _DOUBLE}.get(text[start.end() : start.end() + 1])
     if pattern is None:
-        return line.end(), *_expanded(name, _COMMENT.split(text[start.end() : line.end()], 1)[0].strip(), known)
+        return line.end(), *_expanded(name, _COMMENT.split(text[start.end() : line.end()], 1)[0].strip(), known, room)
     found = pattern.match(text, start.end())
     rest = found and _REST.match(text, found.end())
     if found is None or rest is None:
@@ -104,13 +110,17 @@ def _entry(text: str, position: int, known: Mapping[str, str]) -> tuple[int, str
     after = rest.end() + 1
     if pattern is _SINGLE:
         return after, name, re.sub(r"\\([\\'])", r"\1", found["text"]), ""
-    return after, *_expanded(name, _unescaped(found["text"]), known)
+    return after, *_expanded(name, _unescaped(found["text"]), known, room)
 
 
-def _expanded(name: str, value: str, known: Mapping[str, str]) -> tuple[str, str, str]:
+def _expanded(name: str, value: str, known: Mapping[str, str], room: int) -> tuple[str, str, str]:
+    length = len(value)
     for one in _VARIABLE.finditer(value):
         if one["name"] not in known and not one["has_default"]:
             return "", "", f"{name} refers to a variable that no line above it gives"
+        length += len(known.get(one["name"], one["default"] or "")) - len(one[0])
+    if length > len(value) and length > min(MAX_EXPANDED, room):
+        return "", "", f"{name} is too long with the variables that it refers to"
     return name, _VARIABLE.sub(lambda one: known.get(one["name"], one["default"] or ""), value), ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,36 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             dotenv.read(path)
 
 
+def nested(width: int) -> str:
+    """Five lines, each of which stands for the one above so many times."""
+    return "A0=0123456789\n" + "".join(f"A{n}=" + f"${{A{n - 1}}}" * width + "\n" for n in range(1, 6))
+
+
+def test_variables_in_variables_never_grow_beyond_measure() -> None:
+    tracemalloc.start()
+    try:
+        found = dotenv.parse(nested(100))
+        assert tracemalloc.get_traced_memory()[1] < 20 * dotenv.MAX_BYTES
+    finally:
+        tracemalloc.stop()
+    assert list(found.values) == ["A0", "A1"]
+    assert [problem.partition(":")[0] for problem in found.problems] == ["line 3", "line 4", "line 5", "line 6"]
+    many = dotenv.parse("A=" + "x" * 60_000 + "\n" + "".join(f"B{n}=${{A}}\n" for n in range(200)))
+    assert sum(map(len, many.values.values())) <= 2 * dotenv.MAX_BYTES
+    assert len(many.problems) > 100
+
+
+def test_a_path_is_told_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        dotenv.read(tmp_path / "a\x1b[31m\u202e\udcff")
+    assert raised.value.message.isprintable()
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        nested(80),
+        "B=12345\n" + "".join(f"A{n}=${{B}}\n" for n in range(80_000)),
         "A='" + "\\" * 900_000,
         "A=1\n" * 60_000,
         "C=" + "${" * 400_000,
