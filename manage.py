@@ -43,6 +43,9 @@ def main(arguments: list[str]) -> None:
             execute_from_command_line(arguments)
     except (CommandError, ImproperlyConfigured) as error:
         sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        print("Broken off.", file=sys.stderr)
+        sys.exit(130)
     except OperationalError as error:
         sys.exit(f"The database is unavailable: {str(error).strip().splitlines()[0]}")
 

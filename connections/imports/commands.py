@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 
 from connections.imports import runs, stops
+from connections.imports.masking import printable
 from connections.imports.progress import Meter, shown
 from connections.imports.stops import Stop
 from connections.imports.undo import undo
@@ -27,6 +30,7 @@ __all__ = ["ImportCommand", "Outcome", "UsageError"]
 
 _ORDER = ("created", "updated", "recognised", "skipped", "failed")
 _LEFT_SHOWN = 20
+_BROKEN_OFF = "Broken off; the same command goes on."
 
 
 class UsageError(CommandError):
@@ -58,6 +62,8 @@ class ImportCommand(BaseCommand):
     tenant: Tenant | None = None
     is_applied = False
     is_json = False
+    _is_told = False
+    _source_defaults: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def add_source_arguments(self, parser: CommandParser) -> None:
@@ -74,6 +80,9 @@ class ImportCommand(BaseCommand):
         """
 
     def add_arguments(self, parser: CommandParser) -> None:
+        sources = CommandParser(add_help=False)
+        self.add_source_arguments(sources)
+        self._source_defaults = vars(sources.parse_args([]))
         self.add_source_arguments(parser)
         parser.add_argument("--tenant", metavar="SLUG", help="the tenant to import for, by slug or id")
         parser.add_argument("--apply", action="store_true", help="import; without it, only show what would be done")
@@ -82,33 +91,67 @@ class ImportCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.is_applied, self.is_json = options["apply"], options["json"]
-        if options["undo"] and self.is_applied:
-            raise UsageError("--undo and --apply do not go together.")
+        self._is_told = False
+        # A terminal that does not know a character of a plan is shown its number.
+        if (reconfigure := getattr(self.stdout, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
         name = type(self).__module__.rpartition(".")[2]
         with request_context.acting(f"command:{name}"), stops.watched() as self.stop:
-            self.tenant = _find_tenant(options["tenant"])
             try:
-                if options["undo"]:
-                    self._undo(options["undo"])
-                else:
-                    self.check_options(options)
-                    self._report(self.import_all(options))
+                self._do(options)
             except ApiManagerError as error:
-                raise CommandError(error.message) from None
+                self._tell_machines_of(error.message)
+                raise CommandError(printable(error.message)) from None
+            except CommandError as error:
+                self._tell_machines_of(str(error))
+                raise
             except KeyboardInterrupt:
-                self.warn("Broken off; the same command goes on.")
+                self._tell_machines_of(_BROKEN_OFF)
+                self.warn(_BROKEN_OFF)
                 sys.exit(130)
             if self.stop:
                 sys.exit(self.stop.exit_code)
 
+    def _do(self, options: Mapping[str, Any]) -> None:
+        self.tenant = _find_tenant(options["tenant"])
+        if not options["undo"]:
+            self.check_options(options)
+            self._report(self.import_all(options))
+            return
+        if self.is_applied:
+            raise UsageError("--undo and --apply do not go together.")
+        for name, default in self._source_defaults.items():
+            if options.get(name, default) != default:
+                raise UsageError(f"--undo and --{name.replace('_', '-')} do not go together.")
+        self._undo(options["undo"])
+
     def say(self, line: str) -> None:
         """Print a line for people; with ``--json`` nothing."""
         if not self.is_json:
-            self.stdout.write(line)
+            self._print([printable(line)])
 
     def warn(self, line: str) -> None:
         """Print a line to stderr, with ``--json`` as well."""
-        self.stderr.write(line)
+        self.stderr.write(printable(line))
+
+    def _tell_machines(self, facts: Mapping[str, Any]) -> None:
+        """Print the one object of ``--json``, in ASCII: whatever it quotes, no terminal obeys it."""
+        self._is_told = True
+        self._print([json.dumps(facts, indent=2, default=str)])
+
+    def _tell_machines_of(self, problem: str) -> None:
+        if self.is_json and not self._is_told:
+            self._tell_machines({"run": None, "applied": self.is_applied, "error": problem})
+
+    def _print(self, lines: Iterable[str]) -> None:
+        try:
+            for line in lines:
+                self.stdout.write(line)
+            self.stdout.flush()
+        except OSError as error:
+            with suppress(OSError, ValueError):  # or the interpreter's end tries once more, with a traceback
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+            raise CommandError(f"What was done cannot be printed: {error.strerror}.") from None
 
     def meter(self, what: str, total: int | None = None, *, already: int = 0) -> AbstractContextManager[Meter]:
         """Show progress on stderr while a block runs; see `progress.shown`."""
@@ -118,13 +161,10 @@ class ImportCommand(BaseCommand):
         run_id = None if outcome.run is None else outcome.run.pk
         if self.is_json:
             facts = {"run": run_id, "applied": self.is_applied, "stopped": bool(self.stop), "counts": outcome.counts}
-            self.stdout.write(json.dumps({**facts, **outcome.facts}, indent=2, ensure_ascii=False, default=str))
+            self._tell_machines({**facts, **outcome.facts})
         else:
-            for line in outcome.lines:
-                self.stdout.write(line)
-            if not outcome.is_report:
-                self.stdout.write(_summary(outcome.counts))
-                self.stdout.write(self._what_next(run_id))
+            end = [] if outcome.is_report else [_summary(outcome.counts), self._what_next(run_id)]
+            self._print(printable(line) for line in (*outcome.lines, *end))
         if outcome.counts.get("failed") and not self.stop:
             raise CommandError(f"{outcome.counts['failed']:,} failed.", returncode=1)
 
@@ -143,13 +183,13 @@ class ImportCommand(BaseCommand):
             undone = undo(run, stop=self.stop, on_batch=lambda gone, left: meter.advance(gone + left))
         if self.is_json:
             facts = {"run": run.pk, "stopped": bool(self.stop), "removed": undone.removed}
-            self.stdout.write(json.dumps({**facts, "left": [asdict(one) for one in undone.left]}, indent=2))
+            self._tell_machines({**facts, "left": [asdict(one) for one in undone.left]})
             return
-        self.stdout.write(f"{undone.removed:,} removed, {len(undone.left):,} left.")
+        self.say(f"{undone.removed:,} removed, {len(undone.left):,} left.")
         for one in undone.left[:_LEFT_SHOWN]:
-            self.stdout.write(f"Left: {one.object_id} (of {one.source_key}): {one.reason}.")
+            self.say(f"Left: {one.object_id} (of {one.source_key}): {one.reason}.")
         if len(undone.left) > _LEFT_SHOWN:
-            self.stdout.write(f"… and {len(undone.left) - _LEFT_SHOWN:,} more, which --json lists.")
+            self.say(f"… and {len(undone.left) - _LEFT_SHOWN:,} more, which --json lists.")
 
 
 def _summary(counts: Mapping[str, int]) -> str:

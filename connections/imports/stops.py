@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 __all__ = ["Stop", "watched"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WAITS = b"Stopping behind this batch; Ctrl-C again breaks off at once.\n"
 
 
 class Stop:
@@ -29,7 +31,8 @@ class Stop:
 
 @contextmanager
 def watched() -> Iterator[Stop]:
-    """Give a `Stop` that knows of SIGINT and SIGTERM until the block ends; a second SIGINT breaks off at once.
+    """Give a `Stop` that knows of SIGINT and SIGTERM until the block ends; a second SIGINT breaks off at once, as the
+    first one says on stderr.
 
     In another thread than the main one, which hears of no signals, it is never asked.
     """
@@ -39,6 +42,9 @@ def watched() -> Iterator[Stop]:
         if stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.ask(number)
+        if number == signal.SIGINT:
+            with suppress(OSError):
+                os.write(2, _WAITS)  # not through a stream, which the signal may have interrupted
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

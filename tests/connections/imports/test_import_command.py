@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+import manage
 from connections.imports import runs
 from connections.imports.commands import ImportCommand, Outcome, UsageError
 from connections.imports.runs import Imported
@@ -28,6 +30,8 @@ class Command(ImportCommand):
     """Makes a connection for each letter."""
 
     kind = ImportKind.SOCIAL_PLATFORMS
+    facts: Mapping[str, Any] = {"more": "facts"}
+    lines: Sequence[str] = ["a line"]
     before_each: Callable[[str], None] = staticmethod(lambda letter: None)
 
     def add_source_arguments(self, parser: CommandParser) -> None:
@@ -39,7 +43,7 @@ class Command(ImportCommand):
 
     def import_all(self, options: Mapping[str, Any]) -> Outcome:
         if not self.is_applied:
-            return Outcome({"created": len(options["letters"])})
+            return Outcome({"created": len(options["letters"])}, None, self.facts, self.lines)
         run, letters = runs.begin(self.kind, "letters", tenant=self.tenant), options["letters"]
         with runs.underway(run, self.stop), self.meter("letters", len(letters)) as meter:
             for letter in letters[int(run.position.get("done", 0)) :]:
@@ -53,7 +57,7 @@ class Command(ImportCommand):
                 if self.stop:
                     break
         self.warn("a warning")
-        return Outcome(run.counts, run, {"more": "facts"}, ["a line"])
+        return Outcome(run.counts, run, self.facts, self.lines)
 
 
 def run(*arguments: str, command: Command | None = None, out: io.StringIO | None = None) -> tuple[str, str]:
@@ -68,7 +72,7 @@ def test_text_for_people() -> None:
     assert out.splitlines()[:2] == ["a line", "2 created"]
     assert made.pk in out.splitlines()[2]
     assert err == "a warning\n"
-    assert run()[0] == "2 created\nNothing was changed. Import with --apply.\n"
+    assert run()[0] == "a line\n2 created\nNothing was changed. Import with --apply.\n"
 
 
 def test_one_object_for_machines(capfd: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +86,64 @@ def test_one_object_for_machines(capfd: pytest.CaptureFixture[str]) -> None:
         "more": "facts",
     }
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--undo", "imp_none"), "There is no import"), (("--letters", ""), "no letters"), (("--tenant", "x"), "Tenant")],
+)
+def test_machines_are_told_of_errors_too(arguments: tuple[str, ...], message: str) -> None:
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        run("--json", *arguments, out=out)
+    assert message in json.loads(out.getvalue())["error"]
+
+
+class Full(io.StringIO):
+    """A disk that is."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("arguments", [("--apply",), ("--apply", "--json")])
+def test_what_cannot_be_printed_is_no_reason_for_a_traceback(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="No space left on device") as raised:
+        run(*arguments, out=Full())
+    assert raised.value.returncode == 1
+    assert ImportRun.objects.get().state == ImportState.FINISHED
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_terminal_that_knows_ascii_alone_is_written_to_all_the_same(arguments: tuple[str, ...]) -> None:
+    written = io.BytesIO()
+    out = io.TextIOWrapper(written, encoding="ascii")
+    command = Command()
+    command.facts = {"more": "…😀"}
+    command.lines = ["…😀"]
+    call_command(command, *arguments, stdout=out)
+    out.flush()
+    assert (json.loads(written.getvalue())["more"] == "…😀") if arguments else (b"\\u2026" in written.getvalue())
+
+
+def test_the_first_ctrl_c_says_that_it_waits(capfd: pytest.CaptureFixture[str]) -> None:
+    command = Command()
+    command.before_each = lambda letter: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(SystemExit):
+        run("--apply", command=command)
+    assert "Stopping behind this batch; Ctrl-C again breaks off at once." in capfd.readouterr().err.splitlines()
+
+
+def test_ctrl_c_before_a_command_has_begun_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manage, "execute_from_command_line", press)
+    with pytest.raises(SystemExit) as raised:
+        manage.main(["manage.py", "check"])
+    assert (raised.value.code, capsys.readouterr().err) == (130, "Broken off.\n")
 
 
 def test_failed_rows_are_told_by_the_exit_code() -> None:
