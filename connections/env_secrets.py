@@ -25,8 +25,8 @@ def get_env_secret(name: str, *, tenant: str | None = None) -> str:
 
     ``tenant`` is an id: its own goes before the whole installation's. An answer of the environment is counted, so that
     ``import_env --report`` knows which variables are still needed; one of the database leaves the audit event of a
-    secret that was read, for which it has to be called outside of any transaction (`RuntimeError`). Code that calls the
-    provider itself is better off with `get_api_client`, which reads nothing from the database when it is asked again.
+    credential that was read, for which it has to be called outside of any transaction (`RuntimeError`). Code that calls
+    the provider itself is better off with `get_api_client`, which reads nothing from the database when asked again.
 
     Raises `NotFound` where neither has it, `ConnectionRevoked` and the like as `get_connection` does for a connection
     that may not be used now, and `VaultError` where the value does not open.
@@ -36,8 +36,8 @@ def get_env_secret(name: str, *, tenant: str | None = None) -> str:
         value = None if row is None else stored_value(row)
         if row is not None and value is not None:
             _check_usable(row)
-            if not row.place.startswith(_PROVIDER_DATA):
-                audit.record_reading("credentials.read", row.connection or row.external_api or row, [row.place])
+            # Of a value that is no secret as well: whoever takes a run back has to see that it is in use.
+            audit.record_reading("credentials.read", row.connection or row.external_api or row, [row.place])
             return value
         answer = os.environ.get(name)
         if answer is not None:

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import close_old_connections, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from connections.models import ConnectionStatus, EnvironmentVariable, ExternalApiConnection
+from connections.models import ConnectionStatus, EnvironmentVariable, ExternalApiConnection, ImportRun
 from connections.services import delete_connection, get_env_secret, update_connection
 from external_apis.errors import ConnectionInactive, ConnectionRevoked, NotFound
 from external_apis.models import AuditEvent, Tenant
@@ -51,7 +51,13 @@ def test_the_database_goes_first_and_leaves_an_event(env: Path) -> None:
     assert get_env_secret("TWILIO_ACCOUNT_SID") == SID
     assert get_env_secret("TWILIO_PHONE_NUMBER") == "+1500"
     read = [event.changes["read"] for event in AuditEvent.objects.filter(action="credentials.read").order_by("id")]
-    assert read == [["access_token"], ["oauth2.client_secret"], ["oauth2.client_id"], ["username"]]
+    assert read == [
+        ["access_token"],
+        ["oauth2.client_secret"],
+        ["oauth2.client_id"],
+        ["username"],
+        ["provider_data.phone_number"],
+    ]
     assert not EnvironmentVariable.objects.filter(answered_from_environment__gt=0).exists()
 
 
@@ -155,6 +161,41 @@ def test_the_report_says_what_is_safe_to_delete_and_why_the_rest_is_not(
     assert out.getvalue().splitlines()[-1].startswith("Only get_env_secret is counted")
     assert STRIPE not in out.getvalue()
     assert "another" not in out.getvalue()
+
+
+def test_an_answer_for_another_tenant_or_for_none_counts_for_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme, other = make_tenant("acme"), make_tenant("other")
+    file = tmp_path / ".env"
+    file.write_text("STRIPE_SECRET_KEY=of acme")
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "of acme")
+    get_env_secret("STRIPE_SECRET_KEY", tenant=acme.pk)  # before its import, which is over
+    call_command("import_env", "--file", str(file), "--apply", "--tenant", "acme", stdout=io.StringIO())
+    assert report(file, "--tenant", "acme")["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
+    for tenant in (None, other.pk):
+        get_env_secret("STRIPE_SECRET_KEY", tenant=tenant)
+        found = report(file, "--tenant", "acme")["STRIPE_SECRET_KEY"]
+        assert (found["is_safe_to_delete"], found["reason"]) == (
+            False,
+            "was answered from the environment without this tenant",
+        )
+        assert found["answered_from_environment"] == 2
+        EnvironmentVariable.objects.exclude(tenant=acme).delete()
+    # What everybody has answers for every other tenant from its import on.
+    get_env_secret("STRIPE_SECRET_KEY", tenant=other.pk)
+    call_command("import_env", "--file", str(file), "--apply", stdout=io.StringIO())
+    assert report(file, "--tenant", "acme")["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
+    assert report(file)["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
+
+
+@pytest.mark.parametrize("name", ["TWILIO_PHONE_NUMBER", "TWILIO_AUTH_TOKEN"])
+def test_what_was_answered_from_the_database_is_in_use(env: Path, name: str) -> None:
+    get_env_secret(name)
+    out = io.StringIO()
+    call_command("import_env", "--undo", ImportRun.objects.get().pk, "--json", stdout=out)
+    assert "its secrets were read since" in {one["reason"] for one in json.loads(out.getvalue())["left"]}
+    assert get_env_secret(name)
 
 
 def test_a_variable_that_is_still_asked_for_after_its_import_is_kept(env: Path) -> None:

@@ -481,10 +481,25 @@ def test_of_two_imports_at_once_the_second_recognises(file: Path) -> None:
         assert sorted(map(sorted, pool.map(apply, range(2)))) == [["created"], ["recognised"]]
 
 
+def test_nothing_is_printed_that_a_terminal_obeys(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "\x1b[31m\u202e\x07\u2028"
+    file.write_text(f"STRIPE_SECRET_KEY={'s' * 30}\x1b\u202e\x07\nGITHUB_TOKEN={'g' * 30}\u202ex")
+    for text in (run("--file", file), run("--file", file, "--json")):
+        assert all(line.isprintable() for line in text.splitlines())
+        assert "SECRET_KEY" in text
+    monkeypatch.setenv(f"OIDC_{hostile}", "1")
+    monkeypatch.setenv(f"A{hostile}_TOKEN", "1")
+    for text in (run(), run("--report"), run("--json")):
+        assert all(line.isprintable() for line in text.splitlines())
+
+
 def test_wrong_usage_and_nothing_to_read_have_exit_codes(file: Path, tmp_path: Path) -> None:
     for arguments, code in (
         (("--apply", "--undo", "imp_x"), 2),
         (("--report", "--apply"), 2),
+        (("--undo", "imp_x", "--report"), 2),
+        (("--undo", "imp_x", "--file", file), 2),
+        (("--undo", "imp_x", "--overwrite"), 2),
         (("--tenant", "nobody"), 2),
         (("--undo", "imp_x"), 1),
         (("--file", tmp_path), 1),
