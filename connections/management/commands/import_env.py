@@ -66,7 +66,7 @@ def _remarks(findings: Findings, problems: tuple[str, ...]) -> Iterator[str]:
     for name, reason in findings.skipped.items():
         yield f"{name}: skipped: {reason}"
     for name in findings.unknown:
-        yield f"{name}: looks like a credential, but nothing in the catalogue is called so"
+        yield f"{name}: looks like a credential, but nothing in the catalogue has a place for it"
     for problem in problems:
         yield f"Of the file, {problem}."
 
