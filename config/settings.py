@@ -297,6 +297,7 @@ REFRESH_EVERY_SECONDS = env.number("REFRESH_EVERY_SECONDS", 60, low=1, high=3600
 CELERY_BEAT_SCHEDULE = {
     "roll-up-key-uses": {"task": "external_apis.roll_up_key_uses", "schedule": 10.0, "options": {"expires": 10}},
     "tell-of-old-keys": {"task": "external_apis.tell_of_old_keys", "schedule": 3600.0, "options": {"expires": 3600}},
+    "open-accounts": {"task": "external_apis.open_accounts", "schedule": 60.0, "options": {"expires": 60}},
     "refresh-due-tokens": {
         "task": "connections.refresh_due_tokens",
         "schedule": REFRESH_EVERY_SECONDS,
