@@ -16,7 +16,7 @@ from external_apis.models import Tenant
 from tests.backoffice import ROWS
 from tests.envelope import EXTERNAL, checked, client_of, failure_of
 from tests.factories import make_key, make_tenant
-from tests.operations import DocumentedOperation, operations
+from tests.operations import DocumentedOperation, document, operations
 from tests.rest import RestClient
 
 pytestmark = pytest.mark.django_db
@@ -76,7 +76,7 @@ ENDPOINTS = (
         needs_a_row_of="withdrawal",
     ),
     Endpoint("get", "/analytics/overview", "analytics:read"),
-    Endpoint("get", "/analytics/tracking", "analytics:read", is_of_the_installation=True),
+    Endpoint("get", "/analytics/tracking", "analytics:read"),
     Endpoint("get", "/analytics/resources", "analytics:read", is_of_the_installation=True),
     Endpoint("get", "/analytics/usage", "analytics:read"),
     Endpoint("get", "/blogs", "content:read"),
@@ -231,15 +231,33 @@ def _wrong_bodies(operation: DocumentedOperation, good: Mapping[str, Any]) -> It
         yield "", body
     for name in operation.required:
         yield name, {key: value for key, value in good.items() if key != name}
-    for name in good:
-        for value in (["x"], {"a": {"b": 1}}, 1.5, "x" * 400_000, True, "\0"):
-            if not _fits(value, good[name]):
+    for name, schema in (operation.body or {}).items():
+        kinds = _kinds(schema)
+        for kind, value in _OF_OTHER_KINDS:
+            if not kind & kinds:
                 yield name, {**good, name: value}
 
 
-def _fits(wrong: Any, good: Any) -> bool:
-    """Whether the wrong value is one of the field's kind, which bounds alone would tell apart."""
-    return type(wrong) is type(good) and not isinstance(wrong, str)
+_OF_OTHER_KINDS: tuple[tuple[set[str], Any], ...] = (
+    ({"array"}, ["x"]),
+    ({"object"}, {"a": {"b": 1}}),
+    ({"number"}, 1.5),
+    ({"boolean"}, True),
+    ({"null"}, None),
+    (set(), 10**30),
+    (set(), "x" * 400_000),
+    (set(), "\0"),
+)
+"""Values, and the kinds that they are of; none at all for what no field takes, of whatever kind it is."""
+
+
+def _kinds(schema: Mapping[str, Any]) -> set[str]:
+    """The JSON types that a field may have, whichever way its schema says so."""
+    if "$ref" in schema:
+        return _kinds(document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    told = schema.get("type", ())
+    found = {told} if isinstance(told, str) else set(told)
+    return found.union(*(_kinds(other) for key in ("anyOf", "oneOf", "allOf") for other in schema.get(key, ())))
 
 
 def _wrong_parameters(operation: DocumentedOperation) -> Iterator[tuple[str, str]]:
@@ -247,7 +265,8 @@ def _wrong_parameters(operation: DocumentedOperation) -> Iterator[tuple[str, str
     for name, schema in operation.query.items():
         kinds = {schema.get("type"), *(entry.get("type") for entry in schema.get("anyOf", ()))}
         if "integer" in kinds:
-            yield from ((name, value) for value in ("x", "-1", "1e3", "9" * 20))
+            bounds = (str(schema["minimum"] - 1), str(schema["maximum"] + 1))
+            yield from ((name, value) for value in ("x", "-1", "1e3", "9" * 20, *bounds))
         elif "enum" in schema or "$ref" in schema or schema.get("format") in ("date", "date-time"):
             yield name, "wrong"
         elif "boolean" in kinds:
