@@ -29,6 +29,8 @@ _UNTOLD = frozenset(
         "last_login",
     }
 )
+# What an import keeps of an old row, whatever its vendor once answered: that it is there says enough.
+_UNREPEATED = "imported_from"
 
 
 def record(action: str, row: models.Model, changes: Mapping[str, Any] | None = None) -> AuditEvent:
@@ -112,7 +114,8 @@ def changed_fields(row: models.Model, before: models.Model | None = None) -> dic
     """Return ``{"field": [before, after]}`` of the columns that differ, secrets as their fingerprints.
 
     ``before`` is a copy of the row as it was loaded; without it, as the row has just been made, all that is set counts
-    as changed. Of a JSON column what differs in it is told: ``api_config.rate_limit.requests_per_hour``.
+    as changed. Of a JSON column what differs in it is told: ``api_config.rate_limit.requests_per_hour``; of what an
+    import kept in one only that it is there.
     """
     found = {}
     for field in row._meta.concrete_fields:
@@ -133,7 +136,7 @@ def _values(field: Any, row: models.Model | None) -> Iterator[tuple[str, Any]]:
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _flat(f"{path}.{name}", inner)
+            yield from _flat(f"{path}.{name}", True if name == _UNREPEATED else inner)
     else:
         yield path, value
 

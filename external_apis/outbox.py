@@ -15,6 +15,9 @@ from external_apis.models import AuditEvent, OutboxEvent
 
 __all__ = ["build", "of_change", "write", "written"]
 
+_OF_OTHERS = frozenset({"provider_data", "metadata"})
+_MOST_NAMES, _LONGEST_NAME = 200, 200
+
 written = Signal()
 """Sent within the transaction, without arguments, when there is something to fan out."""
 
@@ -27,16 +30,24 @@ def build(event_type: str, data: Mapping[str, Any], *, tenant_id: str | None) ->
 
 
 def of_change(event: AuditEvent) -> OutboxEvent:
-    """Return what others are told of a change: which object, and the names of what was changed, but no values."""
+    """Return what others are told of a change: which object, and the names of what was changed, but no values.
+
+    Keys within somebody's own data are values as well, so of those columns only the column is named.
+    """
     told = OutboxEvent(tenant_id=event.tenant_id, type=event.action, at=event.at, request_id=event.request_id)
     told.data = {
         "id": event.object_id,
         "objectType": event.object_type,
         "tenantId": event.tenant_id,
-        "changed": sorted(event.changes),
+        "changed": sorted({_told_name(name) for name in event.changes})[:_MOST_NAMES],
         "requestId": event.request_id,
     }
     return told
+
+
+def _told_name(path: str) -> str:
+    column = path.partition(".")[0]
+    return column if column in _OF_OTHERS else path[:_LONGEST_NAME]
 
 
 def write(events: Sequence[OutboxEvent]) -> None:

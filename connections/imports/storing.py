@@ -47,7 +47,7 @@ def _insert_with_history(rows: Sequence[ExternalApiConnection] | Sequence[Extern
         row._state.adding = False
     context, model = request_context.current(), type(rows[0]).history.model
     about = {
-        "history_date": timezone.now(),
+        "history_date": timezone.now().isoformat(),
         "history_type": "+",
         "history_user_id": context.user_id,
         "actor": context.actor,

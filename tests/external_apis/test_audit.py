@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from copy import copy
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 
 from external_apis import audit, request_context
-from external_apis.models import AuditEvent
-from tests.factories import make_provider, make_tenant
+from external_apis.bulk_insert import MANY
+from external_apis.models import AuditEvent, OutboxEvent
+from tests.factories import make_connection, make_provider, make_tenant
 
 
 @pytest.mark.django_db(transaction=True)
@@ -74,6 +77,45 @@ def test_changes_are_told_to_the_leaf_and_secrets_as_fingerprints() -> None:
     assert old != new
     assert changes == {}
     assert "swordfish" not in str(audit.changed_fields(api))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (datetime(2026, 1, 1, tzinfo=UTC), TypeError),
+        (Decimal("1.5"), TypeError),
+        (b"bytes", TypeError),
+        (ValueError("message"), TypeError),
+        ("half \ud800 of one", DataError),
+        ("nothing \0", DataError),
+    ],
+)
+@pytest.mark.parametrize("number", [1, MANY])
+def test_many_events_refuse_what_one_refuses(value: object, error: type[Exception], number: int) -> None:
+    events = [audit.build("some.thing", "thing", changes={"a": [None, {"b": value}]}) for _ in range(number)]
+    with pytest.raises(error), transaction.atomic():
+        audit.store(events)
+
+
+@pytest.mark.django_db
+def test_many_events_are_stored_as_they_are() -> None:
+    changes = {"a": [None, {"b": [1, 2.5, True, "ü", "{}"]}]}
+    with transaction.atomic():
+        audit.store([audit.build("some.thing", "thing", changes=changes) for _ in range(MANY)])
+    assert [event.changes for event in AuditEvent.objects.all()] == [changes] * MANY
+
+
+@pytest.mark.django_db
+def test_names_within_somebodys_own_data_are_told_to_nobody() -> None:
+    data = {"page_id": "1", "fans": {"Jane Doe": 1}, "imported_from": {"metadata": {"followers": {"Jon Roe": 1}}}}
+    connection = make_connection(provider_data=data)
+    (event,) = AuditEvent.objects.filter(action="connection.created", object_id=connection.pk)
+    assert event.changes["provider_data.imported_from"] == [None, True]
+    assert "Jon Roe" not in str(event.changes)
+    (told,) = OutboxEvent.objects.filter(type="connection.created", data__id=connection.pk)
+    assert "provider_data" in told.data["changed"]
+    assert "J" not in "".join(told.data["changed"])
 
 
 @pytest.mark.django_db
