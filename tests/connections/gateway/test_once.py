@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from connections import idempotent_calls
@@ -300,7 +300,7 @@ def test_whoever_leaves_early_leaves_the_call_in_doubt(connect: Connect, caller:
     assert error_code(again) == (409, "IDEMPOTENCY_CALL_IN_DOUBT")
 
 
-@pytest.mark.parametrize("error", [DatabaseError(), VaultError("gone")])
+@pytest.mark.parametrize("error", [DatabaseError(), InterfaceError(), VaultError("gone")])
 def test_an_answer_that_cannot_be_stored_goes_out(
     connect: Connect, caller: RestClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
