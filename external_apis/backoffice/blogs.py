@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from itertools import count
@@ -44,6 +45,7 @@ BODY_AT_MOST = 100_000
 """Characters, some 15,000 words: the worst of them take two seconds to render."""
 
 _SLUG_AT_MOST = 100
+_TRIES = 20
 
 Slug = Annotated[str, Field(max_length=_SLUG_AT_MOST, pattern=r"^[a-z0-9]+(?:-[a-z0-9]+)*$")]
 Body = Annotated[str, Field(max_length=BODY_AT_MOST)]
@@ -119,7 +121,9 @@ def create_blog(data: Mapping[str, Any], scope: Scope = EVERYTHING) -> Blog:
     tenant_id = body.tenant_id or scope.tenant_id
     tenant = find_tenant(tenant_id, scope) if tenant_id else None
     row = Blog(tenant=tenant, **body.model_dump(exclude={"slug", "tenant_id"}))
-    row.slug = body.slug or _free_slug(row)
+    if body.slug is None:
+        return _store_under_free_slug(row)
+    row.slug = body.slug
     return _store(row, None)
 
 
@@ -175,10 +179,24 @@ def _locked(row: Blog) -> Blog:
     return found
 
 
+def _store_under_free_slug(row: Blog) -> Blog:
+    """Whoever finds the slug taken meanwhile takes the next one; nobody is told of a slug that was not given."""
+    for _ in range(_TRIES):
+        row.slug = _free_slug(row)
+        with suppress(Conflict):
+            return _store(row, None)
+    row.slug = _unique_slug(row)
+    return _store(row, None)
+
+
+def _unique_slug(row: Blog) -> str:
+    return row.pk.replace("_", "-")
+
+
 def _free_slug(row: Blog) -> str:
     """Return a slug made from the title, or from the id where there is nothing of a title to make one from."""
     made = re.sub(r"[-_]+", "-", slugify(row.title))[: _SLUG_AT_MOST - 6].strip("-")
-    base = made or row.pk.replace("_", "-")
+    base = made or _unique_slug(row)
     taken = set(Blog.objects.filter(tenant=row.tenant, slug__startswith=base).order_by().values_list("slug", flat=True))
     return next(slug for number in count(1) if (slug := base if number == 1 else f"{base}-{number}") not in taken)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,6 +100,22 @@ def test_a_slug_is_made_from_the_title(title: str, slug: str) -> None:
 def test_a_title_without_letters_that_fit_gives_the_id() -> None:
     row = make_blog(title="日本語")
     assert row.slug == row.pk.replace("_", "-")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_posts_of_one_title_that_are_made_at_once() -> None:
+    """Nobody gave a slug, so nobody is told of one that is taken."""
+
+    def make(_number: int) -> str:
+        try:
+            return create_blog({"title": "Race me"}).slug
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        slugs = set(threads.map(make, range(16)))
+    assert slugs == {"race-me", *(f"race-me-{number}" for number in range(2, 17))}
+    assert AuditEvent.objects.filter(action="blog.created").count() == 16
 
 
 @pytest.mark.parametrize("slug", ["", "A", "a b", "-a", "a-", "a--b", "a/b", "..", "a_b", "ä", "a" * 101, "a\n"])
