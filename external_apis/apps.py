@@ -12,8 +12,12 @@ class ExternalApisConfig(AppConfig):
     # A project of its own may have another DEFAULT_AUTO_FIELD than the migrations were made with.
     default_auto_field = "django.db.models.BigAutoField"
 
-    def ready(self) -> None:
+    def import_models(self) -> None:
+        # Before any app is ready: the admin's reads pages, and with them settings.
         fill_in_defaults()
+        super().import_models()
+
+    def ready(self) -> None:
         register(check_settings)
         # Models are there only now.
         from external_apis import user_accounts  # noqa: PLC0415

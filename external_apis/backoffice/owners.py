@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 
-from external_apis.backoffice.user_columns import is_, those_who_are
+from external_apis.backoffice.user_columns import has_column, is_, those_who_are
 from external_apis.errors import Conflict, NotFound
 from external_apis.models import Account
 
@@ -34,12 +34,15 @@ def hold(*accounts: Account) -> list[Account]:
 
 
 def owned(user: Any, tenant_id: str | None) -> str | None:
-    """Return what a user owns whose account is of a tenant: its id, "" for the installation, None for nothing."""
+    """Return what a user owns whose account is of a tenant: its id, "" for the installation, None for nothing.
+
+    Where no column tells who owns something, nobody is known to be the last one.
+    """
     if not is_(user, "is_active"):
         return None
-    if is_(user, "is_superuser"):
+    if has_column("is_superuser") and is_(user, "is_superuser"):
         return _INSTALLATION
-    return tenant_id if is_(user, "is_staff") else None
+    return tenant_id if has_column("is_staff") and is_(user, "is_staff") else None
 
 
 def require_another(account: Account) -> None:

@@ -26,7 +26,7 @@ INSTALLED_APPS = [
     "unfold", "unfold.contrib.filters", "unfold.contrib.simple_history",
     "django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
     "django.contrib.messages", "django.contrib.staticfiles", "simple_history", "rest_framework",
-    "people", "external_apis", "connections",
+    "people", "external_apis.backoffice", "external_apis", "connections",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,14 +78,19 @@ urlpatterns = [
     "people/migrations/__init__.py": "",
     "people/models.py": """
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
-from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 
-class Person(AbstractBaseUser, PermissionsMixin):
+class Person(AbstractBaseUser):
+    # None of Django's flags is a column.
     badge = models.CharField(max_length=20, primary_key=True)
-    is_staff = models.BooleanField(default=True)
-    is_active = models.BooleanField(default=True)
+    is_staff = is_superuser = True
     USERNAME_FIELD = "badge"
+    def has_perm(self, perm, obj=None):
+        return True
+    def has_perms(self, perms, obj=None):
+        return True
+    def has_module_perms(self, app):
+        return True
     objects = BaseUserManager()
 """,
     "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\npythonpath = .\n",

@@ -20,7 +20,10 @@ from django.test import Client
 import connections, external_apis
 from connections.services import create_connection, create_external_api, get_api_client
 from connections.sandbox.definitions import providers
+from external_apis.backoffice import plans, user_deletion, users
 from external_apis.catalogue.presets import presets
+from external_apis.models import Tenant
+from external_apis.tenancy import EVERYTHING, Scope
 
 found = {"where": [connections.__file__, external_apis.__file__], "config": "config" in sys.modules}
 body = next(body for body in providers(sys.argv[1]) if body["slug"] == "sandbox-hmac")
@@ -30,15 +33,26 @@ found["scheme"] = get_api_client("sandbox-hmac/default").get("/me").json()["sche
 found["presets"] = len(presets())
 found["static"] = bool(finders.find("external_apis/auth_type.js"))
 
-person = get_user_model()(badge="b-1", is_superuser=True)
+person = get_user_model()(badge="b-1")
 person.set_password("x")
 person.save()
 client = Client()
 client.force_login(person)
 pages = ["/backstage/", "/backstage/external_apis/externalapi/", "/backstage/external_apis/externalapi/add/",
          "/backstage/connections/externalapiconnection/", "/backstage/connections/externalapiconnection/add/"]
+
+other = get_user_model().objects.create(badge="b-2")
+account, heir = other.external_apis_account, person.external_apis_account
+seen = users.visible_users(EVERYTHING)
+found["users"] = [users.filtered(seen, status=status, search="b-2").count() for status in ("active", "inactive")]
+found["users"].append(users.visible_users(Scope(Tenant.objects.create(slug="t", name="T").pk)).count())
+pages += [f"/backstage/external_apis/account/{rest}" for rest in ("", f"{account.pk}/change/",
+          f"{account.pk}/tokens/", f"{account.pk}/sessions/", f"{account.pk}/delete/")]
 found["pages"] = {page: client.get(page).status_code for page in pages}
 answer = client.get("/apis/admin/external-apis")
+plans.change_plan(account, "free")
+user_deletion.delete_user(account, heir)
+found["left"] = list(seen.values_list("user__badge", flat=True))
 found["rest"] = [answer.status_code, [row["slug"] for row in answer.json()]]
 found["anonymous"] = Client().get("/apis/admin/external-apis").status_code
 print(json.dumps(found))
@@ -62,7 +76,7 @@ def test_a_project_that_lacks_what_has_no_default_is_told_by_name(guest: Guest) 
 
 def test_migrations_fit_its_user_model_and_need_no_others(migrated: Guest) -> None:
     migrated.do("manage.py", "check")
-    migrated.do("manage.py", "makemigrations", "--check", "--dry-run", "external_apis", "connections")
+    migrated.do("manage.py", "makemigrations", "--check", "--dry-run", "external_apis", "connections", "backoffice")
 
 
 def test_it_calls_the_sandbox_and_shows_its_pages(migrated: Guest, sandbox: Sandbox) -> None:
@@ -76,6 +90,8 @@ def test_it_calls_the_sandbox_and_shows_its_pages(migrated: Guest, sandbox: Sand
     assert set(found["pages"].values()) == {200}, found["pages"]
     assert found["rest"] == [200, ["sandbox-hmac"]], found["rest"]
     assert found["anonymous"] == 401
+    assert found["users"] == [1, 0, 0]
+    assert found["left"] == ["b-1"]
 
 
 def test_its_own_tests_use_the_doubles_without_a_database(guest: Guest) -> None:
