@@ -105,5 +105,5 @@ def _end_period(account: Account) -> PlanPeriod | None:
 def _begin_period(account: Account, plan: str, price_minor: int, currency: str, after: PlanPeriod | None) -> None:
     PlanPeriod.objects.create(
         account=account, tenant_id=account.tenant_id, plan=plan, price_minor=price_minor, currency=currency,
-        started_at=timezone.now() if after is None else after.ended_at,
+        started_at=(after and after.ended_at) or timezone.now(),
     )  # fmt: skip

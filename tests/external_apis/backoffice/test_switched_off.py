@@ -105,7 +105,7 @@ def test_it_has_no_pages_no_menu_and_no_tasks(off: dict[str, Any]) -> None:
     assert off["account_page"] == "external_apis.admin.tenants"
     assert off["tasks"]
     assert not [task for task in off["tasks"] if task.startswith("backoffice.")]
-    assert [entry for entry in settings.CELERY_BEAT_SCHEDULE.values() if entry["task"].startswith("backoffice.")]
+    assert [entry for entry in settings.CELERY_BEAT_SCHEDULE.values() if str(entry["task"]).startswith("backoffice.")]
 
 
 def test_its_tables_stay(off: dict[str, Any]) -> None:
