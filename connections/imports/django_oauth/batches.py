@@ -64,8 +64,8 @@ class _Batch:
 
 @dataclass
 class Importer:
-    """Takes batches, each in a transaction that the caller opens. Without `is_applied` all is done as well, and the
-    caller rolls it back. ``other_origins`` are those of the same database for other tenants."""
+    """Takes batches, each in a transaction that the caller opens. Without `is_applied` what is new is stored as well,
+    and the caller rolls it back. ``other_origins`` are those of the same database for other tenants."""
 
     run: ImportRun
     providers: Providers
@@ -102,8 +102,8 @@ class Importer:
         known = runs.known(self.run, keys)
         ids = [imported.object_id for (_, kind), imported in known.items() if kind == _CONNECTION]
         living = ExternalApiConnection.objects.filter(deleted_at=None, external_api__deleted_at=None)
-        # Whoever revokes one meanwhile, or renews its tokens, comes before or after.
-        stored = living.select_for_update(of=("self",), no_key=True).order_by("pk")
+        # Whoever revokes one meanwhile, or renews its tokens, comes before or after; a dry run holds nobody up.
+        stored = living.select_for_update(of=("self",), no_key=True).order_by("pk") if self.is_applied else living
         paths = ("external_api", "credential", "grant", "write_back")
         names = {source_key for source_key, _ in known}
         new = [row for row in rows if row.tokens and row.source_key not in names]
@@ -201,19 +201,20 @@ class Importer:
         assert row.tokens is not None  # noqa: S101 (tells the type checker)
         there = digests.plain(row.tokens)
         here = digests.plain_of_stored(connection.credential.secrets)
-        is_as_it_was = digests.keyed(there, connection.tenant_id) == imported.source_digest
+        is_as_it_was = digests.is_of(imported.source_digest, there, connection.tenant_id)
         if is_as_it_was or there == here or there in write_back_rows.standing(connection):
             batch.again.append((row, connection))
             error = write_back_rows.error_of(connection)
             return "recognised", f"its write-back: {error}" if error else ""
-        if digests.keyed(here, connection.tenant_id) != imported.source_digest:
+        if not digests.is_of(imported.source_digest, here, connection.tenant_id):
             return "failed", (
                 "the old system has stored other tokens since, and they were renewed here as well: two systems renew "
                 "them. Ours were kept"
             )
-        connection = grants.store_tokens(connection, row.tokens, cause="import")
-        batch.made.append(_imported(row, connection, connection.tenant_id, ImportOutcome.UPDATED))
-        batch.again.append((row, connection))
+        if self.is_applied:
+            connection = grants.store_tokens(connection, row.tokens, cause="import")
+            batch.made.append(_imported(row, connection, connection.tenant_id, ImportOutcome.UPDATED))
+            batch.again.append((row, connection))
         return "updated", ""
 
     def _target(self, kind: str, name: str, client: OldClient | None, made: list[Imported]) -> Target:

@@ -30,7 +30,9 @@ from connections.models import ExternalApiConnection, Grant, GrantState, Importe
 from connections.oauth import grants
 from connections.oauth.tokens import Tokens
 from connections.services import delete_connection, get_connection, update_connection
+from external_apis.data_keys import data_keys
 from external_apis.models import Account, AuditEvent, ExternalApi
+from external_apis.rotation import replace_data_keys
 from tests.connections.imports.old_oauth_tables import OldTables, ascii_tables, old_tables
 from tests.factories import make_provider, make_tenant, make_user
 from tests.grants import grant_of, oauth2_config, secrets_of
@@ -186,6 +188,24 @@ def test_a_second_run_recognises_all_takes_what_changed_there_alone_and_names_co
     assert secrets_of(rows["bob"])["access_token"] == "at-here-bob"
     assert secrets_of(rows["cleo"]) == {"access_token": "at-newer", "refresh_token": "rt-newer"}
     assert taken(old)[0]["counts"] == {"recognised": 2, "failed": 1}
+
+
+def test_replaced_data_keys_and_dry_runs_make_no_conflict_and_hold_nothing_up(old: OldTables) -> None:
+    for at, name in enumerate(("ada", "bob")):
+        make_user(name, email=f"{name}@example.com")
+        number = old.social(old.user(name), "google-oauth2", name, google(at))
+    taken(old)
+    row = ExternalApiConnection.objects.select_related("credential", "external_api").get(provider_data__uid="ada")
+    grants.store_tokens(row, Tokens("at-here", "rt-here"), cause="test")
+    replace_data_keys()
+    data_keys().forget()
+    newer = json.dumps(google(2))
+    old.run("UPDATE social_auth_usersocialauth SET extra_data = %s WHERE id = %s", newer, number)
+    with CaptureQueriesContext(database) as queries:
+        answer, _ = imported("--database-url", old.url)
+    assert answer["counts"] == {"recognised": 1, "updated": 1}
+    assert not any("UPDATE" in query["sql"] and "externalapiconnection" in query["sql"] for query in queries)
+    assert taken(old)[0]["counts"] == {"recognised": 1, "updated": 1}
 
 
 def test_rows_that_cannot_be_imported_fail_with_their_reasons_and_the_rest_goes_on(old: OldTables) -> None:
