@@ -25,14 +25,17 @@ __all__ = ["DIRECT", "VisitMiddleware"]
 DIRECT = "(direct)"
 """The referrer of whoever came by no link, or does not tell."""
 
-_APART = ("/admin", "/api", "/exsvc", "/static", "/healthz", "/metrics")
-"""What is no page for visitors."""
+_APART = ("/admin/", "/api/", "/exsvc/", "/static/", "/healthz/", "/metrics/")
+"""What is no page for visitors, with all below it."""
 
+_BROWSER = re.compile(r"(?:Mozilla|Opera)/")
 _PROGRAMS = re.compile(
-    r"bot\b|bot/|crawl|spider|slurp|preview|monitor|scan|fetch|headless|lighthouse|"
-    r"^(?:curl|wget|python|go-http|java|okhttp|libwww|ruby|php|node|axios|http)",
+    r"(?<!\bcu)bot(?:\b|_)|crawl|spider|slurp|preview|monitor|\bscan\b|scanner|fetch|headless|lighthouse|externalhit|"
+    r"mediapartners|archiver|inspect|zgrab|nmap|feed|https?://",
     re.IGNORECASE,
 )
+"""What programs have in their names that begin as those of browsers do. Cubot makes telephones."""
+
 _HOST = re.compile(r"(?=.{1,100}$)[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 _LONGEST_REFERER = 2_000
 _CONVERTED = re.compile(r"<(?:\w+:)?(\w+)>")
@@ -62,7 +65,7 @@ def _visit(request: HttpRequest, response: HttpResponse) -> Visit | None:
         return None
     if (visit := visit_of(response)) is not None:
         return visit
-    if request.path.startswith(_APART) or not response.get("Content-Type", "").startswith("text/html"):
+    if f"{request.path}/".startswith(_APART) or not response.get("Content-Type", "").startswith("text/html"):
         return None
     match = request.resolver_match
     # A route that is a regular expression has no template to tell; what its groups take might be anybody's secret.
@@ -84,7 +87,7 @@ def _is_person(request: HttpRequest) -> bool:
 
 @lru_cache(maxsize=1_000)
 def _is_browser(agent: str) -> bool:
-    return bool(agent) and not _PROGRAMS.search(agent)
+    return _BROWSER.match(agent) is not None and not _PROGRAMS.search(agent)
 
 
 @lru_cache(maxsize=1_000)

@@ -48,6 +48,8 @@ urlpatterns = [
     re_path(r"^reset/(?P<token>\w+)$", _page),
     path("data", _data),
     path("admin/stuff", _page),
+    path("apiary", _page),
+    path("administration/rules", _page),
     path("", include("config.urls")),
 ]
 
@@ -108,15 +110,7 @@ def test_pages_are_counted_by_path_or_template_and_never_by_what_was_in_it(visit
 
 
 def test_what_is_no_visit(visitor: Client) -> None:
-    """Programs, what is fetched ahead, APIs, the admin, files, failures, forms, and templates that tell too much."""
-    for agent in (
-        "",
-        "curl/8.5.0",
-        "Mozilla/5.0 (compatible; Googlebot/2.1)",
-        "python-requests/2.32",
-        "HeadlessChrome",
-    ):
-        visitor.get("/contact", headers={"User-Agent": agent})
+    """What is fetched ahead, APIs, the admin, files, failures, forms, and templates that tell too much."""
     visitor.get("/contact", headers={"Sec-Purpose": "prefetch"})
     visitor.head("/contact")
     visitor.post("/contact", {})
@@ -131,6 +125,60 @@ def test_what_is_no_visit(visitor: Client) -> None:
     ):
         visitor.get(address)
     assert not any(counted().values())
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "Mozilla/5.0 (Linux; Android 13; CUBOT_P60) Chrome/126.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 10; CUBOT X30) Chrome/126.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) Version/18.5 Safari/604.1",
+        "Mozilla/5.0 (Linux; Android 14; Scandinavia) Chrome/126.0.0.0 Safari/537.36",
+        "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1)",
+        "Opera/9.80 (Android; Opera Mini/36.2/119.132; U; en) Presto/2.12.423 Version/12.16",
+    ],
+)
+def test_people_count(visitor: Client, agent: str) -> None:
+    visitor.get("/contact", headers={"User-Agent": agent})
+    assert counted()["total"] == {"": 1}
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "",
+        "curl/8.5.0",
+        "python-requests/2.32",
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+        "Mozilla/5.0 (Linux; Android 6.0.1) Chrome/126.0.0.0 Mobile Safari/537.36 (compatible; Googlebot/2.1)",
+        "Mozilla/5.0 (compatible; AhrefsBot/7.0)",
+        "Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/126.0.0.0 Safari/537.36",
+        "Mozilla/5.0 (compatible; CensysInspect/1.1; +https://about.censys.io/)",
+        "Mozilla/5.0 zgrab/0.x",
+        "Mozilla/5.0 (compatible; Nmap Scripting Engine; https://nmap.org/book/nse.html)",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) ExampleScanner/2.0",
+        "Mozilla/5.0 (Macintosh) Safari/601.2.4 facebookexternalhit/1.1 Facebot",
+        "Mozilla/5.0 (Linux; Android 10) Chrome/126.0.0.0 Mobile Safari/537.36 (compatible; Mediapartners-Google/2.1)",
+        "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+        "WhatsApp/2.23.20.0",
+        "Mediapartners-Google",
+        "Scrapy/2.11 (+https://scrapy.org)",
+        "PostmanRuntime/7.39.0",
+        "Apache-HttpClient/4.5.14 (Java/17.0.11)",
+        "GuzzleHttp/7",
+        "Feedly/1.0 (+http://www.feedly.com/fetcher.html)",
+        "ia_archiver (+http://www.alexa.com/site/help/webmasters)",
+    ],
+)
+def test_programs_do_not(visitor: Client, agent: str) -> None:
+    visitor.get("/contact", headers={"User-Agent": agent})
+    assert not any(counted().values())
+
+
+def test_a_path_is_apart_by_whole_segments(visitor: Client) -> None:
+    for address in ("/apiary", "/administration/rules", "/admin/stuff"):
+        visitor.get(address)
+    assert counted()["path"] == {"/apiary": 1, "/administration/rules": 1}
 
 
 @pytest.mark.parametrize(
