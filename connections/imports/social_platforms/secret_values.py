@@ -60,6 +60,9 @@ def _without_secrets(
     is_below = is_below or _is_labelled(given)
     kept: dict[str, Any] = {}
     for name, value in given.items():
+        if value is None:
+            kept[name] = None
+            continue
         path = f"{prefix}{name}".removesuffix(_SUFFIX)
         if is_sealed(value):
             _open(path, value, given.get(name.removesuffix(_SUFFIX)), keys, parted)
@@ -71,9 +74,8 @@ def _without_secrets(
         is_secret = name.endswith(_SUFFIX) or is_app(name) or is_below or is_telling(name)
         if is_secret and not (says_only(name, value) and not is_app(name)) and _take(path, value, parted):
             continue
-        kept[name] = _kept(value, path, keys, parted, is_below=False)
-        if kept[name] is None and value is not None:
-            del kept[name]
+        if (shown := _kept(value, path, keys, parted, is_below=False)) is not None:
+            kept[name] = shown
     return kept
 
 
@@ -150,7 +152,7 @@ def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parte
 def _traces(plain: Any, secrets: Mapping[str, str]) -> list[str]:
     """Return the secrets, as they are and as a URL writes them, that stand somewhere in what is left of the row."""
     known = {secret for path, secret in secrets.items() if _leaves_traces(path, secret)}
-    whole = "\n".join(_texts(plain))
+    whole = "\n".join(_texts(plain)) if known else ""
     return sorted(
         (one for one in known | {quote(one, safe="") for one in known} if one in whole), key=len, reverse=True
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["APP", "is_app", "is_telling", "looks_secret", "says_only"]
+__all__ = ["is_app", "is_telling", "looks_secret", "says_only"]
 
-APP = frozenset({"client_id", "app_id", "consumer_key"})
+_APP = frozenset({"client_id", "app_id", "consumer_key"})
 """An app is stored under its own client (see `platforms`), so its id goes with the secret."""
 
 _LONGEST_NAME = 100
@@ -68,30 +69,20 @@ _PAIR = re.compile(r"(?<![\w.\[\]-])([\w.\[\]-]{1,60})[\"']?\s*(?:=|:(?=\s*[\"']
 
 def is_telling(name: str) -> bool:
     """Tell whether a name says that what stands under it, however deep, is secret: ``access_token``, ``xAuth``."""
-    return _is_telling(name[-_LONGEST_NAME:])
-
-
-@lru_cache(maxsize=4_096)
-def _is_telling(name: str) -> bool:
-    words = _words(name)
-    joined = "_".join(words)
-    if _PARTS.search(joined) or _PARTS.search(joined.replace("_", "")):
-        return True
-    return not _WORDS.isdisjoint(words) or (bool(words) and words[-1] in _LAST_WORDS)
+    return _look_at(name[-_LONGEST_NAME:]).is_telling
 
 
 def is_app(name: str) -> bool:
     """Tell whether a name is that of an app's id."""
-    return "_".join(_words(name[-_LONGEST_NAME:])) in APP
+    return _look_at(name[-_LONGEST_NAME:]).is_app
 
 
 def says_only(name: str, value: Any) -> bool:
     """Tell whether something under a telling name is only said of the secret: when it ends, of which type it is."""
-    words = _words(name[-_LONGEST_NAME:])
-    if "_".join(words) in _READ:
-        return True
-    shape = _FACTS.get(words[-1]) if words else None
-    return shape is not None and isinstance(value, str | int) and shape.fullmatch(str(value)) is not None
+    found = _look_at(name[-_LONGEST_NAME:])
+    if found.is_read or found.shape is None:
+        return found.is_read
+    return isinstance(value, str | int) and found.shape.fullmatch(str(value)) is not None
 
 
 def looks_secret(value: str) -> bool:
@@ -104,5 +95,18 @@ def looks_secret(value: str) -> bool:
     return any(found and is_telling(name) and not says_only(name, found) for name, found in pairs)
 
 
-def _words(name: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(name)]
+@dataclass(frozen=True)
+class _Name:
+    is_telling: bool
+    is_app: bool
+    is_read: bool
+    shape: re.Pattern[str] | None
+
+
+@lru_cache(maxsize=4_096)
+def _look_at(name: str) -> _Name:
+    words = [word.lower() for word in _WORD.findall(name)]
+    joined, last = "_".join(words), words[-1] if words else ""
+    has_part = _PARTS.search(joined) or _PARTS.search(joined.replace("_", ""))
+    is_telling = bool(has_part) or not _WORDS.isdisjoint(words) or last in _LAST_WORDS
+    return _Name(is_telling, joined in _APP, joined in _READ, _FACTS.get(last))
