@@ -70,6 +70,9 @@ def find_tables(session: Session) -> tuple[list[OldTable], list[OldApp], list[st
     """
     found = [table for table in (_social_auth(session), _allauth(session)) if table is not None]
     apps, notes = _apps(session), _notes(session)
+    if broken := sum(not _is_readable(app) for app in apps):
+        notes.append(f"{broken:,} apps of allauth hold bytes that are no UTF-8 text, and are left.")
+    apps = [app for app in apps if _is_readable(app)]
     session.rollback()
     if not found and not apps:
         raise InvalidInput(
@@ -126,6 +129,11 @@ def _apps(session: Session) -> list[OldApp]:
         f"SELECT {name} AS provider, client_id, secret FROM {allauth.APP} WHERE client_id <> '' ORDER BY id"  # noqa: S608
     )
     return [OldApp(allauth.KIND, row["provider"], OldClient(row["client_id"], row["secret"] or "")) for row in rows]
+
+
+def _is_readable(app: OldApp) -> bool:
+    texts = (app.provider, app.client.id, app.client.secret) if app.client else (app.provider,)
+    return all(map(is_text, texts))
 
 
 def _users(session: Session, table: str, of: str) -> tuple[str, str, str]:

@@ -148,7 +148,7 @@ def ascii_tables(name: str) -> Iterator[OldTables]:
         server.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
         try:
             with psycopg.connect(**{**_parameters(), "dbname": name}, autocommit=True, row_factory=dict_row) as session:
-                session.execute(_USERS + _SOCIAL_AUTH)
+                session.execute(_USERS + _SOCIAL_AUTH + _ALLAUTH)
                 yield OldTables("public", session)
         finally:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")

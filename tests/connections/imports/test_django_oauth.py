@@ -608,11 +608,14 @@ def test_bytes_that_are_no_text_fail_their_row_alone() -> None:
         old.social(user, "google-oauth2", "1", google(1))
         broken = old.social(user, "google-oauth2", "2", google(2))
         old.run("UPDATE social_auth_usersocialauth SET uid = E'J\\xff' WHERE id = %s", broken)
+        old.app("github", "client", "secret")
+        old.run("UPDATE socialaccount_socialapp SET secret = E'\\xff'")
         answer, _ = taken(old)
         assert (answer["counts"], reasons(answer)) == (
             {"created": 1, "failed": 1},
             {"it holds bytes that are no UTF-8 text": [f"social_auth:{broken}"]},
         )
+        assert "bytes that are no UTF-8" in answer["notes"][0]
 
 
 @pytest.mark.django_db(transaction=True)
