@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from importlib import import_module
 from types import SimpleNamespace
@@ -20,8 +21,9 @@ from external_apis.models import Account
 from external_apis.tasks import open_accounts
 from external_apis.tenancy import EVERYTHING
 from external_apis.user_accounts import account_of
+from tests import factories
 from tests.envelope import EXTERNAL, checked, client_of, data_of, failure_of, named_by
-from tests.factories import make_key, make_tenant, make_user
+from tests.factories import make_key, make_tenant
 from tests.rest import RestClient
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +33,12 @@ USERS = f"{EXTERNAL}/users"
 @pytest.fixture
 def client() -> RestClient:
     return client_of(make_key(scopes=["users:read"]).token)
+
+
+def make_user(*args: Any, **fields: Any) -> User:
+    """A user whose id comes after the one before: ids of one millisecond are in no order."""
+    time.sleep(0.001)
+    return factories.make_user(*args, **fields)
 
 
 def found(client: RestClient, **query: Any) -> list[str]:
