@@ -132,8 +132,8 @@ class AccountImport:
                 self._count("skipped", DUPLICATE)
             return None
         if is_of_same_grant:
-            error = refused(SAME_GRANT, "its refresh token is another account's too")
-            self._fail(row.table, row.id, error, is_past=read.is_past, **_told(row))
+            same = refused(SAME_GRANT, "its refresh token is another account's too")
+            self._fail(row.table, row.id, same, is_past=read.is_past, **_told(row))
             return None
         if is_of_same_page:
             self._summary.notes[SAME_PAGE] += 1
@@ -300,7 +300,7 @@ def _places(connection_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     return {pk: tuple(place) for pk, *place in rows}
 
 
-def _told(row: OldRow) -> dict[str, str]:
+def _told(row: OldRow) -> dict[str, Any]:
     """What may be said of a failed row beside its id."""
     names = ("name", "account_name", "connection_name", "page_id", "user_id", "status")
     told = {name: row.text(name)[:200] for name in names}

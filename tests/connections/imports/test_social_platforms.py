@@ -438,7 +438,12 @@ def test_systems_with_equal_ids_stand_side_by_side(tmp_path: Path) -> None:
 def test_what_a_vendor_answered_decides_nothing(tmp_path: Path) -> None:
     tenant = make_tenant("victim")
     victim = make_user("victim", tenant=tenant).external_apis_account
-    claims = {"sales_channel_id": tenant.pk, "user_id": victim.pk, "user_email": victim.user.email, "partner_id": "x"}
+    claims: dict[str, Any] = {
+        "sales_channel_id": tenant.pk,
+        "user_id": victim.pk,
+        "user_email": victim.user.email,
+        "partner_id": "x",
+    }
     claims |= {"status": "revoked", "expires_at": "2001-01-01T00:00:00Z", "is_active": False, "platform_id": "q"}
     steal = {"id": "away", "access_token": "t2", "sales_channel_id": tenant.pk, "metadata": {"token": tenant.pk}}
     odd = [
