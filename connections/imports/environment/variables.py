@@ -70,7 +70,7 @@ def sort_out(values: Mapping[str, str]) -> Findings:
     by_slug: dict[str, list[Variable]] = {}
     unknown: list[str] = []
     reasons = {name: _reason_to_skip(name, values[name]) for name in sorted(values)}
-    skipped = {name: reason for name, reason in reasons.items() if reason and (is_own(name) or _is_of_interest(name))}
+    skipped = {name: reason for name, reason in reasons.items() if reason and _is_of_interest(name, values)}
     present = {name: values[name].strip() for name, reason in reasons.items() if not reason}
     for name, value in present.items():
         found = _table().get(name) or by_pattern(name, present)
@@ -103,8 +103,10 @@ def _reason_to_skip(name: str, value: str) -> str:
     return "holds a placeholder" if _PLACEHOLDER.fullmatch(value.strip()) else ""
 
 
-def _is_of_interest(name: str) -> bool:
-    return name in LEFT or name in _table() or _LOOKS_SECRET.fullmatch(name) is not None
+def _is_of_interest(name: str, values: Mapping[str, str]) -> bool:
+    if is_own(name) or name in LEFT or name in _table() or _LOOKS_SECRET.fullmatch(name):
+        return True
+    return by_pattern(name, values) is not None
 
 
 def _is_broken(text: str) -> bool:

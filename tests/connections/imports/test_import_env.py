@@ -17,11 +17,11 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import DatabaseError, connection, transaction
 
-from connections.imports import dotenv
+from connections.imports import dotenv, runs
 from connections.imports.environment import importing
 from connections.imports.environment.left import LEFT
 from connections.imports.environment.variables import sort_out
-from connections.models import EnvironmentVariable, ExternalApiConnection, ImportedRow, ImportRun
+from connections.models import EnvironmentVariable, ExternalApiConnection, ImportedRow, ImportKind, ImportRun
 from connections.services import delete_connection, get_connection, get_env_secret, update_connection
 from external_apis.catalogue import presets
 from external_apis.models import AuditEvent, ExternalApi
@@ -342,6 +342,10 @@ def test_an_address_with_a_password_is_named() -> None:
 def test_a_value_that_is_no_text_is_skipped() -> None:
     found = sort_out({"STRIPE_SECRET_KEY": "sk_\udcff", "OPENAI_API_KEY": "1", "\udcff_TOKEN": "1", "LC_X": "\udcff"})
     assert dict(found.skipped) == {"STRIPE_SECRET_KEY": "is not text in UTF-8"}
+    assert {*sort_out({"ZENDESK_PASSWORD": "\udcff", "ZENDESK_USERNAME": ""}).skipped} == {
+        "ZENDESK_PASSWORD",
+        "ZENDESK_USERNAME",
+    }
     assert [group.preset.slug for group in found.groups] == ["openai"]
 
 
@@ -434,7 +438,7 @@ def test_whatever_became_of_it_here_it_is_imported_again(
 
 def test_a_dry_run_goes_the_whole_way(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted = []
-    monkeypatch.setattr(importing.runs, "record", lambda *given: noted.append(given))
+    monkeypatch.setattr(runs, "record", lambda *given: noted.append(given))
     run("--file", file)
     assert noted
 
@@ -523,6 +527,34 @@ def test_ctrl_c_leaves_everything_as_it_was(file: Path, monkeypatch: pytest.Monk
     assert raised.value.code == 130
     assert not ExternalApi.objects.exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ctrl_c_while_another_import_is_waited_for(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            runs.hold(ImportKind.ENV, importing.SOURCE)
+            is_held.set()
+            is_over.wait(10)
+        connection.close()
+
+    def press_twice() -> None:
+        for _ in range(2):
+            is_over.wait(0.15)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(hold)
+        assert is_held.wait(10)
+        pool.submit(press_twice)
+        with pytest.raises(SystemExit) as raised:
+            run("--file", file, "--apply")
+        is_over.set()
+    assert raised.value.code == 130
+    assert "Ctrl-C again breaks off at once" in capfd.readouterr().err
+    assert not ExternalApi.objects.exists()
 
 
 def test_without_a_file_the_process_s_own_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
