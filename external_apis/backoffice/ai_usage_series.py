@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from external_apis.backoffice.models import AiDimension, AiModel, AiUsageSum
-from external_apis.backoffice.periods import Period, Stretch, cover
+from external_apis.backoffice.periods import Period, cover, join
 from external_apis.backoffice.users import find_user
 from external_apis.errors import NotFound
 from external_apis.tenancy import Scope
@@ -74,7 +74,7 @@ def read_steps(
         return [Usage()] * len(periods)
     # Of the whole installation there is one sum, and not one for each tenant.
     everything = AiDimension.INSTALLATION if scope.tenant_id is None else AiDimension.TOTAL
-    runs = _runs(periods)
+    runs = join(periods)
     rows = _fetch(
         _STEPS.format(of_tenant="" if scope.tenant_id is None else _OF_TENANT),
         {
@@ -126,18 +126,6 @@ def total(usages: Sequence[Usage]) -> Usage:
         sum(usage.completion_tokens for usage in usages),
         sum(usage.total_tokens for usage in usages),
     )
-
-
-def _runs(periods: Sequence[Period]) -> list[Stretch]:
-    """Return what makes up all periods, with stretches that go on from one to the next as one."""
-    runs: list[Stretch] = []
-    for stretch in (stretch for period in periods for stretch in cover(period)):
-        last = runs[-1] if runs else None
-        if last is not None and last.grain is stretch.grain and last.ends_at == stretch.starts_at:
-            runs[-1] = Stretch(last.grain, last.starts_at, stretch.ends_at)
-        else:
-            runs.append(stretch)
-    return runs
 
 
 def _fetch(statement: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -20,7 +20,7 @@ from external_apis.admin_api.operations import Query
 from external_apis.errors import InvalidInput
 from external_apis.time_input import Day
 
-__all__ = ["MOST_STEPS", "Grain", "Period", "SeriesQuery", "SeriesStep", "Stretch", "cover", "floor", "steps"]
+__all__ = ["MOST_STEPS", "Grain", "Period", "SeriesQuery", "SeriesStep", "Stretch", "cover", "floor", "join", "steps"]
 
 MOST_STEPS = 800
 """How many steps one answer has at most: two years of days."""
@@ -132,6 +132,18 @@ def cover(period: Period) -> list[Stretch]:
     """Return the fewest stretches of stored sums that make up a period, in order; none overlaps another."""
     holds_month = period.ends_at - period.starts_at >= _SHORTEST_MONTH
     return list(_cover(period.starts_at, period.ends_at, _COARSE_FIRST if holds_month else _COARSE_FIRST[1:]))
+
+
+def join(periods: Sequence[Period]) -> list[Stretch]:
+    """Return what makes up all periods, with stretches that go on from one to the next as one."""
+    runs: list[Stretch] = []
+    for stretch in (stretch for period in periods for stretch in cover(period)):
+        last = runs[-1] if runs else None
+        if last is not None and last.grain is stretch.grain and last.ends_at == stretch.starts_at:
+            runs[-1] = Stretch(last.grain, last.starts_at, stretch.ends_at)
+        else:
+            runs.append(stretch)
+    return runs
 
 
 def floor(moment: datetime, grain: Grain) -> datetime:

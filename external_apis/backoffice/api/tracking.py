@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any
 
@@ -79,7 +78,8 @@ def _report(query: TrackingQuery, scope: Scope) -> dict[str, Any]:
         total=sum(steps),
         previous=before,
         series=[
-            VisitStep.model_construct(**asdict(period), visits=visits)
+            # Field by field: `asdict` would copy each time, which takes longer than all the rest.
+            VisitStep.model_construct(day=period.day, starts_at=period.starts_at, ends_at=period.ends_at, visits=visits)
             for period, visits in zip(periods, steps, strict=True)
         ],
         paths=[PathVisits.model_construct(path=share.name, visits=share.visits) for share in top[VisitKind.PATH]],
