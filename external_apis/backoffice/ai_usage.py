@@ -8,6 +8,7 @@ from django.db import transaction
 
 from external_apis.backoffice import token_balances
 from external_apis.backoffice.models import AiCall, AiModel, Plan, TokenOperation
+from external_apis.backoffice.user_columns import is_
 from external_apis.backoffice.users import find_user
 from external_apis.errors import Conflict, NotFound, TokensUsedUp
 from external_apis.models import Account
@@ -52,7 +53,7 @@ def require_balance(account: Account) -> None:
 def record(model: AiModel, connection_id: str, account: Account | None, tokens: TokenCounts) -> None:
     """Count one call, and take its tokens from the account's balance, of which nothing is owed below zero."""
     # A superuser is in no tenant, whatever the account says.
-    owner: Account | AiModel = model if account is None or account.user.is_superuser else account
+    owner: Account | AiModel = model if account is None or is_(account.user, "is_superuser") else account
     with transaction.atomic():
         AiCall.objects.create(
             tenant_id=owner.tenant_id,
