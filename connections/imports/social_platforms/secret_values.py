@@ -22,6 +22,7 @@ CLEAR_IS_NEWER = "with a value in clear that differs from the encrypted one: it 
 _SUFFIX = "_encrypted"
 _SHORTEST = 8
 """Characters; what is shorter stands in other texts by chance."""
+_MOST_SOUGHT = 100
 _HIDDEN = "••••"
 _LABELS = ("name", "key", "header", "label")
 _NESTED = re.compile(r"\s*[\[{\"]")
@@ -149,13 +150,29 @@ def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parte
     parted.secrets[path] = opened
 
 
-def _traces(plain: Any, secrets: Mapping[str, str]) -> list[str]:
-    """Return the secrets, as they are and as a URL writes them, that stand somewhere in what is left of the row."""
-    known = {secret for path, secret in secrets.items() if _leaves_traces(path, secret)}
+def _traces(plain: Any, secrets: Mapping[str, str]) -> _Traces:
+    """Return which secrets to look for in what is left of the row: all as whole values, and within other texts, as they
+    are and as a URL writes them, those that stand highest (a row may hold a page's tokens by the thousand)."""
+    known = [path for path, secret in secrets.items() if _leaves_traces(path, secret)]
+    highest = {secrets[path] for path in sorted(known, key=_depth)[:_MOST_SOUGHT]}
     whole = "\n".join(_texts(plain)) if known else ""
-    return sorted(
-        (one for one in known | {quote(one, safe="") for one in known} if one in whole), key=len, reverse=True
-    )
+    found = {one for one in highest | {quote(one, safe="") for one in highest} if one in whole}
+    return _Traces(frozenset(secrets[path] for path in known), sorted(found, key=len, reverse=True))
+
+
+def _depth(path: str) -> int:
+    return path.count(".")
+
+
+@dataclass(frozen=True)
+class _Traces:
+    values: frozenset[str] = field(repr=False)
+    within: Sequence[str] = field(repr=False)
+
+    def hide(self, text: str) -> str:
+        for secret in self.within:
+            text = text.replace(secret, _HIDDEN)
+        return text
 
 
 def _leaves_traces(path: str, secret: str) -> bool:
@@ -178,19 +195,17 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _without_values(value: Any, secrets: Sequence[str]) -> Any:
-    if not secrets:
-        return value
+def _without_values(value: Any, traces: _Traces) -> Any:
     if isinstance(value, str):
-        return None if value in secrets else _hidden(value, secrets)
+        return None if value in traces.values else traces.hide(value)
     if isinstance(value, dict):
-        return {_hidden(name, secrets): _without_values(item, secrets) for name, item in value.items()}
+        kept: dict[str, Any] = {}
+        for name, item in value.items():
+            shown = _HIDDEN if name in traces.values else traces.hide(name)
+            while shown in kept:
+                shown += _HIDDEN[0]
+            kept[shown] = _without_values(item, traces)
+        return kept
     if isinstance(value, list):
-        return [_without_values(item, secrets) for item in value]
+        return [_without_values(item, traces) for item in value]
     return value
-
-
-def _hidden(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, _HIDDEN)
-    return text

@@ -55,9 +55,10 @@ _HIDDEN = "|".join(
         r"://[^/?#\s]+@",
         r"hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|hooks\.zapier\.com/|webhook\.office\.com/|/bot\d+:",
         r"-----BEGIN [A-Z ]*PRIVATE KEY",
+        r"(?<![\w-])(?:eyJ[\w-]{8,}\.[\w-]{8}|SG\.[\w-]{10,}\.)",
         (
-            r"(?<![A-Za-z0-9])(?:EAA[A-Za-z0-9]{20}|eyJ[\w-]{8,}\.[\w-]{8,}|xox[a-z]-|xapp-|gh[a-z]_\w{16}|github_pat_"
-            r"|(?:sk|rk)_(?:live|test)_|whsec_|shp[a-z]{2}_|AKIA[A-Z0-9]{12}|AIza[\w-]{20}|ya29\.|SG\.[\w-]{10,}\.|glpat-)"
+            r"(?<![A-Za-z0-9])(?:EAA[A-Za-z0-9]{20}|xox[a-z]-|xapp-|gh[a-z]_\w{16}|github_pat_"
+            r"|(?:sk|rk)_(?:live|test)_|whsec_|shp[a-z]{2}_|AKIA[A-Z0-9]{12}|AIza[\w-]{20}|ya29\.|glpat-)"
         ),
         r"\b(?:[Bb]earer|[Bb]asic|BEARER|BASIC)\s+(?=\S*\d)\S{8}",
     )

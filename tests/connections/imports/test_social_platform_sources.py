@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import pickle
+import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from connections.imports.social_platforms.old_rows import read_time
 from connections.imports.social_platforms.row_streams import rows_of
 from connections.imports.social_platforms.secret_values import part
 from connections.imports.social_platforms.sources import Read
+from connections.imports.social_platforms.telling_names import looks_secret
 from connections.models import ExternalApiConnection, ImportRun
 from external_apis.errors import InvalidInput, UnknownKey, Unreadable
 from tests.connections.imports.old_tables import BROKEN, KEYS, key_file_text, sealed
@@ -260,6 +262,35 @@ def test_what_may_be_a_secret_is_none_to_show(hidden: dict[str, Any]) -> None:
     shown = json.dumps(parted.plain)
     assert not any(secret in shown for secret in ("S3cret", "47114711"))
     assert any(secret in json.dumps(parted.secrets) for secret in ("S3cret", "47114711"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-eyJ" * 50_000,
+        " eyJaaaaaaaa" * 20_000,
+        "-SG." * 50_000,
+        "://" * 50_000,
+        "Bearer " * 30_000,
+        'a"' * 50_000 + ":",
+    ],
+)
+def test_texts_are_looked_through_in_linear_time(text: str) -> None:
+    began = time.process_time()
+    looks_secret(text)
+    assert time.process_time() - began < 0.5
+
+
+def test_a_row_of_thousands_of_tokens_is_looked_through() -> None:
+    tokens = [f"of-page-{number:06d}" for number in range(5_000)]
+    row = {"id": "a", "access_token": "the-own-token", "metadata": {"tokens": tokens, "text": "織" * 300_000}}
+    told = {**row, "error_message": "the-own-token failed", "handles": tokens, "by": dict.fromkeys(tokens[:2], 1)}
+    began = time.process_time()
+    parted = part(told, keys())
+    assert time.process_time() - began < 2
+    assert parted.plain["error_message"] == "•••• failed"
+    assert parted.plain["handles"] == [None] * 5_000
+    assert parted.plain["by"] == {"••••": 1, "•••••": 1}
 
 
 def test_what_is_said_of_secrets_is_shown() -> None:
