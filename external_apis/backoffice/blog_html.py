@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import hashlib
+import threading
+from collections import OrderedDict
 
 import nh3
 from django.utils.safestring import SafeString
@@ -29,7 +31,7 @@ _TAGS = {
     "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}}
-_KEPT = 32
+_KEPT_CHARACTERS = 16_000_000  # of all posts of most blogs, and 16 to 64 MB at the worst
 
 
 def _without_foreign_images(tag: str, attribute: str, value: str) -> str | None:
@@ -48,10 +50,43 @@ _CLEANER = nh3.Cleaner(
 )
 
 
-@lru_cache(maxsize=_KEPT)
+class _Kept:
+    """HTML by the digest of its Markdown: what was read last, `_KEPT_CHARACTERS` of it at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pages: OrderedDict[bytes, SafeString] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: bytes) -> SafeString | None:
+        with self._lock:
+            if (page := self._pages.get(key)) is not None:
+                self._pages.move_to_end(key)
+            return page
+
+    def put(self, key: bytes, page: SafeString) -> None:
+        with self._lock:
+            if key not in self._pages:
+                self._pages[key] = page
+                self._size += len(page)
+            while self._size > _KEPT_CHARACTERS:
+                self._size -= len(self._pages.popitem(last=False)[1])
+
+
+_kept = _Kept()
+
+
 def render(markdown: str) -> SafeString:
     """Return sanitised HTML; that of the latest posts is kept, because a long one takes a second.
 
     The parser writes tags of its own alone, and what it writes is sanitised all the same: neither has to be right.
     """
+    key = hashlib.sha256(markdown.encode()).digest()
+    if (page := _kept.get(key)) is None:
+        page = _render(markdown)
+        _kept.put(key, page)
+    return page
+
+
+def _render(markdown: str) -> SafeString:
     return SafeString(_CLEANER.clean(_MARKDOWN.render(markdown)))

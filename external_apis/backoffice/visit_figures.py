@@ -24,12 +24,12 @@ _IN_RUN = f"""
 FROM {_SUMS}
 WHERE kind = ANY(%(kinds)s) AND grain = grain_of
     AND starts_at >= to_timestamp(starts) AND starts_at < to_timestamp(ends){{of_tenant}}
-"""  # noqa: S608 (our own table's name)
+"""
 _STEPS = f"""
 SELECT width_bucket(extract(epoch FROM starts_at)::float8, %(borders)s::float8[]) - 1 AS place, sum(visits)::bigint
 {_RUNS} CROSS JOIN LATERAL (SELECT starts_at, visits {_IN_RUN} OFFSET 0) AS found
 GROUP BY place
-"""
+"""  # noqa: S608 (our own table's name)
 _TOP = f"""
 SELECT kind, name, visits FROM (
     SELECT kind, name, sum(visits)::bigint AS visits,

@@ -181,9 +181,19 @@ def test_what_markdown_is_for_stays() -> None:
 def test_the_worst_bodies_take_bounded_time_and_room(body: str) -> None:
     assert len(body) <= BODY_AT_MOST
     began = time.process_time()
-    page = blog_html.render.__wrapped__(body)
+    page = blog_html._render(body)
     assert time.process_time() - began < 8, "two seconds on a machine that has nothing else to do"
     assert len(page) < 10 * BODY_AT_MOST
+
+
+def test_what_was_rendered_is_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blog_html, "_kept", blog_html._Kept())
+    monkeypatch.setattr(blog_html, "_KEPT_CHARACTERS", 800)
+    pages = [blog_html.render(f"{number} {'x' * 80}") for number in range(11)]
+    assert blog_html.render(f"10 {'x' * 80}") is pages[10], "kept"
+    assert blog_html.render(f"0 {'x' * 80}") is not pages[0], "the oldest has gone"
+    blog_html.render("y" * 2_000)
+    assert blog_html._kept._size == sum(map(len, blog_html._kept._pages.values())) == 0, "one alone is too much"
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
