@@ -50,7 +50,11 @@ def ask(handler: WSGIHandler, method: str, path: str, kind: str, body: bytes = b
     environ = RequestFactory().generic(method, path).environ
     environ |= {"CONTENT_TYPE": kind, "CONTENT_LENGTH": str(len(body)), "wsgi.input": BytesIO(body)}
     statuses: list[str] = []
-    response = handler(environ, lambda status, _headers: statuses.append(status))
+
+    def start(status: str, *_rest: Any) -> Any:
+        statuses.append(status)
+
+    response = handler(environ, start)
     list(response)
     response.close()
     return int(statuses[0][:3])

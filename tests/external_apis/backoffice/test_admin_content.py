@@ -141,7 +141,7 @@ def test_saving_without_a_change_changes_nothing() -> None:
     wish = make_feature_request(description="  - one\n  - two\n")
     for base, row in ((BLOG, post), (REQUEST, wish)):
         form = client.get(f"{base}/{row.pk}/change/").context["adminform"].form
-        sent = {}
+        sent: dict[str, str] = {}
         for field in form:
             value = field.value()
             if isinstance(value, datetime):
