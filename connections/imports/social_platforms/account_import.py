@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,6 +13,7 @@ from django.utils import timezone
 from connections.imports import refresh_tokens, runs, storing
 from connections.imports.progress import Meter
 from connections.imports.runs import Imported
+from connections.imports.social_platforms import twins
 from connections.imports.social_platforms.accounts import Account, digest, read_account
 from connections.imports.social_platforms.old_database import ACCOUNTS
 from connections.imports.social_platforms.old_rows import UNREADABLE, OldRow, named, read_row
@@ -181,17 +181,15 @@ class AccountImport:
         """Leave out what another run has imported: the very same account, and others of the same refresh token."""
         if not (self._may_be_here and drafts):
             return drafts
-        told = [replace(draft, token_digest=refresh_tokens.digest(_tokens(draft.account))) for draft in drafts]
+        told = [replace(draft, token_digest=refresh_tokens.digest(twins.tokens_of(draft.account))) for draft in drafts]
         holders = refresh_tokens.holders([draft.token_digest for draft in told])
-        places = _places(holders.values())
+        places = twins.places_of(holders.values())
         free = []
         for draft in told:
             holder = holders.get(draft.token_digest)
-            owner = draft.owner
-            place = (draft.api, owner.tenant, owner.partner, owner.user)
             if holder is None:
                 free.append(draft)
-            elif places[holder] == (*(one and one.pk for one in place), draft.account.page or None):
+            elif places[holder] == twins.place_of(draft.account, draft.api, draft.owner):
                 self._count("skipped", DUPLICATE)
             elif draft.account.credentials.secrets.get("refresh_token"):
                 error = refused(SAME_GRANT, f"its refresh token is that of {holder} here")
@@ -285,19 +283,6 @@ def own_accounts(platforms: Mapping[str, Platform], after: Mapping[str, Any]) ->
 
 def _platform_id(row: OldRow) -> str:
     return row.id if row.table != ACCOUNTS else row.column("social_platform_id", "platform_id", "external_api_id")
-
-
-def _tokens(account: Account) -> str:
-    """What tells an account's tokens from others: the refresh token, else all that there is."""
-    secrets = account.credentials.secrets
-    return secrets.get("refresh_token") or (json.dumps(sorted(secrets.items())) if secrets else "")
-
-
-def _places(connection_ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    """Return of which provider, whose, and of which page connections are."""
-    columns = ("external_api_id", "tenant_id", "partner_id", "user_id", "provider_data__imported_from__page")
-    rows = ExternalApiConnection.objects.filter(pk__in=set(connection_ids)).values_list("pk", *columns)
-    return {pk: tuple(place) for pk, *place in rows}
 
 
 def _told(row: OldRow) -> dict[str, Any]:
