@@ -51,7 +51,7 @@ def test_a_post_and_its_preview_on_a_dark_phone(phone: Page, live_server: Any) -
     name = project.SESSION_COOKIE_NAME
     phone.goto("/blog/post")
     phone.context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": live_server.url}])
-    shown = {}
+    shown: dict[str, tuple[Any, str]] = {}
     for address in ("/blog/post", f"/admin/backoffice/blog/{post.pk}/preview/"):
         phone.goto(address)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, address
