@@ -13,6 +13,7 @@ from external_apis.backoffice.models import Affiliate, ContactMessage, UserSessi
 from external_apis.backoffice.withdrawals import request_withdrawal
 from external_apis.models import Account, Tenant
 from external_apis.tenancy import Scope
+from tests.backoffice_users import make_plan
 from tests.factories import make_user
 
 _numbers = itertools.count(1)
@@ -23,6 +24,7 @@ def _account(tenant: Tenant | None) -> Account:
 
 
 def _user(tenant: Tenant | None) -> tuple[str, ...]:
+    make_plan("professional")  # a test that commits leaves none of those that a migration makes
     return (_account(tenant).pk,)
 
 

@@ -63,7 +63,7 @@ _OURS = [
     "SERVICE_API_RATE_LIMIT",
     "SERVICE_API_ISSUERS",
 ]
-pytest_plugins = ["tests.garbage", "tests.oidc_provider", "tests.sandbox", "tests.web"]
+pytest_plugins = ["tests.garbage", "tests.order", "tests.oidc_provider", "tests.sandbox", "tests.web"]
 _services = ExitStack()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,8 @@ def test_everything_killed_at_once_is_recovered_under_a_reused_process_id(instal
     installation.serve()
     _valkey(installation).set("kept", "yes")
     for pid in installation.processes():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended with the one before
+            os.kill(pid, signal.SIGKILL)
     installation.wait_until_gone()
     sockets = runtime.socket_dir(installation.folder)
     for stale in (installation.folder / "postgres" / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
