@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from connections.gateway.bulkhead import bulkhead
 from connections.sandbox import credentials
 from external_apis.backoffice import ai_models, ai_usage
-from external_apis.backoffice.models import AiCall, AiModel, Plan, TokenChange
+from external_apis.backoffice.models import AiCall, AiModel, TokenChange
 from external_apis.models import Account, Tenant
 from external_apis.tenancy import Scope
+from tests.backoffice_users import make_plan
 from tests.connections.gateway.conftest import Connect
 from tests.envelope import EXTERNAL, client_of, failure_of, named_by
 from tests.factories import make_key, make_tenant, make_user
@@ -285,9 +286,7 @@ def test_the_user_is_charged(client: RestClient, model: AiModel) -> None:
 
 
 def test_a_balance_never_falls_below_zero(client: RestClient, model: AiModel) -> None:
-    plan = Plan.objects.filter(tokens__gt=0).first()
-    assert plan is not None
-    account = make_account(5, plan.slug)
+    account = make_account(5, make_plan("professional", tokens=10).slug)
     assert chat(client, model, userId=account.pk).status_code == 200
     account.refresh_from_db()
     assert account.tokens == 0
