@@ -176,6 +176,8 @@ def test_queries_do_not_grow_with_the_rows(operator: Client) -> None:
             assert operator.get(page).status_code == 200
         return len(captured)
 
+    for page in pages:
+        operator.get(page)  # a process looks its content types up once
     before = [queries(page) for page in pages]
     for _ in range(10):
         make_endpoint(None, tenant=make_tenant())
