@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,20 +22,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import redis
-
 from connections.client import usage_store
 from connections.client.measures import CALLS, ERRORS, Bag
 from connections.client.samples import Sample
 from external_apis import valkey
-from external_apis.ids import new_id
+from external_apis.handovers import Handover
 
 __all__ = ["Batch", "Period", "Usage", "drain", "flush", "keep", "record"]
 
-logger = logging.getLogger(__name__)
-
 _LAST_USE = "at"
-_INTERVAL_SECONDS = 0.5
 _MOST_PERIODS = 5_000
 _MOST_SAMPLES, _MOST_SAMPLES_OF_ONE = 1_000, 50
 
@@ -105,6 +97,9 @@ class _Sums:
     last_use: dict[str, float] = field(default_factory=dict)
     samples: _Samples = field(default_factory=_Samples)
 
+    def __bool__(self) -> bool:
+        return bool(self.periods or self.samples)
+
     def arguments(self) -> list[Any]:
         """Return them as the script takes them: numbers with the names of what they add to, last uses, and calls."""
         numbers = [
@@ -123,16 +118,13 @@ class _Sums:
         return [len(numbers), len(uses), *numbers, *uses, *samples]
 
 
-class _Recorder:
+class _Recorder(Handover[_Sums]):
     """This process's counts that Valkey does not have yet."""
 
+    what, id_prefix, every_seconds = "calls", "use", 0.5
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sums = _Sums()
-        self._batch: _Sums | None = None
-        self._sending = threading.Lock()
-        self._has_work = threading.Event()
-        self._thread: threading.Thread | None = None
+        super().__init__()
         self._good = 0
 
     def record(self, connection_id: str, bag: Bag, at: float) -> None:
@@ -161,42 +153,11 @@ class _Recorder:
             self._good += 1
             return self._good % one_in == 0
 
-    def _wake(self) -> None:
-        if self._has_work.is_set():
-            return
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
-                self._thread.start()
-        self._has_work.set()
+    def _begin(self) -> _Sums:
+        return _Sums()
 
-    def flush(self) -> bool:
-        """Hand everything to Valkey; False when it is away, and the counts stay here."""
-        with self._sending:
-            while True:
-                # A batch keeps its id until Valkey has confirmed it.
-                with self._lock:
-                    if self._batch is None and (self._sums.periods or self._sums.samples):
-                        self._batch, self._sums = self._sums, _Sums()
-                        self._batch.id = new_id("use")
-                if self._batch is None:
-                    return True
-                try:
-                    usage_store.add(self._batch.id, self._batch.arguments())
-                except redis.RedisError:
-                    return False
-                self._batch = None
-
-    def _run(self) -> None:
-        is_away = False
-        while self._has_work.wait():
-            time.sleep(_INTERVAL_SECONDS)
-            self._has_work.clear()
-            was_away, is_away = is_away, not self.flush()
-            if is_away:
-                self._has_work.set()
-                if not was_away:
-                    logger.warning("Valkey is away; counts of calls are kept in memory until it is back.")
+    def _send(self, batch: _Sums) -> None:
+        usage_store.add(batch.id, batch.arguments())
 
 
 _recorder = _Recorder()

@@ -9,25 +9,19 @@ here, up to a bound.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import threading
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import redis
 from django.http import HttpResponseBase
 
 from external_apis.backoffice import visit_store
 from external_apis.backoffice.models import VisitKind
 from external_apis.backoffice.visit_store import OTHER, Counted
-from external_apis.ids import new_id
+from external_apis.handovers import Handover
 
 __all__ = ["Visit", "flush", "mark", "record", "visit_of"]
 
-logger = logging.getLogger(__name__)
-
-_INTERVAL_SECONDS = 1.0
 _QUARTER_SECONDS = 900
 _MOST_SUMS = 5_000
 _LONGEST_PATH = 200
@@ -61,22 +55,19 @@ class _Sums:
     id: str = ""
     numbers: dict[Counted, int] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.numbers)
+
     def add(self, counted: Counted, number: int = 1) -> None:
         if counted not in self.numbers and len(self.numbers) >= _MOST_SUMS:
             counted = counted._replace(name=OTHER if counted.name else "")
         self.numbers[counted] = self.numbers.get(counted, 0) + number
 
 
-class _Recorder:
+class _Recorder(Handover[_Sums]):
     """This process's counts that Valkey does not have yet."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sums = _Sums()
-        self._batch: _Sums | None = None
-        self._sending = threading.Lock()
-        self._has_work = threading.Event()
-        self._thread: threading.Thread | None = None
+    what, id_prefix, every_seconds = "visits", "vis", 1.0
 
     def record(self, visit: Visit, referrer: str, at: float) -> None:
         tenant, quarter = visit.tenant_id or "", int(at // _QUARTER_SECONDS)
@@ -85,39 +76,13 @@ class _Recorder:
             self._sums.add(Counted(tenant, quarter, VisitKind.PATH.value, visit.path[:_LONGEST_PATH]))
             if referrer:
                 self._sums.add(Counted(tenant, quarter, VisitKind.REFERRER.value, referrer))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="visits", daemon=True)
-                self._thread.start()
-        if not self._has_work.is_set():
-            self._has_work.set()
+        self._wake()
 
-    def flush(self) -> bool:
-        """Hand everything to Valkey; False when it is away, and the counts stay here."""
-        with self._sending:
-            while True:
-                # A batch keeps its id until Valkey has confirmed it.
-                with self._lock:
-                    if self._batch is None and self._sums.numbers:
-                        self._batch, self._sums = self._sums, _Sums()
-                        self._batch.id = new_id("vis")
-                if self._batch is None:
-                    return True
-                try:
-                    visit_store.add(self._batch.id, self._batch.numbers)
-                except redis.RedisError:
-                    return False
-                self._batch = None
+    def _begin(self) -> _Sums:
+        return _Sums()
 
-    def _run(self) -> None:
-        is_away = False
-        while self._has_work.wait():
-            threading.Event().wait(_INTERVAL_SECONDS)
-            self._has_work.clear()
-            was_away, is_away = is_away, not self.flush()
-            if is_away:
-                self._has_work.set()
-                if not was_away:
-                    logger.warning("Valkey is away; counts of visits are kept in memory until it is back.")
+    def _send(self, batch: _Sums) -> None:
+        visit_store.add(batch.id, batch.numbers)
 
 
 _recorder = _Recorder()

@@ -57,7 +57,7 @@ urlpatterns = [
 @pytest.fixture(autouse=True)
 def _empty_counters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hands over when a test says so, and begins without what others have counted."""
-    monkeypatch.setattr(visit_counting, "_INTERVAL_SECONDS", 3600)
+    monkeypatch.setattr(visit_counting._Recorder, "every_seconds", 3600)
     monkeypatch.setattr(visit_counting, "_recorder", visit_counting._Recorder())
     for key in valkey.client().scan_iter(f"{valkey.PREFIX}{{visits}}:*"):
         valkey.client().delete(key)
