@@ -287,7 +287,7 @@ def test_the_list_has_pages_and_a_constant_number_of_queries(client: Client) -> 
 
 def test_visits_are_the_tenants(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.VISIT_COUNTING = True
-    monkeypatch.setattr(visit_counting, "_INTERVAL_SECONDS", 3600)
+    monkeypatch.setattr(visit_counting._Recorder, "every_seconds", 3600)
     monkeypatch.setattr(visit_counting, "_recorder", visit_counting._Recorder())
     shop = make_tenant("shop")
     published(shop, slug="post")
