@@ -66,7 +66,10 @@ error. A message never contains a secret, a token, the query of a URL or a trace
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = [
     "AnswerNotKept",
@@ -235,6 +238,11 @@ class InvalidInput(ApiManagerError):
 
     code = "VALIDATION_ERROR"
     status = 400
+
+    @classmethod
+    def of(cls, path: str, message: str) -> Self:
+        """Return the error that names one field."""
+        return cls(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})
 
 
 class InvalidConfiguration(InvalidInput):

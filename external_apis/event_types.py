@@ -64,9 +64,7 @@ def check_filters(filters: Iterable[str]) -> list[str]:
     unknown = [name for name in unique if name not in _FILTERS]
     if unknown or not unique:
         message = f"there is no event type {unknown[0][:60]!a}" if unknown else "names no event type"
-        raise InvalidInput(
-            f"Invalid input: events: {message}", details={"errors": [{"path": "events", "message": message}]}
-        )
+        raise InvalidInput.of("events", message)
     if EVERYTHING in unique:
         return [EVERYTHING]
     return [name for name in unique if name.endswith(".*") or f"{name.partition('.')[0]}.*" not in unique]

@@ -14,7 +14,7 @@ from external_apis.models import KeyMode, KeyType
 from external_apis.provider_input import Name, RowId
 from external_apis.time_input import Moment
 
-__all__ = ["MAX_SECONDS", "KeyInput", "Seconds", "refused"]
+__all__ = ["MAX_SECONDS", "KeyInput", "Seconds"]
 
 MAX_SECONDS = 366 * 86_400
 
@@ -53,13 +53,8 @@ class KeyInput(BaseModel):
         """Refuse what does not fit together. Raises `InvalidInput`."""
         self.scopes = scopes.check_scopes(self.scopes)
         if self.expires_at is not None and self.expires_at <= now:
-            raise refused("expires_at", "lies in the past")
+            raise InvalidInput.of("expires_at", "lies in the past")
         if self.type == KeyType.PUBLISHABLE and self.tenant_id is None:
-            raise refused("tenant_id", "a publishable key belongs to a tenant")
+            raise InvalidInput.of("tenant_id", "a publishable key belongs to a tenant")
         if self.type == KeyType.PUBLISHABLE and self.scopes:
-            raise refused("scopes", "a publishable key has none: it opens only what is public")
-
-
-def refused(path: str, message: str) -> InvalidInput:
-    """Return the error that names one field."""
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})
+            raise InvalidInput.of("scopes", "a publishable key has none: it opens only what is public")

@@ -15,12 +15,12 @@ from django.utils import timezone
 from pydantic import BaseModel, ConfigDict
 
 from external_apis import audit, key_use, request_context
-from external_apis.errors import Conflict, NotFound
+from external_apis.errors import Conflict, InvalidInput, NotFound
 from external_apis.ids import can_name
 from external_apis.key_digests import digest, make_secret
 from external_apis.key_format import make_token, public_part, redact
 from external_apis.key_granting import OPERATOR, Granter
-from external_apis.key_input import MAX_SECONDS, KeyInput, refused
+from external_apis.key_input import MAX_SECONDS, KeyInput
 from external_apis.key_lookup import find_by_token
 from external_apis.models import Account, ApiKey, KeyMode, Tenant
 from external_apis.provider_input import Name, read_body
@@ -280,7 +280,7 @@ def _end(key: ApiKey, at: datetime) -> None:
 
 def _moment(name: str, seconds: int) -> datetime:
     if not 0 <= seconds <= MAX_SECONDS:
-        raise refused(name, f"is a number of seconds from 0 to {MAX_SECONDS}")
+        raise InvalidInput.of(name, f"is a number of seconds from 0 to {MAX_SECONDS}")
     return timezone.now() + timedelta(seconds=seconds)
 
 

@@ -76,5 +76,4 @@ def read_body(model: type[_Body], data: Any) -> _Body:
 def refuse_given_id(given: str | None, scope: Scope) -> None:
     """Raise `InvalidInput` for an id from somebody of a tenant: that one is taken would tell of other tenants' rows."""
     if given is not None and scope.tenant_id is not None:
-        message = "may be given only by operators of the whole installation"
-        raise InvalidInput(f"Invalid input: id: {message}", details={"errors": [{"path": "id", "message": message}]})
+        raise InvalidInput.of("id", "may be given only by operators of the whole installation")

@@ -33,8 +33,7 @@ def _not_utf8(name: bytes) -> InvalidInput:
     except UnicodeDecodeError:
         shown = name.decode("ascii", errors="replace")
     shown = shown[:200] or "(no name)"
-    message = "is not UTF-8"
-    return InvalidInput(f"Invalid input: {shown}: {message}", details={"errors": [{"path": shown, "message": message}]})
+    return InvalidInput.of(shown, "is not UTF-8")
 
 
 def _digits(value: Any) -> Any:

@@ -76,9 +76,7 @@ def check_scopes(scopes: Iterable[str]) -> list[str]:
     unknown = [scope for scope in unique if scope not in SCOPES]
     if unknown:
         message = f"there is no scope {unknown[0][:60]!a}"
-        raise InvalidInput(
-            f"Invalid input: scopes: {message}", details={"errors": [{"path": "scopes", "message": message}]}
-        )
+        raise InvalidInput.of("scopes", message)
     return unique
 
 

@@ -53,8 +53,7 @@ class Scope:
         if self.is_sandbox is None or given in (None, self.is_sandbox):
             return bool(self.is_sandbox if given is None else given)
         message = "a test key deals with sandbox providers alone, a live key with the others"
-        details = {"errors": [{"path": "is_sandbox", "message": message}]}
-        raise InvalidInput(f"Invalid input: is_sandbox: {message}", details=details)
+        raise InvalidInput.of("is_sandbox", message)
 
     def _of_mode(self, rows: models.QuerySet[_Model]) -> models.QuerySet[_Model]:
         path = None if self.is_sandbox is None else _sandbox_path(rows.model)

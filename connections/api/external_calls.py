@@ -134,15 +134,10 @@ def _span(query: MetricsQuery) -> tuple[datetime, datetime]:
         until = (query.until or timezone.now()).astimezone(UTC)
         since = (query.since or until - _SHOWN[query.step]).astimezone(UTC)
     except OverflowError:
-        raise _refuse("to", "is out of range") from None
+        raise InvalidInput.of("to", "is out of range") from None
     if since >= until:
-        raise _refuse("from", "is not before the end")
+        raise InvalidInput.of("from", "is not before the end")
     return since, until
-
-
-def _refuse(name: str, message: str) -> InvalidInput:
-    details = {"errors": [{"path": name, "message": message}]}
-    return InvalidInput(f"Invalid input: {name}: {message}", details=details)
 
 
 def _figures(bag: Bag) -> dict[str, Any]:

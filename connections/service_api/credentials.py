@@ -14,9 +14,9 @@ from connections.editing import create_connection, replace_credentials
 from connections.models import ConnectionStatus, ExternalApiConnection
 from connections.oauth.refresh import ensure_fresh
 from connections.service_api.bodies import CredentialsInput
-from connections.service_api.refusals import in_seed_words, refusal
+from connections.service_api.refusals import in_seed_words
 from external_apis import audit, providers
-from external_apis.errors import ApiManagerError, Conflict, Forbidden, NotFound
+from external_apis.errors import ApiManagerError, Conflict, Forbidden, InvalidInput, NotFound
 from external_apis.models import ExternalApi
 from external_apis.provider_input import read_body
 from external_apis.tenancy import Scope
@@ -61,11 +61,11 @@ def store(api: ExternalApi, data: Mapping[str, Any], scope: Scope) -> ExternalAp
     """
     body = read_body(CredentialsInput, data)
     if body.service_id not in (None, api.pk):
-        raise refusal("service_id", "is not the id in the path")
+        raise InvalidInput.of("service_id", "is not the id in the path")
     if not body.credentials:
-        raise refusal("credentials", "is empty; to have none, delete the service or revoke the connection")
+        raise InvalidInput.of("credentials", "is empty; to have none, delete the service or revoke the connection")
     if "expires_at" in body.credentials:
-        raise refusal("credentials.expires_at", "stands beside credentials, not in them")
+        raise InvalidInput.of("credentials.expires_at", "stands beside credentials, not in them")
     credentials = {**body.credentials, "expires_at": body.expires_at}
     with in_seed_words(), transaction.atomic():
         _lock(api, scope)

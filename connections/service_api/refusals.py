@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from external_apis.errors import InvalidInput
 
-__all__ = ["in_seed_words", "refusal"]
+__all__ = ["in_seed_words"]
 
 _SEED_WORDS = {
     "api_config.base_url": "base_url",
@@ -30,7 +30,3 @@ def in_seed_words() -> Iterator[None]:
             message = message.replace(item["path"], path)
             errors.append({**item, "path": path})
         raise InvalidInput(message, details={"errors": errors} if errors else None) from None
-
-
-def refusal(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

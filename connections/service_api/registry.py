@@ -11,9 +11,9 @@ from django.db.models import QuerySet
 from django.utils.text import slugify
 
 from connections.service_api.bodies import ServiceChanges, ServiceInput
-from connections.service_api.refusals import in_seed_words, refusal
+from connections.service_api.refusals import in_seed_words
 from external_apis import providers
-from external_apis.errors import Conflict, Forbidden, NotFound
+from external_apis.errors import Conflict, Forbidden, InvalidInput, NotFound
 from external_apis.models import ExternalApi, ProviderStatus, Tenant
 from external_apis.provider_input import read_body
 from external_apis.tenancy import Scope
@@ -119,7 +119,7 @@ def _tenant_for(given: str | None, scope: Scope) -> str | None:
     if scope.tenant_id is not None:
         raise Forbidden("tenant_id is not the token's tenant.")
     if not Tenant.objects.filter(pk=given).exists():
-        raise refusal("tenant_id", "there is no such tenant")
+        raise InvalidInput.of("tenant_id", "there is no such tenant")
     return given
 
 

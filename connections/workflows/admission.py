@@ -21,7 +21,7 @@ from external_apis.key_granting import Granter
 from external_apis.models import Tenant
 from external_apis.tenancy import Scope
 
-__all__ = ["admitted_input", "digest_of", "find_tenant", "refused", "require_control"]
+__all__ = ["admitted_input", "digest_of", "find_tenant", "require_control"]
 
 
 def admitted_input(definition: Workflow, given: Any, granter: Granter, tenant_id: str | None) -> str:
@@ -78,11 +78,6 @@ def find_tenant(tenant_id: str | None, scope: Scope) -> str | None:
     return row.pk
 
 
-def refused(path: str, message: str) -> InvalidInput:
-    """Return the error that names one field."""
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})
-
-
 def _require(scope: str, granter: Granter) -> None:
     if scope and not scopes.grants(granter.scopes, scope):
         raise Forbidden(f"This needs the scope {scope}.", details={"scope": scope})
@@ -105,4 +100,4 @@ def _readable(definition: Workflow, read: BaseModel) -> str:
             text = dump(read.model_dump(mode="json", by_alias=True, round_trip=True, exclude_unset=is_short))
             if definition.read(json.loads(text)) == read:
                 return text
-    raise refused("input", "cannot be stored as JSON so that it is read again as it was given")
+    raise InvalidInput.of("input", "cannot be stored as JSON so that it is read again as it was given")

@@ -17,11 +17,11 @@ from django.utils import timezone
 
 from connections.models import RunState, StepState, UndoState, WorkflowRun
 from connections.wakeups import wake
-from connections.workflows.admission import admitted_input, digest_of, find_tenant, refused, require_control
+from connections.workflows.admission import admitted_input, digest_of, find_tenant, require_control
 from connections.workflows.definitions import Workflow, find_workflow
 from external_apis import audit, request_context
 from external_apis.database_connections import give_back_database_connections
-from external_apis.errors import Conflict, IdempotencyKeyReused, NotFound, NotUndone
+from external_apis.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound, NotUndone
 from external_apis.ids import can_name
 from external_apis.key_granting import OPERATOR, Granter
 from external_apis.models import KeyMode
@@ -87,9 +87,9 @@ def start(
     given = admitted_input(definition, dict(input or {}), granter, owner)
     row = _new(name, given, owner, granter.scope)
     if len(idempotency_key) > MAX_KEY_LENGTH or not can_name(idempotency_key):
-        raise refused("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
+        raise InvalidInput.of("idempotency_key", f"is no text of up to {MAX_KEY_LENGTH} characters")
     if idempotency_key.startswith(_SCHEDULED):
-        raise refused("idempotency_key", f"begins with {_SCHEDULED!r}, as those of schedules do")
+        raise InvalidInput.of("idempotency_key", f"begins with {_SCHEDULED!r}, as those of schedules do")
     if idempotency_key:
         row.input = {"json": given, "given": digest_of(definition, dict(input or {}))}
     return _start(row, idempotency_key)

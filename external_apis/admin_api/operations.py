@@ -146,11 +146,7 @@ def read_query(model: type[_Query], given: QueryDict) -> _Query:
     """Validate a query. Raises `InvalidInput` that names what is unknown, wrong or given twice."""
     for name, values in given.lists():
         if len(values) > 1:
-            message = "is given more than once"
-            shown = name[:200]
-            raise InvalidInput(
-                f"Invalid input: {shown}: {message}", details={"errors": [{"path": shown, "message": message}]}
-            )
+            raise InvalidInput.of(name[:200], "is given more than once")
     return read_body(model, given.dict())
 
 

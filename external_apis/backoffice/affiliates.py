@@ -168,11 +168,11 @@ def earn_commission(affiliate: Affiliate, sale_minor: int, currency: str, *, ref
     for another currency than the affiliate's or an amount below 0, `Conflict` for one who is suspended or deleted.
     """
     if currency != affiliate.currency:
-        raise _wrong("currency", f"is not the affiliate's, {affiliate.currency}")
+        raise InvalidInput.of("currency", f"is not the affiliate's, {affiliate.currency}")
     if not 0 <= sale_minor <= MOST_MINOR:
-        raise _wrong("sale_minor", f"is not between 0 and {MOST_MINOR}")
+        raise InvalidInput.of("sale_minor", f"is not between 0 and {MOST_MINOR}")
     if not can_name(reference) or len(reference) > 100:
-        raise _wrong("reference", "is no text of up to 100 characters")
+        raise InvalidInput.of("reference", "is no text of up to 100 characters")
     with transaction.atomic():
         affiliate = _held(affiliate)
         kept = AffiliateEntry.objects.filter(affiliate=affiliate, reference=reference).first() if reference else None
@@ -198,7 +198,7 @@ def _account(user_id: str | None, tenant_id: str | None) -> Account | None:
         return None
     account = Account.objects.filter(pk=user_id, tenant_id=tenant_id).first()
     if account is None:
-        raise _wrong("user_id", "names no user of the same tenant")
+        raise InvalidInput.of("user_id", "names no user of the same tenant")
     return account
 
 
@@ -211,7 +211,3 @@ def _store(row: Affiliate, before: Affiliate | None) -> Affiliate:
     except IntegrityError:
         raise Conflict(f"The code {row.code} is, or was, another affiliate's.") from None
     return row
-
-
-def _wrong(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

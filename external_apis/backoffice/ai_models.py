@@ -171,7 +171,7 @@ def _refused(ids: Sequence[str], own: Sequence[str]) -> InvalidInput:
         message = f"{unknown} is none of these models"
     else:
         message = f"{missing} is missing"
-    return InvalidInput(f"Invalid input: ids: {message}", details={"errors": [{"path": "ids", "message": message}]})
+    return InvalidInput.of("ids", message)
 
 
 def _store(model: AiModel, before: AiModel | None) -> AiModel:

@@ -101,10 +101,10 @@ class SeriesQuery(Query):
         until = self.until or now.astimezone(zone).date()
         since = self.since or until - timedelta(days=_DEFAULT_DAYS - 1)
         if since > until:
-            raise _wrong("is before `from`")
+            raise InvalidInput.of("to", "is before `from`")
         found = list(steps(since, until, self.step, zone))
         if len(found) > MOST_STEPS:
-            raise _wrong(f"is more than {MOST_STEPS} steps after `from`")
+            raise InvalidInput.of("to", f"is more than {MOST_STEPS} steps after `from`")
         return found
 
     def period_before(self, now: datetime) -> Period:
@@ -189,7 +189,3 @@ def _next(first: date, step: SeriesStep) -> date:
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
     """Return when a day begins; where a change of the clock has no midnight on it, at the moment of the change."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
-
-
-def _wrong(message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: to: {message}", details={"errors": [{"path": "to", "message": message}]})

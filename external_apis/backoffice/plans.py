@@ -32,9 +32,9 @@ def find_plan(slug: str, *, is_held: bool = False) -> Plan:
     plan = (plans.select_for_update() if is_held else plans).filter(slug=slug).first()
     if plan is None:
         slugs = list(plans.values_list("slug", flat=True))
-        message = f"there is no such plan; there are {', '.join(slugs) or 'none'}"
-        details = {"errors": [{"path": "plan", "message": message}], "plans": slugs}
-        raise InvalidInput(f"Invalid input: plan: {message}", details=details)
+        error = InvalidInput.of("plan", f"there is no such plan; there are {', '.join(slugs) or 'none'}")
+        error.details["plans"] = slugs
+        raise error
     return plan
 
 

@@ -83,13 +83,8 @@ def _bequeath(account: Account, heir: Account) -> None:
 def _check_heir(heir: Account, account: Account) -> None:
     """What belongs to a tenant stays in it."""
     if heir.pk == account.pk:
-        raise _refused("is the user who is to be deleted")
+        raise InvalidInput.of("reassignTo", "is the user who is to be deleted")
     if not is_(heir.user, "is_active"):
-        raise _refused("is a user who is not active")
+        raise InvalidInput.of("reassignTo", "is a user who is not active")
     if heir.tenant_id != account.tenant_id:
-        raise _refused("is a user of another tenant")
-
-
-def _refused(message: str) -> InvalidInput:
-    details = {"errors": [{"path": "reassignTo", "message": message}]}
-    return InvalidInput(f"Invalid input: reassignTo: {message}", details=details)
+        raise InvalidInput.of("reassignTo", "is a user of another tenant")

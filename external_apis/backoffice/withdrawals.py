@@ -73,9 +73,9 @@ def request_withdrawal(affiliate: Affiliate, amount_minor: int, currency: str) -
     the balance, or for an affiliate that is suspended or deleted.
     """
     if currency != affiliate.currency:
-        raise _wrong("currency", f"is not the affiliate's, {affiliate.currency}")
+        raise InvalidInput.of("currency", f"is not the affiliate's, {affiliate.currency}")
     if not 1 <= amount_minor <= MOST_MINOR:
-        raise _wrong("amount_minor", f"is not between 1 and {MOST_MINOR}")
+        raise InvalidInput.of("amount_minor", f"is not between 1 and {MOST_MINOR}")
     row = Withdrawal(
         tenant_id=affiliate.tenant_id, affiliate=affiliate, amount_minor=amount_minor, currency=affiliate.currency
     )
@@ -118,7 +118,3 @@ def _refusal(row: Withdrawal, was: WithdrawalStatus, reason: str) -> Conflict:
     return Conflict(
         f"The withdrawal {row.pk} is {was.value}, and {reason}.", details={"status": was.value, "allowed": allowed}
     )
-
-
-def _wrong(path: str, message: str) -> InvalidInput:
-    return InvalidInput(f"Invalid input: {path}: {message}", details={"errors": [{"path": path, "message": message}]})

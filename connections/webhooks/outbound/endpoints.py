@@ -192,9 +192,7 @@ def update(row: WebhookEndpoint, data: Mapping[str, Any]) -> WebhookEndpoint:
 def roll_secret(row: WebhookEndpoint, overlap_seconds: int = 0) -> WithSecret:
     """Give an endpoint another secret; the one before signs as well for the overlap. Raises `InvalidInput`."""
     if not 0 <= overlap_seconds <= MAX_OVERLAP_SECONDS:
-        message = f"is a number of seconds from 0 to {MAX_OVERLAP_SECONDS}"
-        details = {"errors": [{"path": "overlap_seconds", "message": message}]}
-        raise InvalidInput(f"Invalid input: overlap_seconds: {message}", details=details)
+        raise InvalidInput.of("overlap_seconds", f"is a number of seconds from 0 to {MAX_OVERLAP_SECONDS}")
     with transaction.atomic():
         row = locked(row)
         before = copy(row)

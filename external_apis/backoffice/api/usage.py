@@ -85,9 +85,7 @@ class UsageQuery(SeriesQuery):
             return None, ""
         by = next(iter(given))
         if len(given) > 1 or self.by not in (None, by):
-            message = "goes with no other filter, and with no other `by`"
-            details = {"errors": [{"path": f"{by}Id", "message": message}]}
-            raise InvalidInput(f"Invalid input: {by}Id: {message}", details=details)
+            raise InvalidInput.of(f"{by}Id", "goes with no other filter, and with no other `by`")
         return AiDimension(by), given[by]
 
 
