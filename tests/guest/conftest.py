@@ -185,8 +185,8 @@ class database_of_its_own:  # noqa: N801 (a context manager)
             connection.execute(sql.SQL(statement).format(sql.Identifier(DATABASE)))
 
     def __enter__(self) -> None:
-        self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        self._execute("DROP DATABASE IF EXISTS {}")
         self._execute("CREATE DATABASE {}")
 
     def __exit__(self, *_: object) -> None:
-        self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        self._execute("DROP DATABASE IF EXISTS {}")

@@ -151,7 +151,7 @@ def ascii_tables(name: str) -> Iterator[OldTables]:
                 session.execute(_USERS + _SOCIAL_AUTH + _ALLAUTH)
                 yield OldTables("public", session)
         finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            server.execute(f"DROP DATABASE {name}")
 
 
 def _parameters() -> dict[str, Any]:

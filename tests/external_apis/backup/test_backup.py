@@ -50,10 +50,10 @@ def second() -> Iterator[dict[str, Any]]:
     """Another database on the same server, without a table; entered by `elsewhere`."""
     name = f"{connection.settings_dict['NAME']}_second"
     with psycopg.connect(**{**connection.get_connection_params(), "dbname": "postgres"}, autocommit=True) as server:
-        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
         server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         yield {**connection.settings_dict, "NAME": name}
-        server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        server.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 
 class elsewhere:  # noqa: N801
