@@ -48,7 +48,8 @@ def note(request: HttpRequest, user: Any) -> None:
     if key is None or not _is_due(key):
         return
     now = timezone.now()
-    seen = {"session_key": key, "last_seen_at": now, "expires_at": session.get_expiry_date()}
+    # Each request may put the end off, and those until the next note are not told of.
+    seen = {"session_key": key, "last_seen_at": now, "expires_at": session.get_expiry_date() + _NOTED_EVERY}
     known = session.get(_MARK)
     if known is None:
         UserSession.objects.filter(expires_at__lt=now).delete()
@@ -73,7 +74,7 @@ def live_sessions(account: Account) -> QuerySet[UserSession]:
         stored = store.get_model_class().objects.filter(session_key=OuterRef("session_key"), expire_date__gt=now)
         return rows.annotate(ends_at=Subquery(stored.values("expire_date"))).filter(ends_at__isnull=False)
     living = [row.pk for row in rows if store.exists(row.session_key)]
-    return rows.filter(pk__in=living).annotate(ends_at=F("expires_at"))
+    return rows.filter(pk__in=living).annotate(ends_at=F("expires_at") - _NOTED_EVERY)
 
 
 def end(account: Account, session_id: str) -> None:

@@ -15,7 +15,8 @@ class UserSession(models.Model):
     """A session of Django's under an id of our own: ``session_key`` signs in whoever has it and is never shown.
 
     Of the browser only what it calls itself is kept, shortened; its address stands in the audit log alone.
-    ``last_seen_at`` lags by up to five minutes; ``expires_at`` is no earlier than the session's own end.
+    ``last_seen_at`` lags by up to five minutes; ``expires_at`` is no earlier than the session's own end, and
+    up to five minutes later.
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "ses"), editable=False)

@@ -141,6 +141,37 @@ def test_a_session_from_before_is_listed_from_its_next_request_on(api: RestClien
     assert not is_inside(client)
 
 
+def test_a_short_session_that_is_used_stays_while_others_log_in(ada: User, settings: Any) -> None:
+    """Each request puts the end off, and not each is noted."""
+    settings.SESSION_COOKIE_AGE, settings.SESSION_SAVE_EVERY_REQUEST = 300, True
+    bob = make_user("bob")
+    with time_machine.travel("2026-03-01T00:00:00Z", tick=False):
+        client = browser(ada)
+    with time_machine.travel("2026-03-01T00:04:50Z", tick=False):
+        assert is_inside(client)
+    with time_machine.travel("2026-03-01T00:05:10Z", tick=False):
+        browser(bob)  # whose log-in drops the rows that are over
+        valkey.client().delete(*valkey.client().scan_iter(f"{valkey.PREFIX}session:*"))  # five minutes have passed
+        assert is_inside(client)
+        assert is_inside(client)
+
+
+def test_a_session_with_the_mark_of_another_users_row_is_over(ada: User) -> None:
+    client, other = browser(ada), browser(make_user("bob"))
+    row = UserSession.objects.filter(session_key=key_of(other))
+    before = row.values().get()
+    session = client.session
+    session["backoffice_session"] = before["id"]
+    session.cycle_key()
+    session.save()
+    client.cookies["external_apis_session"] = session.session_key or ""
+    client.get(INSIDE)
+    assert not is_inside(client)
+    assert not Session.objects.filter(session_key=session.session_key).exists()
+    assert row.values().get() == before
+    assert is_inside(other)
+
+
 def test_a_session_that_was_ended_while_its_key_changed_is_over(ada: User) -> None:
     """As in a race: the row is gone, and the browser has come by a key that nobody knows."""
     client = browser(ada)
