@@ -249,3 +249,26 @@ def test_of_two_last_owners_who_are_deleted_at_once_one_stays() -> None:
         gone = list(threads.map(go, owners))
     assert gone.count(True) == 2
     assert User.objects.filter(is_superuser=True).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_the_last_two_of_a_tenants_staff_who_are_deleted_at_once_one_stays() -> None:
+    for number in range(4):
+        tenant = make_tenant()
+        staff = [account(f"{name}{number}", is_staff=True, tenant=tenant) for name in ("ada", "bob")]
+        together = Barrier(2)
+
+        def go(whom: Account, together: Barrier = together) -> bool:
+            together.wait()
+            try:
+                user_deletion.delete_user(whom)
+            except Conflict:
+                return False
+            else:
+                return True
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(go, staff)) == [False, True]
+        assert Account.objects.filter(tenant=tenant).count() == 1
