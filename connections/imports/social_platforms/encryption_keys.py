@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from external_apis.errors import InvalidInput, UnknownKey, Unreadable
 
-__all__ = ["OldKeys", "is_sealed"]
+__all__ = ["OldKeys", "sealed_in"]
 
 _KEY_BYTES, _TAG_BYTES = 32, 16
 _IV_BYTES = range(12, 17)
@@ -32,9 +34,12 @@ _OLDER = re.compile(r"ENCRYPTION_KEY_V(\d{1,6})")
 _HEX_TAG = re.compile(r"[0-9a-fA-F]{32}")
 
 
-def is_sealed(value: Any) -> bool:
-    """Tell whether a value is an object of the old encryption service."""
-    return isinstance(value, dict) and {"encrypted", "iv", "authTag"} <= value.keys()
+def sealed_in(value: Any) -> Mapping[str, Any] | None:
+    """Return the object of the old encryption service that a value is, or that a text writes out; None for others."""
+    with suppress(ValueError, RecursionError):
+        while isinstance(value, str) and "authTag" in value:  # written out twice by some
+            value = json.loads(value)
+    return value if isinstance(value, dict) and {"encrypted", "iv", "authTag"} <= value.keys() else None
 
 
 class OldKeys:

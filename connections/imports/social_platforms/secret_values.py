@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from connections.imports.social_platforms.encryption_keys import OldKeys, is_sealed
+from connections.imports.social_platforms.encryption_keys import OldKeys, sealed_in
 from connections.imports.social_platforms.telling_names import is_app, is_telling, looks_secret, says_only
 from external_apis import json_input
 from external_apis.errors import InvalidInput, VaultError
@@ -65,8 +65,9 @@ def _without_secrets(
             kept[name] = None
             continue
         path = f"{prefix}{name}".removesuffix(_SUFFIX)
-        if is_sealed(value):
-            _open(path, value, given.get(name.removesuffix(_SUFFIX)), keys, parted)
+        if (sealed := sealed_in(value)) is not None:
+            clear = given.get(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else None
+            _open(path, sealed, clear, keys, parted)
             continue
         if isinstance(value, dict | list):
             is_secret = is_below or name.endswith(_SUFFIX) or is_telling(name)
@@ -82,8 +83,8 @@ def _without_secrets(
 
 def _kept(value: Any, path: str, keys: OldKeys, parted: Parted, *, is_below: bool) -> Any:
     """Return what may be shown of a value; None where that is nothing."""
-    if is_sealed(value):
-        _open(path, value, None, keys, parted)
+    if (sealed := sealed_in(value)) is not None:
+        _open(path, sealed, None, keys, parted)
         return None
     if isinstance(value, dict):
         return _without_secrets(value, f"{path}.", keys, parted, is_below=is_below)
@@ -135,7 +136,7 @@ def _is_labelled(given: Mapping[str, Any]) -> bool:
 
 
 def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parted: Parted) -> None:
-    clear = clear if isinstance(clear, str) and clear else None
+    clear = clear if isinstance(clear, str) and clear and sealed_in(clear) is None else None
     try:
         opened = keys.open(sealed)
     except VaultError as error:

@@ -20,7 +20,7 @@ from connections.imports.social_platforms import account_import
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.failure_report import FailureReport
 from connections.imports.social_platforms.old_database import OldDatabase
-from connections.imports.social_platforms.old_rows import read_time
+from connections.imports.social_platforms.old_rows import read_row, read_time
 from connections.imports.social_platforms.row_streams import rows_of
 from connections.imports.social_platforms.secret_values import part
 from connections.imports.social_platforms.sources import Read
@@ -318,6 +318,30 @@ def test_what_is_said_of_secrets_is_shown() -> None:
 def test_a_broken_object_beside_the_same_in_clear_is_no_loss() -> None:
     parted = part({"access_token_encrypted": BROKEN, "access_token": "in clear"}, keys())
     assert (parted.secrets, parted.problems) == ({"access_token": "in clear"}, {})
+
+
+@pytest.mark.parametrize("name", ["access_token_encrypted", "access_token", "blob"])
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_an_encrypted_object_opens_however_its_column_writes_it(name: str, times: int) -> None:
+    """A column of jsonb beyond the known ones comes as text, and one of text may hold the object twice written."""
+    value: Any = sealed("the-token")
+    for _ in range(times):
+        value = json.dumps(value)
+    row = read_row("social_platform_account", {"id": "a", name: value, "tokens": [value]}, keys())
+    assert row.parted.secrets == {name.removesuffix("_encrypted"): "the-token", "tokens.0": "the-token"}
+    assert "authTag" not in json.dumps(row.plain)
+
+
+def test_what_stands_encrypted_twice_is_not_taken_for_one_in_clear() -> None:
+    row = {"token": json.dumps(sealed("the-token")), "token_encrypted": sealed("the-token")}
+    assert part(row, keys()).secrets == {"token": "the-token"}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"authTag": ', '"authTag"', '["authTag"]', '{"authTag": 1}', "[" * 50_000 + "authTag"]
+)
+def test_a_text_that_only_speaks_of_an_encrypted_object_stays_what_it_is(text: str) -> None:
+    assert part({"id": "a", "access_token": text}, keys()).secrets == {"access_token": text}
 
 
 @pytest.mark.parametrize(
