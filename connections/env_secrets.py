@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from django.db import connection as database
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from connections.models import EnvironmentVariable
@@ -15,7 +16,7 @@ from external_apis.errors import NotFound
 from external_apis.ids import can_name
 from external_apis.providers import require_active
 
-__all__ = ["get_env_secret", "stored_value"]
+__all__ = ["first_stored", "get_env_secret"]
 
 _PROVIDER_DATA = "provider_data."
 
@@ -32,9 +33,8 @@ def get_env_secret(name: str, *, tenant: str | None = None) -> str:
     that may not be used now, and `VaultError` where the value does not open.
     """
     if can_name(name) and (tenant is None or can_name(tenant)):
-        row = _find(name, tenant)
-        value = None if row is None else stored_value(row)
-        if row is not None and value is not None:
+        if (found := first_stored(_rows(name, tenant))) is not None:
+            row, value = found
             _check_usable(row)
             # Of a value that is no secret as well: whoever takes a run back has to see that it is in use.
             audit.record_reading("credentials.read", row.connection or row.external_api or row, [row.place])
@@ -46,11 +46,19 @@ def get_env_secret(name: str, *, tenant: str | None = None) -> str:
     raise NotFound(f"{name!a} stands neither in the database nor in the environment.")
 
 
-def stored_value(row: EnvironmentVariable) -> str | None:
-    """Return what is stored in a variable's place now, with its connection or provider loaded; None where it is gone.
+def first_stored(rows: Iterable[EnvironmentVariable]) -> tuple[EnvironmentVariable, str] | None:
+    """Return which of a variable's rows answers, and what: a tenant's own before everybody's, whichever is there still.
 
-    Raises `VaultError` where it does not open.
+    The rows come with their connections and providers loaded. Raises `VaultError` where the value does not open.
     """
+    for row in sorted(rows, key=lambda row: row.tenant_id is None):
+        value = _stored_value(row)
+        if value is not None:
+            return row, value
+    return None
+
+
+def _stored_value(row: EnvironmentVariable) -> str | None:
     value: object = None
     if row.connection is not None and not row.connection.is_deleted and not row.connection.external_api.is_deleted:
         credential = getattr(row.connection, "credential", None)
@@ -63,15 +71,10 @@ def stored_value(row: EnvironmentVariable) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _find(name: str, tenant: str | None) -> EnvironmentVariable | None:
+def _rows(name: str, tenant: str | None) -> QuerySet[EnvironmentVariable]:
     mine = Q(tenant=None) if tenant is None else Q(tenant=None) | Q(tenant_id=tenant)
     paths = ("connection__credential", "connection__external_api", "connection__tenant", "external_api__tenant")
-    found = EnvironmentVariable.objects.select_related(*paths).filter(mine, name=name)
-    return min(found, key=lambda row: (_is_gone(row), row.tenant_id is None), default=None)
-
-
-def _is_gone(row: EnvironmentVariable) -> bool:
-    return row.connection_id is None and row.external_api_id is None
+    return EnvironmentVariable.objects.select_related(*paths).filter(mine, name=name)
 
 
 def _check_usable(row: EnvironmentVariable) -> None:

@@ -132,6 +132,37 @@ def test_a_tenant_s_own_goes_before_everybody_s(env: Path, tmp_path: Path) -> No
         get_env_secret("STRIPE_SECRET_KEY", tenant=acme.pk)
 
 
+def test_everybody_s_answers_a_tenant_whose_own_was_deleted(env: Path, tmp_path: Path) -> None:
+    acme = make_tenant("acme")
+    file = tmp_path / "acme.env"
+    file.write_text("STRIPE_SECRET_KEY=of acme")
+    call_command("import_env", "--file", str(file), "--apply", "--tenant", "acme", stdout=io.StringIO())
+    delete_connection(ExternalApiConnection.objects.get(tenant=acme))
+    assert get_env_secret("STRIPE_SECRET_KEY", tenant=acme.pk) == STRIPE
+    assert report(env, "--tenant", "acme")["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
+
+
+def test_the_report_for_a_tenant_names_what_it_is_answered_from(env: Path) -> None:
+    acme = make_tenant("acme")
+    delete_connection(ExternalApiConnection.objects.get(external_api__slug="twilio"))
+    with CaptureQueriesContext(connection) as queries:
+        found = report(env, "--tenant", "acme")
+    assert len([query for query in queries if "connections_environmentvariable" in query["sql"]]) == 1
+    assert get_env_secret("STRIPE_SECRET_KEY", tenant=acme.pk) == STRIPE
+    assert found["STRIPE_SECRET_KEY"]["source"] == "stripe/default access_token"
+    assert found["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
+    assert (found["TWILIO_AUTH_TOKEN"]["source"], found["TWILIO_AUTH_TOKEN"]["reason"]) == (
+        "environment",
+        "was deleted from the database",
+    )
+    # As by a process that saw the connection deleted for a while.
+    row = ExternalApiConnection.objects.get(external_api__slug="stripe")
+    delete_connection(row)
+    get_env_secret("STRIPE_SECRET_KEY", tenant=acme.pk)
+    ExternalApiConnection.objects.filter(pk=row.pk).update(deleted_at=None)
+    assert "after it was imported" in report(env, "--tenant", "acme")["STRIPE_SECRET_KEY"]["reason"]
+
+
 def test_the_report_says_what_is_safe_to_delete_and_why_the_rest_is_not(
     env: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

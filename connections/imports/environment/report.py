@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from connections.env_secrets import stored_value
+from connections.env_secrets import first_stored
 from connections.imports.environment.variables import Findings, is_own
 from connections.models import EnvironmentVariable
 from external_apis.errors import VaultError
 from external_apis.models import Tenant
 
 __all__ = ["Known", "report"]
+
+_ASKED = "was answered from the environment after it was imported"
 
 
 @dataclass(frozen=True)
@@ -35,56 +37,66 @@ def report(findings: Findings, values: Mapping[str, str], tenant: Tenant | None 
     one value for all: what it answered without the tenant, or for another one, counts as well.
     """
     paths = ("connection__credential", "connection__external_api", "external_api")
-    rows = {row.name: row for row in EnvironmentVariable.objects.filter(tenant=tenant).select_related(*paths)}
-    everywhere: dict[str, list[EnvironmentVariable]] = {}
-    for row in EnvironmentVariable.objects.all():
-        everywhere.setdefault(row.name, []).append(row)
-    names = {*rows, *(variable.name for group in findings.groups for variable in group.variables), *findings.unknown}
-    return [
-        _known(rows.get(name) or EnvironmentVariable(name=name), everywhere.get(name, []), values.get(name))
-        for name in sorted(names)
-    ]
+    rows: dict[str, list[EnvironmentVariable]] = {}
+    for row in EnvironmentVariable.objects.select_related(*paths):
+        rows.setdefault(row.name, []).append(row)
+    tenant_id = tenant.pk if tenant else None
+    noted = {name for name, found in rows.items() if any(row.tenant_id == tenant_id for row in found)}
+    names = {*noted, *(variable.name for group in findings.groups for variable in group.variables), *findings.unknown}
+    return [_known(name, rows.get(name, []), values.get(name), tenant_id) for name in sorted(names)]
 
 
-def _known(row: EnvironmentVariable, everywhere: Sequence[EnvironmentVariable], given: str | None) -> Known:
+def _known(name: str, rows: Sequence[EnvironmentVariable], given: str | None, tenant_id: str | None) -> Known:
+    mine = [row for row in rows if row.tenant_id in (None, tenant_id)]
+    found = None
     try:
-        stored = stored_value(row)
-        reason = _reason_to_keep(row, stored, given) or _reason_of_others(row, everywhere)
+        found = first_stored(mine)
+        reason = _reason_to_keep(name, mine, found, given)
+        if not reason and found is not None:
+            reason = _reason_of_others(found[0], rows, tenant_id)
     except VaultError:
-        stored, reason = None, "what is stored does not open"
-    answered_at = [one.last_answered_from_environment_at for one in everywhere]
+        reason = "what is stored does not open"
+    answered_at = [row.last_answered_from_environment_at for row in rows]
     return Known(
-        row.name,
-        _source(row) if stored is not None else "environment" if given is not None else "nowhere",
+        name,
+        _source(found[0]) if found is not None else "environment" if given is not None else "nowhere",
         given is not None,
-        sum(one.answered_from_environment for one in everywhere),
+        sum(row.answered_from_environment for row in rows),
         max((at for at in answered_at if at is not None), default=None),
         not reason,
         reason,
     )
 
 
-def _reason_to_keep(row: EnvironmentVariable, stored: str | None, given: str | None) -> str:
-    if is_own(row.name):
+def _reason_to_keep(
+    name: str, mine: Sequence[EnvironmentVariable], found: tuple[EnvironmentVariable, str] | None, given: str | None
+) -> str:
+    if is_own(name):
         return "is this product's own"
-    if stored is None:
-        return "is not in the database" if row.imported_at is None else "was deleted from the database"
+    if found is None:
+        was_imported = any(row.imported_at is not None for row in mine)
+        return "was deleted from the database" if was_imported else "is not in the database"
+    row, stored = found
     if given is not None and given.strip() != stored:
         return "differs from what is stored"
     asked_at, imported_at = row.last_answered_from_environment_at, row.imported_at
     if asked_at is not None and imported_at is not None and asked_at > imported_at:
-        return "was answered from the environment after it was imported"
+        return _ASKED
     return ""
 
 
-def _reason_of_others(row: EnvironmentVariable, everywhere: Sequence[EnvironmentVariable]) -> str:
+def _reason_of_others(
+    answering: EnvironmentVariable, rows: Sequence[EnvironmentVariable], tenant_id: str | None
+) -> str:
     """A tenant is answered from its own import, or from everybody's, since whichever of them there has been."""
-    everybodys = [one.imported_at for one in everywhere if one.tenant_id is None]
-    for one in everywhere:
-        asked_at = one.last_answered_from_environment_at
-        imported_at = [at for at in (one.imported_at, *everybodys) if at is not None]
-        if one.pk != row.pk and asked_at is not None and all(asked_at > at for at in imported_at):
-            whom = "without this tenant" if row.tenant_id is not None else "for a tenant"
+    everybodys = [row.imported_at for row in rows if row.tenant_id is None]
+    for row in rows:
+        asked_at = row.last_answered_from_environment_at
+        imported_at = [at for at in (row.imported_at, *everybodys) if at is not None]
+        if row is not answering and asked_at is not None and all(asked_at > at for at in imported_at):
+            if row.tenant_id == tenant_id:
+                return _ASKED
+            whom = "without this tenant" if tenant_id is not None else "for a tenant"
             return f"was answered from the environment {whom}"
     return ""
 
