@@ -43,7 +43,7 @@ def build(connection: ExternalApiConnection) -> Grant:
     grant = Grant(connection=connection, tenant_id=connection.tenant_id)
     if connection.status in (ConnectionStatus.EXPIRED, ConnectionStatus.REVOKED):
         grant.state, grant.incident = GrantState.ENDED, str(connection.status)
-    elif connection.external_api.auth_type in RENEWED:
+    else:
         grant.due_at, grant.rotates = _due_at(connection, timezone.now()), _rotates(connection)
     return grant
 
