@@ -125,10 +125,32 @@ class DeletedFilter(admin.SimpleListFilter):
         yield from others
 
 
-class ServiceAdmin(QuickModelAdmin):
-    """Pages of a model that services write: provider and connection.
+class FormAdmin(QuickModelAdmin):
+    """Pages of a model that services write: a `ServiceForm` makes and changes its rows, `delete_row` deletes one."""
 
-    Deleting is soft: a deleted row is shown read-only, with a button that restores it.
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if issubclass(form, ServiceForm):
+            form.scope = scope_of(request.user)
+        return form
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Nothing: the form has stored the row through its service."""
+
+    def delete_row(self, row: Any) -> None:
+        """Delete one through its service."""
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_row(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
+        for row in queryset:
+            self.delete_row(row)
+
+
+class ServiceAdmin(FormAdmin):
+    """Pages of provider and connection. Deleting is soft: such a row is shown read-only, with a button that restores it.
     """
 
     actions: ClassVar = ["delete_selected", "restore_selected"]
@@ -155,22 +177,9 @@ class ServiceAdmin(QuickModelAdmin):
 
     # --- storing ----------------------------------------------------------------------------------------------------
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        if issubclass(form, ServiceForm):
-            form.scope = scope_of(request.user)
-        return form
-
-    def delete_row(self, row: Any) -> None:
-        """Delete softly, through the service."""
-        raise NotImplementedError
-
     def restore_row(self, row: Any) -> None:
-        """Undo it, through the service."""
+        """Undo a deletion, through the service."""
         raise NotImplementedError
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing: the form has stored the row through its service."""
 
     # --- soft delete ------------------------------------------------------------------------------------------------
 
@@ -190,12 +199,8 @@ class ServiceAdmin(QuickModelAdmin):
         refused = {str(self.opts.verbose_name)} if self.writable(request, rows).count() < count else set()
         return named, {str(self.opts.verbose_name_plural): count}, refused, []
 
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        self.delete_row(obj)
-
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
-        for row in self.writable(request, queryset):
-            self.delete_row(row)
+        super().delete_queryset(request, self.writable(request, queryset))
 
     @admin.action(description="Restore selected rows", permissions=["restore"])
     def restore_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:

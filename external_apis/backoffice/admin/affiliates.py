@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
-from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.pages import FormAdmin
 from external_apis.admin.service_form import ServiceForm
+from external_apis.backoffice.admin.refusals import ShowsRefusals
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.affiliates import (
     create_affiliate,
@@ -19,7 +19,6 @@ from external_apis.backoffice.affiliates import (
     update_affiliate,
 )
 from external_apis.backoffice.models import Affiliate, AffiliateStatus
-from external_apis.errors import Conflict
 from external_apis.tenancy import scope_of
 
 _COLOURS = {AffiliateStatus.ACTIVE: "success", AffiliateStatus.SUSPENDED: "warning"}
@@ -55,7 +54,7 @@ class AffiliateForm(ServiceForm):
 
 
 @register(Affiliate)
-class AffiliateAdmin(QuickModelAdmin):
+class AffiliateAdmin(ShowsRefusals, FormAdmin):
     form = AffiliateForm
     list_display: ClassVar = [
         "code",
@@ -79,11 +78,6 @@ class AffiliateAdmin(QuickModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Affiliate]:
         return super().get_queryset(request).filter(deleted_at=None)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        form.scope = scope_of(request.user)
-        return form
-
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         is_bound = scope_of(request.user).tenant_id is not None
         fields = [name for name in AffiliateForm.Meta.fields if name != "tenant" or not is_bound or obj]
@@ -91,9 +85,6 @@ class AffiliateAdmin(QuickModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [*self._figures, *(("currency", "tenant") if obj else ())]
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing: the form has stored the row through its service."""
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -103,21 +94,8 @@ class AffiliateAdmin(QuickModelAdmin):
         owed = [f"{row} is still owed something" for row in owed_affiliates(rows)]
         return [f"{row} ({row.pk})" for row in rows], {str(self.opts.verbose_name_plural): rows.count()}, set(), owed
 
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Django's own; somebody may have come to be owed something since the page was made."""
-        try:
-            response: HttpResponse = super().delete_view(request, object_id, extra_context)
-        except Conflict as error:
-            self.message_user(request, error.message, messages.ERROR)
-            return self.to_row(self.row_or_404(request, object_id))
-        return response
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        delete_affiliate(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Affiliate]) -> None:
-        for row in queryset:
-            delete_affiliate(row)
+    def delete_row(self, row: Affiliate) -> None:
+        delete_affiliate(row)
 
     @display(description="status", label=_COLOURS, ordering="status")  # type: ignore[untyped-decorator]
     def shown_status(self, obj: Affiliate) -> str:

@@ -12,10 +12,11 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.pages import FormAdmin
 from external_apis.admin.row_pages import Button
 from external_apis.admin.service_form import ServiceForm
 from external_apis.backoffice import ai_models
+from external_apis.backoffice.admin.refusals import ShowsRefusals
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.ai_usage_series import read_steps, total
 from external_apis.backoffice.models import AiDimension, AiModel
@@ -77,7 +78,7 @@ class OrderForm(forms.Form):
 
 
 @register(AiModel)
-class AiModelAdmin(QuickModelAdmin):
+class AiModelAdmin(ShowsRefusals, FormAdmin):
     form = AiModelForm
     list_display: ClassVar = ["label", "name", "tier", "supports_media", "enabled", "shown_connection", "tenant"]
     list_filter: ClassVar = ["enabled", "supports_media", "tier"]
@@ -92,26 +93,13 @@ class AiModelAdmin(QuickModelAdmin):
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        if issubclass(form, ServiceForm):
-            form.scope = scope_of(request.user)
-        return form
-
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """A tenant's staff make models of that tenant alone; whose one is does not change."""
         has_choice = obj is None and scope_of(request.user).tenant_id is None
         return [*_SHOWN_FIELDS, *(["tenant"] if has_choice else [])]
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing: the form has stored the row through its service."""
-
-    def delete_model(self, request: HttpRequest, obj: AiModel) -> None:
-        ai_models.delete(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AiModel]) -> None:
-        for model in queryset:
-            ai_models.delete(model)
+    def delete_row(self, row: AiModel) -> None:
+        ai_models.delete(row)
 
     # --- pages --------------------------------------------------------------------------------------------------------
 

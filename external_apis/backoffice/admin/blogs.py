@@ -10,11 +10,12 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from unfold.decorators import display
 
-from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.pages import FormAdmin
 from external_apis.admin.row_pages import Button
 from external_apis.admin.service_form import ServiceForm
 from external_apis.admin.text_field import TextField
 from external_apis.backoffice import blog_html, blogs
+from external_apis.backoffice.admin.refusals import ShowsRefusals
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.models import Blog, BlogStatus
 from external_apis.backoffice.pages.answers import show
@@ -59,7 +60,7 @@ class BlogForm(ServiceForm):
 
 
 @register(Blog)
-class BlogAdmin(QuickModelAdmin):
+class BlogAdmin(ShowsRefusals, FormAdmin):
     form = BlogForm
     list_display: ClassVar = ["title", "slug", "shown_status", "published_at", "author", "tenant"]
     list_filter: ClassVar = ["status"]
@@ -78,11 +79,6 @@ class BlogAdmin(QuickModelAdmin):
 
     # --- form -------------------------------------------------------------------------------------------------------
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        form.scope = scope_of(request.user)
-        return form
-
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             own = [] if scope_of(request.user).tenant_id is not None else ["tenant"]
@@ -93,15 +89,8 @@ class BlogAdmin(QuickModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [] if obj is None else list(self.get_fieldsets(request, obj)[1][1]["fields"])
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing: the form has stored the row."""
-
-    def delete_model(self, request: HttpRequest, obj: Blog) -> None:
-        blogs.delete_blog(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Blog]) -> None:
-        for row in queryset:
-            blogs.delete_blog(row)
+    def delete_row(self, row: Blog) -> None:
+        blogs.delete_blog(row)
 
     # --- pages ------------------------------------------------------------------------------------------------------
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.pages import FormAdmin
 from external_apis.backoffice import contact_messages
+from external_apis.backoffice.admin.refusals import ShowsRefusals
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.models import ContactMessage
 
 
 @register(ContactMessage)
-class ContactMessageAdmin(QuickModelAdmin):
+class ContactMessageAdmin(ShowsRefusals, FormAdmin):
     list_display: ClassVar = ["name", "email", "subject", "tenant", "created_at"]
     list_select_related: ClassVar = ["tenant"]
     search_fields: ClassVar = ["name", "email", "subject", "message", "=id"]
@@ -28,9 +28,5 @@ class ContactMessageAdmin(QuickModelAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def delete_model(self, request: HttpRequest, obj: ContactMessage) -> None:
-        contact_messages.delete_message(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ContactMessage]) -> None:
-        for row in queryset:
-            contact_messages.delete_message(row)
+    def delete_row(self, row: ContactMessage) -> None:
+        contact_messages.delete_message(row)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.pages import FormAdmin
 from external_apis.admin.service_form import ServiceForm
 from external_apis.admin.text_field import TextField
 from external_apis.backoffice import feature_requests
+from external_apis.backoffice.admin.refusals import ShowsRefusals
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.models import FeatureRequest, FeatureStatus
 from external_apis.tenancy import scope_of
@@ -42,7 +42,7 @@ class FeatureRequestForm(ServiceForm):
 
 
 @register(FeatureRequest)
-class FeatureRequestAdmin(QuickModelAdmin):
+class FeatureRequestAdmin(ShowsRefusals, FormAdmin):
     form = FeatureRequestForm
     list_display: ClassVar = ["title", "shown_status", "votes", "tenant", "created_at"]
     list_filter: ClassVar = ["status"]
@@ -54,11 +54,6 @@ class FeatureRequestAdmin(QuickModelAdmin):
     @display(description="status", ordering="status", label=_COLOURS)  # type: ignore[untyped-decorator]
     def shown_status(self, obj: FeatureRequest) -> str:
         return obj.status
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        form.scope = scope_of(request.user)
-        return form
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -73,9 +68,6 @@ class FeatureRequestAdmin(QuickModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [] if obj is None else list(self.get_fieldsets(request, obj)[1][1]["fields"])
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing: the form has stored the row."""
-
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
@@ -83,9 +75,5 @@ class FeatureRequestAdmin(QuickModelAdmin):
         named = [f"{obj} ({obj.votes} votes)" for obj in objs]
         return named, {str(self.opts.verbose_name_plural): len(named)}, set(), []
 
-    def delete_model(self, request: HttpRequest, obj: FeatureRequest) -> None:
-        feature_requests.delete_feature_request(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[FeatureRequest]) -> None:
-        for row in queryset:
-            feature_requests.delete_feature_request(row)
+    def delete_row(self, row: FeatureRequest) -> None:
+        feature_requests.delete_feature_request(row)

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from external_apis.admin.pages import QuickModelAdmin
+from external_apis.admin.pages import FormAdmin
 from external_apis.admin.row_pages import Button
 from external_apis.admin.service_form import ServiceForm
 from external_apis.backoffice.admin.registration import register
@@ -20,7 +20,6 @@ from external_apis.backoffice.affiliates import find_affiliate
 from external_apis.backoffice.models import Withdrawal, WithdrawalStatus
 from external_apis.backoffice.withdrawals import TRANSITIONS, decide_withdrawal, request_withdrawal
 from external_apis.errors import ApiManagerError
-from external_apis.tenancy import scope_of
 
 _COLOURS = {
     WithdrawalStatus.PENDING: "warning",
@@ -51,7 +50,7 @@ class WithdrawalForm(ServiceForm):
 
 
 @register(Withdrawal)
-class WithdrawalAdmin(QuickModelAdmin):
+class WithdrawalAdmin(FormAdmin):
     form = WithdrawalForm
     list_display: ClassVar = ["id", "affiliate", "amount_minor", "currency", "shown_status", "tenant", "created_at"]
     list_filter: ClassVar = ["status"]
@@ -71,19 +70,14 @@ class WithdrawalAdmin(QuickModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if obj is not None:  # nothing of it is written by a form
-            return super().get_form(request, obj, change=change, **{**kwargs, "form": forms.ModelForm})
-        form = super().get_form(request, obj, change=change, **kwargs)
-        form.scope = scope_of(request.user)
-        return form
+            kwargs["form"] = forms.ModelForm
+        return super().get_form(request, obj, change=change, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return self._facts if obj else ["affiliate", "amount_minor"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return self._facts if obj else []
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Nothing: the form has asked for it through the service."""
 
     @display(description="status", label=_COLOURS, ordering="status")  # type: ignore[untyped-decorator]
     def shown_status(self, obj: Withdrawal) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.messages import get_messages
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from external_apis.backoffice.admin.affiliates import AffiliateAdmin
 from external_apis.backoffice.models import Affiliate, Withdrawal, WithdrawalStatus
 from external_apis.backoffice.withdrawals import decide_withdrawal
 from external_apis.models import AuditEvent
@@ -134,6 +137,31 @@ def test_whoever_is_owed_something_is_not_deleted() -> None:
     assert client.post(f"{AFFILIATES}{other.pk}/delete/", {"post": "yes"}).status_code == 302
     assert client.get(f"{AFFILIATES}{other.pk}/change/").status_code == 302
     assert AuditEvent.objects.filter(action="affiliate.deleted").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "message"),
+    [({"balance_minor": 5}, "is still owed something"), ({"deleted_at": datetime(2026, 3, 1, tzinfo=UTC)}, "not found")],
+)
+def test_what_became_of_an_affiliate_while_the_page_was_made_is_told(
+    monkeypatch: pytest.MonkeyPatch, meanwhile: dict[str, Any], message: str
+) -> None:
+    client, row, other = signed_in(is_superuser=True), make_affiliate(), make_affiliate()
+    look = AffiliateAdmin.get_deleted_objects
+
+    def be_overtaken(*arguments: Any) -> Any:
+        found = look(*arguments)
+        Affiliate.objects.filter(pk=row.pk).update(**meanwhile)
+        return found
+
+    monkeypatch.setattr(AffiliateAdmin, "get_deleted_objects", be_overtaken)
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk, other.pk], "post": "yes"}
+    for url, sent in ((f"{AFFILIATES}{row.pk}/delete/", {"post": "yes"}), (AFFILIATES, chosen)):
+        response = client.post(url, sent)
+        assert response.status_code == 302
+        assert message in told(response)
+    assert not AuditEvent.objects.filter(action="affiliate.deleted").exists()
+    assert not LogEntry.objects.exists()
 
 
 @pytest.mark.parametrize("url", [AFFILIATES, WITHDRAWALS])
