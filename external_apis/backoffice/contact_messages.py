@@ -134,7 +134,8 @@ def find_message(message_id: str, scope: Scope = EVERYTHING) -> ContactMessage:
 
 
 def delete_message(row: ContactMessage) -> None:
-    """Delete a message for good; of what stood in it nothing stays."""
+    """Delete a message for good; of what stood in it nothing stays. Raises `NotFound` where it is gone."""
     with transaction.atomic():
+        if not ContactMessage.objects.filter(pk=row.pk).delete()[0]:
+            raise NotFound(f"Contact message {row.pk} not found")
         audit.record("contact_message.deleted", row)
-        row.delete()

@@ -11,8 +11,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from external_apis import valkey
+from external_apis.backoffice.contact_messages import delete_message
 from external_apis.backoffice.models import ContactMessage
 from external_apis.backoffice.pages.contact import TRAP
+from external_apis.errors import NotFound
 from external_apis.models import AuditEvent
 from tests.content import make_message
 from tests.envelope import EXTERNAL, client_of, data_of, failure_of
@@ -218,6 +220,15 @@ def test_deleting() -> None:
     assert failure_of(writer.send("delete", f"{MESSAGES}/{row.pk}")) == (404, "NOT_FOUND")
     event = AuditEvent.objects.get(action="contact_message.deleted")
     assert "delete me" not in str(event.changes)
+
+
+def test_of_two_who_delete_a_message_one_has_done_it() -> None:
+    row = make_message()
+    again = ContactMessage.objects.get()
+    delete_message(row)
+    with pytest.raises(NotFound):
+        delete_message(again)
+    assert AuditEvent.objects.filter(action="contact_message.deleted").count() == 1
 
 
 def test_a_tenant_and_a_test_key() -> None:
