@@ -7,8 +7,7 @@ from copy import copy
 from typing import Annotated, Any
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
-from django.utils import timezone
+from django.db.models import Q, QuerySet
 from pydantic import BaseModel, ConfigDict, Field
 
 from external_apis import audit
@@ -126,8 +125,7 @@ def vote(row: FeatureRequest, voter: str) -> bool:
             feature_request=row, voter=voter, defaults={"tenant_id": row.tenant_id}
         )
         if is_new:
-            _add(row, 1)
-            audit.record("feature_request.voted", row, {"votes": [row.votes, row.votes + 1]})
+            _add("feature_request.voted", row, 1)
     return is_new
 
 
@@ -138,8 +136,7 @@ def withdraw_vote(row: FeatureRequest, voter: str) -> bool:
         row = _locked(row)
         was_there = bool(FeatureVote.objects.filter(feature_request=row, voter=voter).delete()[0])
         if was_there:
-            _add(row, -1)
-            audit.record("feature_request.vote_withdrawn", row, {"votes": [row.votes, row.votes - 1]})
+            _add("feature_request.vote_withdrawn", row, -1)
     return was_there
 
 
@@ -151,5 +148,7 @@ def _locked(row: FeatureRequest) -> FeatureRequest:
     return found
 
 
-def _add(row: FeatureRequest, votes: int) -> None:
-    FeatureRequest.objects.filter(pk=row.pk).update(votes=F("votes") + votes, updated_at=timezone.now())
+def _add(action: str, row: FeatureRequest, votes: int) -> None:
+    row.votes += votes
+    row.save(update_fields=["votes", "updated_at"])
+    audit.record(action, row, {"votes": [row.votes - votes, row.votes]})

@@ -124,3 +124,5 @@ def test_votes_that_are_cast_at_once_all_count_and_a_change_loses_none() -> None
         thread.join(20)
     row.refresh_from_db()
     assert (row.votes, FeatureVote.objects.count(), row.status) == (VOTERS // 2, VOTERS // 2, "planned")
+    told = AuditEvent.objects.filter(action="feature_request.voted").values_list("changes", flat=True)
+    assert sorted(changes["votes"] for changes in told) == [[votes, votes + 1] for votes in range(VOTERS // 2)]

@@ -340,6 +340,15 @@ def test_what_many_invent_is_bounded_by_the_day(monkeypatch: pytest.MonkeyPatch)
     assert VisitSum.objects.filter(kind="referrer", grain="day", tenant=tenant).count() == 6
 
 
+def test_of_one_batch_the_largest_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visit_rollup, "NAMES_A_DAY", 1)
+    for name in ("/a", *["/z"] * 9):
+        visit(name)
+    roll_up_visits()
+    found = dict(VisitSum.objects.filter(kind="path", grain="day").values_list("name", "visits"))
+    assert found == {"/z": 9, "(other)": 1}
+
+
 def test_what_waits_in_valkey_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     bounded = visit_store._ADD.replace(str(visit_store._MOST_NAMED), "5").replace(str(visit_store._MOST_SUMS), "8")
     monkeypatch.setattr(visit_store, "_ADD", bounded)
