@@ -72,12 +72,7 @@ class Tally:
         for (outcome, reason), count in self._reasons.items():
             examples = ", ".join(self._examples[outcome, reason][:3])
             found.append(f"{count:,} {outcome}: {reason} ({examples}{', …' if count > 3 else ''})")
-        return [_printable(line) for line in found]
-
-
-def _printable(line: str) -> str:
-    """Names are the old tables', and a terminal obeys some characters."""
-    return "".join(character if character.isprintable() else "�" for character in line)
+        return found
 
 
 def _told(target: Target, *, is_applied: bool) -> str:

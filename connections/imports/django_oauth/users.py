@@ -25,11 +25,10 @@ _SHARED = "its user shares an e-mail address with others there"
 
 @dataclass(frozen=True)
 class Found:
-    """An account, or why there is none. ``is_new`` is one that an import makes."""
+    """An account, or why there is none."""
 
     account: Account | None = None
     problem: str = ""
-    is_new: bool = False
 
 
 class Users:
@@ -44,7 +43,7 @@ class Users:
         self._own_table = self._model._meta.db_table if is_own_database else None
 
     def find(self, users: Iterable[OldUser], known: Collection[str]) -> tuple[dict[OldUser, Found], list[Imported]]:
-        """Return what each is here, and the users that were made; four queries, and two more for those that are new.
+        """Return what each is here, and the users that were made; four queries, and a few more for those that are new.
 
         ``known`` are the keys (`source_key`) of those that an earlier import made: they are not made again.
         """
@@ -66,7 +65,7 @@ class Users:
         accounts = self._store(rows, made)
         for user, row in rows.items():
             account = accounts.get(row.pk)
-            answers[user] = Found(account, self._foreign(account), is_new=user in made)
+            answers[user] = Found(account, self._foreign(account))
         return answers, [Imported(source_key(user), row) for user, row in made.items()]
 
     def _is_ours(self, user: OldUser) -> bool:
@@ -142,9 +141,12 @@ class Users:
         # Somebody who is here has the rights that they have: an account of a tenant would take them away.
         missing = {row.pk: row for row in rows.values() if row.pk not in found}
         accounts = [Account(user=row, tenant=self._tenant if pk in new else None) for pk, row in missing.items()]
-        Account.objects.bulk_create(accounts)
-        audit.store([audit.build("account.created", "account", account.pk) for account in accounts])
-        return found | {account.user_id: account for account in accounts}
+        # Whoever was quicker has opened one.
+        Account.objects.bulk_create(accounts, ignore_conflicts=True)
+        stored, mine = self._accounts_of(missing.values()), {account.pk for account in accounts}
+        opened = [account for account in stored.values() if account.pk in mine]
+        audit.store([audit.build("account.created", "account", one.pk, tenant_id=one.tenant_id) for one in opened])
+        return found | stored
 
     def _store_users(self, rows: Sequence[Any]) -> None:
         if not rows:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg
 import pytest
@@ -328,6 +329,32 @@ def test_users_are_made_without_rights_where_that_is_wanted_and_never_twice(old:
     assert taken(old, "--create-users", "--tenant", "acme")[0]["counts"] == {"recognised": 1}
     assert User.objects.count() == 2
     assert set(AuditEvent.objects.values_list("action", flat=True)) >= {"user.created", "connection.created"}
+    assert AuditEvent.objects.get(action="account.created").tenant_id == tenant.pk
+
+
+def test_an_account_that_is_opened_meanwhile_is_taken_and_belongs_to_no_tenant(
+    old: OldTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of users who are here and have none: one gets it of the import, another of the sweep in the middle of it."""
+    make_tenant("acme")
+    for number, name in enumerate(("ada", "bob")):
+        make_user(name, email=f"{name}@example.com")
+        old.social(old.user(name), "google-oauth2", name, google(number))
+    Account.objects.all().delete()
+    real = Users._accounts_of
+
+    def sweeps(users: Users, rows: Any) -> dict[Any, Account]:
+        found = real(users, rows)
+        if not Account.objects.exists():
+            Account.objects.create(user=User.objects.get(username="bob"))
+        return found
+
+    monkeypatch.setattr(Users, "_accounts_of", sweeps)
+    assert taken(old, "--tenant", "acme") == (mock.ANY, 0)
+    accounts = {row.user.user.username: row.user for row in ExternalApiConnection.objects.all() if row.user}
+    assert [accounts[name].tenant for name in ("ada", "bob")] == [None, None]
+    opened = AuditEvent.objects.filter(action="account.created").values_list("object_id", "tenant_id")
+    assert list(opened) == [(accounts["ada"].pk, None)]
 
 
 def test_nobodys_connection_goes_to_an_account_that_cannot_be_told_or_is_another_tenants(old: OldTables) -> None:
@@ -680,7 +707,7 @@ def test_what_the_old_tables_are_called_commands_no_terminal(old: OldTables) -> 
     out = io.StringIO()
     with pytest.raises(CommandError):
         call_command("import_django_oauth", "--database-url", old.url, stdout=out)
-    assert "�]0;owned��" in out.getvalue()
+    assert r"\x1b]0;owned\x07\u202e" in out.getvalue()
     assert "\x1b" not in out.getvalue()
 
 
