@@ -79,7 +79,6 @@ def import_tables(
                 with transaction.atomic():
                     rows = table.read(session, after, BATCH_SIZE, locks=importer.is_applied)
                     if not rows:
-                        session.rollback()
                         break
                     after = rows[-1].number
                     made = importer.take(rows)

@@ -151,7 +151,6 @@ def identify(session: Session, address: Address, *tables: str) -> str:
         "WHERE oid IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name)) AS schemas FROM pg_control_system()",
         [list(tables)],
     ).fetchone()
-    session.rollback()
     return address.describe() if row is None else "/".join(str(value) for value in row.values())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from connections.imports.django_oauth.clients import Clients
 from connections.imports.django_oauth.names import candidates
@@ -13,12 +12,13 @@ from connections.imports.django_oauth.old_rows import OldClient
 from connections.imports.runs import Imported
 from connections.models import ImportOutcome
 from external_apis import catalogue
+from external_apis.adoption import Wishes, adopt
 from external_apis.api_config import ApiConfig
 from external_apis.catalogue.presets import Preset
 from external_apis.errors import ApiManagerError, Conflict, InvalidInput, NotFound
 from external_apis.models import ExternalApi, Tenant
 from external_apis.oauth_config import BY_CONSENT
-from external_apis.providers import create_external_api, find_by_id_or_slug, open_config, update_external_api
+from external_apis.providers import find_by_id_or_slug, open_config, update_external_api
 from external_apis.tenancy import Scope
 
 __all__ = ["Providers", "Target", "source_key"]
@@ -134,18 +134,9 @@ class Providers:
     def _new(self, name: str, slug: str, preset: Preset, client: OldClient | None, made: list[Imported]) -> Target:
         auth_type = preset.api_config["auth_type"]
         target = Target(name, slug, auth_type, what="new", has_client=client is not None)
-        config: dict[str, Any] = {**preset.api_config}
-        if client is not None:
-            config[auth_type] = {**config[auth_type], **_block(auth_type, client)}
-        body = {
-            "name": preset.name,
-            "slug": slug,
-            "category": preset.category,
-            "provider": preset.provider,
-            "api_config": config,
-            "sales_channel_id": self._scope.tenant_id,
-        }
-        target.api = create_external_api(body)
+        client_id, secret = (client.id, client.secret) if client is not None else ("", "")
+        wishes = Wishes(slug=slug, tenant_id=self._scope.tenant_id, client_id=client_id, client_secret=secret)
+        target.api = adopt(preset, wishes)
         target.config = open_config(target.api).api_config
         made.append(Imported(source_key(slug), target.api))
         return target
