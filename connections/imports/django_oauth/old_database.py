@@ -7,7 +7,6 @@ stays in here.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,20 +16,19 @@ from typing import Any
 
 import psycopg
 from django.db import connection as own
-from psycopg.adapt import Buffer, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
+from connections.imports.any_text import AnyText
 from connections.imports.database_urls import parts_of, without_password
 from external_apis.errors import InvalidInput, ServiceUnavailable
 
-__all__ = ["OWN", "Address", "Session", "columns_of", "identify", "is_text", "may_change", "open_session", "users_of"]
+__all__ = ["OWN", "Address", "Session", "columns_of", "identify", "may_change", "open_session", "users_of"]
 
 Session = psycopg.Connection[dict[str, Any]]
 
 _CONNECT_SECONDS = 5
 _TIMEOUTS = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = '60s'"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _DJANGOS_OWN = frozenset({"context", "cursor_factory", "prepare_threshold", "connection_class", "row_factory"})
 # A host that is gone is noticed, also in the middle of an answer.
 _KEEPALIVES = {
@@ -89,7 +87,7 @@ def open_session(address: Address, *, seconds: float | None = None) -> Iterator[
     try:
         with psycopg.connect(**parameters, row_factory=dict_row) as session, _cut_off_after(seconds, session, cut):
             for name in _TEXTS:
-                session.adapters.register_loader(name, _Text)
+                session.adapters.register_loader(name, AnyText)
             session.execute(_TIMEOUTS)
             if session.info.parameter_status("server_encoding") == _ANY_BYTES:  # as UTF-8 it would refuse to answer
                 session.execute(f"SET client_encoding = '{_ANY_BYTES}'")
@@ -105,13 +103,6 @@ def open_session(address: Address, *, seconds: float | None = None) -> Iterator[
                 f"The old database ({address.describe()}) was not done within {seconds:g} seconds."
             ) from None
         raise ServiceUnavailable(f"The old database ({address.describe()}) fails: {_said(error, address)}") from None
-
-
-class _Text(Loader):
-    """Text of a database that takes any bytes (SQL_ASCII) is one row's problem; see `is_text`."""
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", "surrogateescape")
 
 
 @contextmanager
@@ -130,11 +121,6 @@ def _cut_off_after(seconds: float | None, session: Session, cut: threading.Event
         yield
     finally:
         timer.cancel()
-
-
-def is_text(value: object) -> bool:
-    """Whether a value holds no byte that is no UTF-8."""
-    return not isinstance(value, str) or value.isascii() or _SURROGATE.search(value) is None
 
 
 def identify(session: Session, address: Address, *tables: str) -> str:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from django.conf import settings
 
+from connections.imports.any_text import is_text
 from connections.imports.environment.left import LEFT
 from connections.imports.environment.naming import by_pattern, rank, settled
 from external_apis.catalogue import Preset, shipped
@@ -96,7 +97,7 @@ def _reason_to_skip(name: str, value: str) -> str:
         return "is this product's own"
     if name in LEFT:
         return LEFT[name]
-    if _is_broken(name) or _is_broken(value):
+    if not (is_text(name) and is_text(value)):
         return "is not text in UTF-8"
     if not value.strip():
         return "is empty"
@@ -107,11 +108,6 @@ def _is_of_interest(name: str, values: Mapping[str, str]) -> bool:
     if is_own(name) or name in LEFT or name in _table() or _LOOKS_SECRET.fullmatch(name):
         return True
     return by_pattern(name, values) is not None
-
-
-def _is_broken(text: str) -> bool:
-    """Whether the system gave bytes that are no text, which Python keeps as lone surrogates."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_own(name: str) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
-from psycopg.adapt import Buffer, Loader
 from psycopg.rows import dict_row
 
+from connections.imports.any_text import AnyText
 from connections.imports.database_urls import parts_of, without_password
 from connections.imports.social_platforms.sources import Read, Reference
 from external_apis.errors import InvalidInput, ServiceUnavailable
@@ -119,7 +119,7 @@ class OldDatabase:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.execute("SET LOCAL datestyle TO ISO")
             for name in _AS_TEXT:
-                connection.adapters.register_loader(name, _Text)
+                connection.adapters.register_loader(name, AnyText)
             yield connection
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(f"{self.description} was lost: {self._reason(error)}") from None
@@ -132,13 +132,6 @@ class OldDatabase:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
         return without_password(reason, self._conninfo.get("password", ""))
-
-
-class _Text(Loader):
-    """A value as PostgreSQL writes it; bytes that are no UTF-8 become lone surrogates, which `read_row` refuses."""
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", "surrogateescape")
 
 
 def _rows(
