@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from connections.models import ExternalApiConnection, ImportedRow
+from connections.imports.living import living
+from connections.models import ImportedRow
 from external_apis.data_keys import data_keys
 
 __all__ = ["digest", "holders"]
@@ -21,8 +22,4 @@ def digest(refresh_token: str | None) -> str:
 
 def holders(digests: Collection[str]) -> dict[str, str]:
     """Return by digest which live connection (its id) was imported with such a token; two queries."""
-    rows = ImportedRow.objects.filter(token_digest__in=set(digests) - {""}).values_list("token_digest", "object_id")
-    pairs = list(rows)
-    living = ExternalApiConnection.objects.filter(pk__in={pk for _, pk in pairs}, deleted_at=None)
-    ids = set(living.values_list("pk", flat=True))
-    return {token: pk for token, pk in pairs if pk in ids}
+    return living(ImportedRow.objects.filter(token_digest__in=set(digests) - {""}), "token_digest")

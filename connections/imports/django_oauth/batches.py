@@ -15,6 +15,7 @@ from connections.imports.django_oauth.old_rows import OldApp, OldClient, OldRow,
 from connections.imports.django_oauth.providers import Providers, Target
 from connections.imports.django_oauth.tally import Tally
 from connections.imports.django_oauth.users import Found, Users
+from connections.imports.living import living
 from connections.imports.runs import Imported
 from connections.imports.storing import store
 from connections.models import (
@@ -101,9 +102,9 @@ class Importer:
         keys = [row.source_key for row in rows] + [users.source_key(user) for user in people]
         known = runs.known(self.run, keys)
         ids = [imported.object_id for (_, kind), imported in known.items() if kind == _CONNECTION]
-        living = ExternalApiConnection.objects.filter(deleted_at=None, external_api__deleted_at=None)
+        alive = ExternalApiConnection.objects.filter(deleted_at=None, external_api__deleted_at=None)
         # Whoever revokes one meanwhile, or renews its tokens, comes before or after; a dry run holds nobody up.
-        stored = living.select_for_update(of=("self",), no_key=True).order_by("pk") if self.is_applied else living
+        stored = alive.select_for_update(of=("self",), no_key=True).order_by("pk") if self.is_applied else alive
         paths = ("external_api", "credential", "grant", "write_back")
         names = {source_key for source_key, _ in known}
         new = [row for row in rows if row.tokens and row.source_key not in names]
@@ -120,13 +121,8 @@ class Importer:
         return batch
 
     def _elsewhere(self, keys: Sequence[str]) -> Mapping[str, str]:
-        rows = ImportedRow.objects.filter(
-            origin__in=self.other_origins, source_key__in=keys, object_type=_CONNECTION
-        ).values_list("source_key", "object_id")
-        pairs = list(rows)
-        living = ExternalApiConnection.objects.filter(pk__in={pk for _, pk in pairs}, deleted_at=None)
-        ids = set(living.values_list("pk", flat=True))
-        return {key: pk for key, pk in pairs if pk in ids}
+        rows = ImportedRow.objects.filter(origin__in=self.other_origins, source_key__in=keys, object_type=_CONNECTION)
+        return living(rows, "source_key")
 
     def _load_places(self, batch: _Batch) -> None:
         accounts = {one.account.pk for one in batch.found.values() if one.account is not None}
