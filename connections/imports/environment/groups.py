@@ -15,7 +15,7 @@ from django.db.models import Q
 from connections.imports import runs
 from connections.imports.environment.naming import PROVIDER_DATA, is_of_client, url_variables
 from connections.imports.environment.steps import Change, Step
-from connections.imports.environment.variables import Group
+from connections.imports.environment.variables import Group, Variable
 from connections.imports.masking import masked
 from connections.imports.runs import Imported
 from connections.lookup import of_provider
@@ -200,7 +200,7 @@ class _Importing:
                 taken[place] = given[place]
             now = str(stored[place]) if action != "same" and place in stored else ""
             if action == "kept" or (action != "same" and is_another):
-                self._tell(place, "kept", now, reason or "what is stored beside it stays")
+                self._tell(self._chosen[place], place, "kept", now, reason or "what is stored beside it stays")
             else:
                 self._taken(place, action, now, **where)
         return taken
@@ -225,19 +225,19 @@ class _Importing:
         return not place.startswith(f"{PROVIDER_DATA}.") or _tail(place) in self._url_variables
 
     def _taken(self, place: str, action: str, stored: str = "", **where: Any) -> None:
-        self._tell(place, action, stored)
-        self._remember(place, self._chosen[place].name, **where)
+        variable = self._chosen[place]
+        self._tell(variable, place, action, stored)
+        self._remember(variable, place, **where)
 
-    def _remember(self, place: str, name: str, **where: Any) -> None:
+    def _remember(self, variable: Variable, place: str, **where: Any) -> None:
         """Note where a variable's value is; of one with several places the first."""
-        variable = next(one for one in self._group.variables if one.name == name)
         if place != variable.places[0]:
             return
         wanted = {"connection": None, "external_api": None, **where, "place": place}
         wanted["digest"] = self._key.fingerprint(variable.value)
-        row = self._known.get(name)
+        row = self._known.get(variable.name)
         if row is None or any(getattr(row, field) != value for field, value in wanted.items()):
-            self.result.notes.append(EnvironmentVariable(name=name, tenant=self._tenant, **wanted))
+            self.result.notes.append(EnvironmentVariable(name=variable.name, tenant=self._tenant, **wanted))
 
     def _tell_of_aliases(self) -> None:
         """A second name for a place counts as imported, too, where it holds the same value."""
@@ -247,15 +247,14 @@ class _Importing:
             if first is variable:
                 continue
             if first.value == variable.value:
-                self._tell(place, "same", "", f"as {first.name}", variable.name)
+                self._tell(variable, place, "same", reason=f"as {first.name}")
                 noted = next((row for row in self.result.notes if row.name == first.name), self._known.get(first.name))
                 if noted is not None:
-                    self._remember(place, variable.name, connection=noted.connection, external_api=noted.external_api)
+                    self._remember(variable, place, connection=noted.connection, external_api=noted.external_api)
             else:
-                self._tell(place, "unused", "", f"{first.name} goes before it", variable.name)
+                self._tell(variable, place, "unused", reason=f"{first.name} goes before it")
 
-    def _tell(self, place: str, action: str, stored: str = "", reason: str = "", name: str = "") -> None:
-        variable = next(one for one in self._group.variables if one.name == (name or self._chosen[place].name))
+    def _tell(self, variable: Variable, place: str, action: str, stored: str = "", reason: str = "") -> None:
         shown = masked(stored) if stored else ""
         self.result.changes.append(Change(variable.name, place, action, masked(variable.value), shown, reason))
 

@@ -27,7 +27,7 @@ from external_apis.catalogue import presets
 from external_apis.models import AuditEvent, ExternalApi
 from external_apis.providers import delete_external_api, find_by_id_or_slug, get_api_config, update_external_api
 from tests.connections.test_audit_everywhere import _refusing_events as refusing_events
-from tests.factories import make_connection, make_provider, make_tenant
+from tests.factories import make_connection, make_partner, make_provider, make_tenant
 
 OTHER_SID = f"AC{'2' * 32}"
 STRIPE = "sk_live_51HswordfishAbCd"
@@ -186,6 +186,15 @@ def test_a_tenant_gets_connections_of_its_own(tmp_path: Path) -> None:
     assert (connection.tenant, connection.external_api) == (tenant, everybodys)
     assert ExternalApi.objects.get(tenant=tenant).slug == "facebook"
     assert facts("--file", file, "--apply", "--tenant", tenant.pk)["counts"] == {"recognised": 2}
+
+
+@pytest.mark.parametrize("kind", ["sandbox", "partner"])
+def test_a_provider_for_the_sandbox_or_of_a_partner_is_not_the_one_that_is_meant(tmp_path: Path, kind: str) -> None:
+    other = make_provider(slug="stripe", **({"is_sandbox": True} if kind == "sandbox" else {"partner": make_partner()}))
+    file = tmp_path / ".env"
+    file.write_text(f"STRIPE_SECRET_KEY={STRIPE}")
+    assert facts("--file", file, "--apply")["plan"][0]["created"] == ["provider", "connection"]
+    assert ExternalApiConnection.objects.get().external_api_id != other.pk
 
 
 def test_what_cannot_be_connected_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> None:
