@@ -58,6 +58,8 @@ def _write_to(database_id: str, rows: list[WriteBack]) -> int:
         return 0
     renewed = _renewed(rows)
     left = [row for row in rows if row.pk in renewed]
+    if not left:
+        return 0
     count = 0
     try:
         address = Address(database.secrets.get("url", ""))

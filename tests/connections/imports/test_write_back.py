@@ -172,6 +172,23 @@ def test_an_old_database_that_is_away_harms_no_renewal_and_is_tried_again(old: O
     assert WriteBack.objects.get().error == ""
 
 
+def test_no_old_database_is_opened_for_rows_that_cannot_be_written(
+    old: OldTables, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.social(old.user("ada"), "ours", "1", google())
+    row = brought(old)
+    update_connection(row, renewed(2))
+    credential = ExternalApiConnection.objects.get(pk=row.pk).credential
+    credential.secrets = {"refresh_token": "rt-2"}
+    credential.save()
+    opened = mock.Mock(wraps=writing_back.open_session)
+    monkeypatch.setattr(writing_back, "open_session", opened)
+    assert write_back_due() == 0
+    assert opened.mock_calls == []
+    left = WriteBack.objects.get()
+    assert (left.due_at, left.error) == (None, "The connection has no access token any more.")
+
+
 def renewed(number: int) -> dict[str, Any]:
     return {"credentials": {"access_token": f"at-{number}", "refresh_token": f"rt-{number}"}}
 
@@ -214,6 +231,7 @@ def test_an_old_database_that_answers_nothing_is_left_for_later(
     assert time.monotonic() - started < 2
     old.run("ROLLBACK")
     assert WriteBack.objects.filter(due_at__gt=timezone.now() + timedelta(seconds=5)).count() == 2
+    assert sorted(WriteBack.objects.values_list("attempts", flat=True)) == [0, 1]
     assert all("within" in error for error in WriteBack.objects.values_list("error", flat=True))
 
 
