@@ -63,7 +63,7 @@ class _Batch:
     """What was imported before, and is no conflict."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Importer:
     """Takes batches, each in a transaction that the caller opens. Without `is_applied` what is new is stored as well,
     and the caller rolls it back. ``other_origins`` are those of the same database for other tenants."""
@@ -73,21 +73,19 @@ class Importer:
     users: Users
     tally: Tally
     is_applied: bool
-    is_own_database: bool = False
-    other_origins: Sequence[str] = ()
-    old_database: OldDatabase | None = None
-    """Where renewed tokens are written back to, if anywhere."""
+    is_own_database: bool
+    other_origins: Sequence[str]
 
-    def take(self, rows: Sequence[OldRow]) -> list[Imported]:
+    def take(self, rows: Sequence[OldRow], old_database: OldDatabase | None = None) -> list[Imported]:
         """Decide and store; return what was made, for the run. A fixed number of queries, and those of new providers
-        and of rows whose tokens the old system has changed."""
+        and of rows whose tokens the old system has changed. Renewed tokens are written back to an ``old_database``."""
         batch = self._load(rows)
         for row in rows:
             outcome, reason = self._decide(row, batch)
             self.tally.add(outcome, row, reason)
         store([connection for _, connection in batch.new])
-        if self.old_database is not None:
-            write_back_rows.begin(self.old_database, batch.new, batch.again)
+        if old_database is not None:
+            write_back_rows.begin(old_database, batch.new, batch.again)
         return batch.made
 
     def take_apps(self, apps: Iterable[OldApp]) -> list[Imported]:
@@ -109,7 +107,7 @@ class Importer:
         names = {source_key for source_key, _ in known}
         new = [row for row in rows if row.tokens and row.source_key not in names]
         made: list[Imported] = []
-        targets = {row.source_key: self._target(row.table, row.provider, row.client, made) for row in new}
+        targets = {row.source_key: self._target(row.kind, row.provider, row.client, made) for row in new}
         people = [row.user for row in new if row.user is not None and not _problem(row, targets[row.source_key])]
         found, made_users = self.users.find(people, names)
         made += made_users

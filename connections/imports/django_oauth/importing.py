@@ -14,10 +14,11 @@ from django.db import transaction
 from connections.imports import runs
 from connections.imports.django_oauth import allauth, social_auth, write_back_rows
 from connections.imports.django_oauth.batches import Importer
-from connections.imports.django_oauth.old_database import OWN, Address, Session, identify, open_session
+from connections.imports.django_oauth.old_database import Address, Session, identify, open_session
 from connections.imports.django_oauth.old_rows import OldApp
 from connections.imports.django_oauth.tables import OldTable, find_tables
 from connections.imports.progress import Meter
+from connections.models import OldDatabase
 
 __all__ = ["Plan", "import_tables", "look"]
 
@@ -55,7 +56,6 @@ def import_tables(
     rolls back. Raises `ServiceUnavailable`; what was stored by then stays, and the run goes on there.
     """
     run = importer.run
-    importer.is_own_database = address == OWN
     with ExitStack() as stack:
         session = stack.enter_context(open_session(address))
         if importer.is_applied:
@@ -64,9 +64,10 @@ def import_tables(
             stack.enter_context(transaction.atomic())
             stack.callback(transaction.set_rollback, True)
         position = run.position
+        old_database: OldDatabase | None = None
         if writes_back:
             with transaction.atomic():
-                importer.old_database, is_new = write_back_rows.open_database(run, address)
+                old_database, is_new = write_back_rows.open_database(run, address)
             position = {} if is_new else position
         with transaction.atomic():
             made = importer.take_apps(apps)
@@ -81,7 +82,7 @@ def import_tables(
                     if not rows:
                         break
                     after = rows[-1].number
-                    made = importer.take(rows)
+                    made = importer.take(rows, old_database)
                     counts = importer.tally.counts - before
                     if importer.is_applied:
                         runs.record(run, made, counts, {"table": table.kind, "after": after})

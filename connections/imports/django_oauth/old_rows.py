@@ -49,9 +49,9 @@ class OldApp:
 
 @dataclass(frozen=True, slots=True)
 class OldRow:
-    """``number`` is its primary key there. ``tokens`` are None where there is a ``problem``."""
+    """``kind`` is its library's, ``number`` its primary key there. ``tokens`` are None where there is a ``problem``."""
 
-    table: str
+    kind: str
     number: int
     provider: str
     uid: str
@@ -62,7 +62,7 @@ class OldRow:
 
     @property
     def source_key(self) -> str:
-        return f"{self.table}:{self.number}"
+        return f"{self.kind}:{self.number}"
 
 
 def read_object(text: str | None) -> dict[str, Any]:

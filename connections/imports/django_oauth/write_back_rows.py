@@ -88,7 +88,7 @@ def _write_back(old_database: OldDatabase, row: OldRow, connection: ExternalApiC
         connection=connection,
         tenant_id=connection.tenant_id,
         old_database=old_database,
-        kind=row.table,
+        kind=row.kind,
         number=row.number,
         stands={there: there},
         due_at=None if there == here else timezone.now(),

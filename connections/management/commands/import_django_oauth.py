@@ -86,17 +86,18 @@ class Command(ImportCommand):
         plan = look(address)
         if options["write_back"]:
             _require_writable(plan)
+        is_own = address == OWN
         users = Users(
             self.tenant,
             by=options["users_by"],
             creates=options["create_users"],
-            is_own_database=address == OWN,
+            is_own_database=is_own,
             trusts=options["trust_emails"],
         )
         begin = runs.begin if self.is_applied else runs.preview
         run = begin(self.kind, address.describe(), identity=plan.identity, tenant=self.tenant)
-        importer = Importer(run, providers, users, Tally(), self.is_applied)
-        importer.other_origins = runs.origins_for_others(run, plan.identity)
+        others = runs.origins_for_others(run, plan.identity)
+        importer = Importer(run, providers, users, Tally(), self.is_applied, is_own, others)
         before = Counter(run.counts)
         with self.meter("tokens", plan.total, already=before.total()) as meter:
             apps = [*plan.apps, *clients.named()]
