@@ -14,7 +14,7 @@ from connections.imports import refresh_tokens, runs, storing
 from connections.imports.progress import Meter
 from connections.imports.runs import Imported
 from connections.imports.social_platforms import twins
-from connections.imports.social_platforms.accounts import Account, digest, read_account
+from connections.imports.social_platforms.accounts import Account, read_account
 from connections.imports.social_platforms.old_database import ACCOUNTS
 from connections.imports.social_platforms.old_rows import UNREADABLE, OldRow, named, read_row
 from connections.imports.social_platforms.owners import Owner
@@ -25,6 +25,7 @@ from connections.imports.social_platforms.platform_import import (
     Platform,
 )
 from connections.imports.social_platforms.refusals import reason_of, refused
+from connections.imports.social_platforms.row_batches import batches
 from connections.imports.social_platforms.sources import Read
 from connections.imports.social_platforms.work import Work
 from connections.models import ExternalApiConnection, ExternalApiCredential, ImportedRow
@@ -41,7 +42,6 @@ NO_PLATFORM = "of a platform that is not in the source"
 REFUSED_PLATFORM = "of a platform that was not imported"
 TAKEN = "of a slug that somebody else's connection has here"
 
-_ROWS_IN_BATCH, _CHARACTERS_IN_BATCH = 500, 8_000_000
 _CONNECTION = ExternalApiConnection._meta.model_name or ""
 
 
@@ -51,20 +51,21 @@ class _Draft:
     account: Account
     api: ExternalApi | None
     owner: Owner
+    is_past: bool
     token_digest: str = ""
 
 
 class AccountImport:
     """Imports accounts of these platforms, by their old ids.
 
-    Of every account three numbers are kept (some hundred bytes), to tell accounts that stand there twice. Those that
-    were imported by another run, from whichever source and for whichever tenant, are told by their tokens' digests.
+    Accounts that stand there twice are told by what was seen of them, those that were imported by another run, from
+    whichever source and for whichever tenant, by their tokens' digests.
     """
 
     def __init__(self, platforms: Mapping[str, Platform], work: Work, *, now: datetime | None = None) -> None:
         self._platforms, self._work, self._summary = platforms, work, work.summary
         self._now = now or timezone.now()
-        self._seen: set[int] = set()
+        self._seen = twins.Seen()
         self._counts: dict[str, int] = {}
         # A dry run makes no key for digests that there are none of to compare with.
         self._may_be_here = not work.is_dry or ImportedRow.objects.exclude(token_digest="").exists()
@@ -75,7 +76,7 @@ class AccountImport:
         Raises `InvalidInput` and `ServiceUnavailable` where the source cannot be read any more, and `Conflict` where
         somebody else has gone on with the run.
         """
-        for batch in _batches(reads):
+        for batch in batches(reads):
             failed = self._summary.accounts["failed"]
             self._take_batch(batch, table)
             new = [read for read in batch if not read.is_past]
@@ -98,7 +99,7 @@ class AccountImport:
         drafts: dict[str, _Draft] = {}
         for read, row in rows:
             if row.source_key in drafts:
-                self._count("skipped", TWICE)
+                self._pass_over(TWICE, is_past=read.is_past)
             elif (draft := self._draft(read, row, before.get(row.source_key), living)) is not None:
                 drafts[row.source_key] = draft
         position = {} if batch[-1].is_past else {table: dict(batch[-1].position)}
@@ -119,17 +120,19 @@ class AccountImport:
             platform = self._platforms.get(_platform_id(row))
             account, owner = self._read(row, platform)
         except ApiManagerError as error:
-            if not row.is_deleted and before is None:
+            if before is None and row.is_deleted:
+                self._pass_over(DELETED, is_past=read.is_past)
+            elif before is None:
                 self._fail(row.table, row.id, error, is_past=read.is_past, **_told(row))
             elif not read.is_past:
-                self._count("recognised" if before is not None else "skipped", "" if before is not None else DELETED)
+                self._count("recognised")
             return None
-        is_double, is_of_same_grant, is_of_same_page = self._notice(account, row, owner)
+        place = _platform_id(row), row.column("user_id")
+        is_double, is_of_same_grant, is_of_same_page = self._seen.notice(account, owner, *place)
         if (read.is_past and before is not None) or self._is_done(row, before, living):
             return None
         if is_double:
-            if not read.is_past:
-                self._count("skipped", DUPLICATE)
+            self._pass_over(DUPLICATE, is_past=read.is_past)
             return None
         if is_of_same_grant:
             same = refused(SAME_GRANT, "its refresh token is another account's too")
@@ -139,7 +142,7 @@ class AccountImport:
             self._summary.notes[SAME_PAGE] += 1
         for note in (*account.notes, *owner.notes):
             self._summary.notes[note] += 1
-        return _Draft(row, account, platform.api if platform else None, owner)
+        return _Draft(row, account, platform.api if platform else None, owner, read.is_past)
 
     def _read(self, row: OldRow, platform: Platform | None) -> tuple[Account, Owner]:
         if row.is_deleted:
@@ -166,17 +169,6 @@ class AccountImport:
                 self._summary.notes[CHANGED_SINCE] += 1
         return True
 
-    def _notice(self, account: Account, row: OldRow, owner: Owner) -> tuple[bool, bool, bool]:
-        """Keep an account in mind, and tell whether the very same one, whether another one of its refresh token, and
-        whether another one of its page was there before."""
-        secrets = account.credentials.secrets
-        page = digest(_platform_id(row), account.page) if account.page else None
-        grant = digest("grant", token) if (token := secrets.get("refresh_token")) else None
-        whole = digest(page, owner, row.column("user_id"), sorted(secrets.items())) if secrets else None
-        before = whole in self._seen, grant in self._seen, page in self._seen
-        self._seen |= {one for one in (whole, grant, page) if one is not None}
-        return before
-
     def _not_here(self, drafts: list[_Draft]) -> list[_Draft]:
         """Leave out what another run has imported: the very same account, and others of the same refresh token."""
         if not (self._may_be_here and drafts):
@@ -190,10 +182,10 @@ class AccountImport:
             if holder is None:
                 free.append(draft)
             elif places[holder] == twins.place_of(draft.account, draft.api, draft.owner):
-                self._count("skipped", DUPLICATE)
+                self._pass_over(DUPLICATE, is_past=draft.is_past)
             elif draft.account.credentials.secrets.get("refresh_token"):
                 error = refused(SAME_GRANT, f"its refresh token is that of {holder} here")
-                self._fail(draft.row.table, draft.row.id, error, **_told(draft.row))
+                self._fail(draft.row.table, draft.row.id, error, is_past=draft.is_past, **_told(draft.row))
             else:
                 free.append(draft)
         return free
@@ -206,7 +198,8 @@ class AccountImport:
         free = []
         for draft in drafts:
             if draft.api is not None and (draft.api.pk, draft.account.slug) in taken:
-                self._fail(draft.row.table, draft.row.id, refused(TAKEN, f"slug {draft.account.slug} is taken"))
+                error = refused(TAKEN, f"slug {draft.account.slug} is taken")
+                self._fail(draft.row.table, draft.row.id, error, is_past=draft.is_past)
             else:
                 free.append(draft)
         return free
@@ -267,6 +260,11 @@ class AccountImport:
         if reason:
             self._summary.reasons[f"accounts: {reason}"] += 1
 
+    def _pass_over(self, reason: str, *, is_past: bool) -> None:
+        """One before the position was counted when its batch was stored."""
+        if not is_past:
+            self._count("skipped", reason)
+
     def _fail(self, table: str, row_id: str, error: ApiManagerError, *, is_past: bool = False, **facts: Any) -> None:
         """One before the position that the report has already was counted when it was written there."""
         is_new = self._work.report.add(table, row_id, reason_of(error), error.message, **facts)
@@ -291,32 +289,3 @@ def _told(row: OldRow) -> dict[str, Any]:
     told = {name: row.text(name)[:200] for name in names}
     platform = row.text("social_platform_id", "platform_id", "external_api_id")
     return {"platform_id": platform, **{name: value for name, value in told.items() if value}}
-
-
-def _batches(reads: Iterable[Read]) -> Iterator[list[Read]]:
-    batch: list[Read] = []
-    size = 0
-    for read in reads:
-        batch.append(read)
-        size += _size(dict(read.row))
-        if len(batch) >= _ROWS_IN_BATCH or size >= _CHARACTERS_IN_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _size(value: Any) -> int:
-    """About how many characters a value holds, however deep (nobody has looked at it yet)."""
-    size, waiting = 0, [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            size += len(one)
-        elif isinstance(one, dict):
-            waiting += (*one, *one.values())
-        elif isinstance(one, list):
-            waiting += one
-        else:
-            size += 8
-    return size

@@ -15,7 +15,7 @@ from connections.imports.social_platforms.refusals import refused
 from connections.models import ConnectionStatus
 from external_apis.api_config import ApiConfig, url_values
 
-__all__ = ["Account", "account_name", "digest", "holds_tokens", "read_account"]
+__all__ = ["Account", "account_name", "holds_tokens", "read_account"]
 
 NO_REFRESH_TOKEN = "without refresh token: to be connected again when the token ends"  # noqa: S105
 TO_BE_RENEWED = "the access token has ended: to be renewed at once with the refresh token"
@@ -226,8 +226,3 @@ def _slug(row: OldRow, origin: str) -> str:
     readable = re.sub(r"[^a-z0-9]+", "-", account_name(row).lower()).strip("-")[:60].strip("-") or "account"
     mark = hashlib.sha256(f"{origin} {row.source_key}".encode()).hexdigest()[:10]
     return f"{readable}-{mark}"
-
-
-def digest(*parts: object) -> int:
-    """Return 64 bits that tell one thing from another, and say nothing of it."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")

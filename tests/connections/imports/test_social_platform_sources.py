@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 
 from connections.imports.database_urls import without_password
 from connections.imports.django_oauth.old_database import Address
-from connections.imports.social_platforms import account_import
+from connections.imports.social_platforms import row_batches
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.failure_report import FailureReport
 from connections.imports.social_platforms.old_database import OldDatabase
@@ -405,9 +405,9 @@ def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_batch_is_bounded_in_rows_and_in_size() -> None:
     small = [Read({"id": str(number)}, {}) for number in range(1_100)]
-    assert [len(batch) for batch in account_import._batches(small)] == [500, 500, 100]
+    assert [len(batch) for batch in row_batches.batches(small)] == [500, 500, 100]
     large = [Read({"id": str(number), "metadata": {"text": "x" * 3_000_000}}, {}) for number in range(7)]
-    assert [len(batch) for batch in account_import._batches(large)] == [3, 3, 1]
+    assert [len(batch) for batch in row_batches.batches(large)] == [3, 3, 1]
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -17,13 +17,14 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from connections.imports import storing
-from connections.imports.social_platforms import account_import
+from connections.imports.social_platforms import row_batches
 from connections.models import ConnectionStatus, ExternalApiConnection, GrantState, ImportedRow, ImportRun
 from connections.services import get_connection
 from external_apis.errors import ConnectionExpired, ConnectionRevoked
 from external_apis.models import AuditEvent, ExternalApi, OutboxEvent
 from external_apis.providers import open_config
 from tests.connections.imports.old_tables import ACCOUNTS, PAGE_ID, OldShop, accounts, key_file_text, old_shop
+from tests.connections.imports.social_platform_files import failed_rows, run, write
 from tests.factories import make_tenant, make_user
 from tests.processes import dying, in_child
 
@@ -50,27 +51,10 @@ def importing(shop: OldShop, key_file: Path, tmp_path: Path) -> Any:
     return partial(run, "--database-url", shop.url, "--encryption-key-file", key_file, "--report", report)
 
 
-def run(*arguments: object) -> dict[str, Any]:
-    """Run the command with ``--json``; rows may fail."""
-    out = StringIO()
-    try:
-        call_command("import_social_platforms", *map(str, arguments), "--json", stdout=out, stderr=StringIO())
-    except CommandError as error:
-        if error.returncode != 1 or not out.getvalue():
-            raise
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    return answer
-
-
 def imported(state: str) -> ExternalApiConnection:
     """The connection that an old account in this state became."""
     key = ImportedRow.objects.get(source_key=f"social_platform_account:spa_{state}")
     return ExternalApiConnection.objects.select_related("credential", "external_api").get(pk=key.object_id)
-
-
-def failed_rows(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    lines = Path(answer["report"]).read_text().splitlines()
-    return {row["id"]: row for row in map(json.loads, lines)}
 
 
 def test_every_row_is_imported_or_told_of(importing: Any) -> None:
@@ -319,7 +303,7 @@ def test_another_client_of_the_same_platform_is_another_provider(tmp_path: Path)
 def test_a_killed_import_goes_on_without_doubling_or_losing(
     shop: OldShop, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_import, "_ROWS_IN_BATCH", 5)
+    monkeypatch.setattr(row_batches, "_ROWS_IN_BATCH", 5)
     options = (
         "--database-url",
         shop.url,
@@ -358,7 +342,7 @@ def test_a_killed_import_goes_on_without_doubling_or_losing(
 
 
 def test_ctrl_c_ends_after_the_batch(importing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_import, "_ROWS_IN_BATCH", 5)
+    monkeypatch.setattr(row_batches, "_ROWS_IN_BATCH", 5)
     store = storing.store
 
     def interrupted(rows: Any) -> None:
@@ -399,14 +383,6 @@ def test_queries_do_not_grow_with_the_rows(
     with django_assert_max_num_queries(75):
         answer = run("--platforms", platforms, "--accounts", many, "--apply")
     assert answer["accounts"]["migrated"] == 300
-
-
-def write(folder: Path, *rows: dict[str, Any]) -> tuple[object, ...]:
-    """Files of one Facebook platform with these accounts, as options."""
-    platforms, accounts = folder / "p.json", folder / "a.json"
-    platforms.write_text('[{"id": "p", "name": "Facebook"}]')
-    accounts.write_text(json.dumps([{"platform_id": "p", **row} for row in rows]))
-    return ("--platforms", platforms, "--accounts", accounts, "--report", folder / "report.jsonl")
 
 
 def test_one_refresh_token_is_renewed_by_one_connection(tmp_path: Path) -> None:
@@ -460,7 +436,7 @@ def test_what_a_vendor_answered_decides_nothing(tmp_path: Path) -> None:
 
 
 def test_going_on_passes_over_no_row_that_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_import, "_ROWS_IN_BATCH", 2)
+    monkeypatch.setattr(row_batches, "_ROWS_IN_BATCH", 2)
     rows = [{"id": f"r{n}", "access_token": f"t{n}"} for n in range(4)]
     mended = {"id": "mended", "access_token": ""}
 
@@ -473,15 +449,11 @@ def test_going_on_passes_over_no_row_that_is_new(tmp_path: Path, monkeypatch: py
 
 
 def test_expiry_may_be_told_in_seconds(tmp_path: Path) -> None:
-    platforms, rows = tmp_path / "p.json", tmp_path / "a.json"
     now = timezone.now()
-    platforms.write_text('[{"id": "p", "name": "Facebook"}]')
-    account = {"platform_id": "p"}
-    in_a_minute = {"id": "a", "access_token": "t1", "expires_in": 60, "retrieved_at": now.isoformat(), **account}
-    later = {"id": "b", "access_token": "t2", "expires_at": int(now.timestamp() * 1000) + 90_000, **account}
-    as_text = {"id": "c", "access_token": "t3", "expires_in": "120", "retrieved_at": now.isoformat(), **account}
-    rows.write_text(json.dumps([in_a_minute, later, as_text]))
-    run("--platforms", platforms, "--accounts", rows, "--apply")
+    in_a_minute = {"id": "a", "access_token": "t1", "expires_in": 60, "retrieved_at": now.isoformat()}
+    later = {"id": "b", "access_token": "t2", "expires_at": int(now.timestamp() * 1000) + 90_000}
+    as_text = {"id": "c", "access_token": "t3", "expires_in": "120", "retrieved_at": now.isoformat()}
+    run(*write(tmp_path, in_a_minute, later, as_text), "--apply")
     rows_here = ExternalApiConnection.objects.order_by("connection_name").select_related("credential")
     ends = [row.credential.expires_at - now for row in rows_here if row.credential.expires_at]
     assert [round(end.total_seconds()) for end in ends] == [60, 90, 120]
