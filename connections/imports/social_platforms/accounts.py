@@ -204,15 +204,16 @@ def _provider_data(row: OldRow) -> dict[str, Any]:
     if row.table == "social_platform":
         origin["api_config"] = row.plain.get("api_config") or {}
     else:
-        own = row.plain.get("credentials")
-        left = {n: v for n, v in own.items() if n not in _OF_CREDENTIALS} if isinstance(own, Mapping) else own
+        left = row.plain.get("credentials")
+        if isinstance(left, Mapping):
+            left = {name: value for name, value in left.items() if name not in _OF_CREDENTIALS}
         if left:
             origin["credentials"] = left
     if page := row.text(*_PAGE):
         origin["page"] = page
     if row.plain.get("metadata"):
         origin["metadata"] = row.plain["metadata"]
-    if own and not isinstance(own := row.plain.get("provider_data"), Mapping):
+    if own and not isinstance(own, Mapping):
         origin["provider_data"] = own
     return {**data, "imported_from": origin}
 

@@ -1,0 +1,47 @@
+"""What an old account's row says, in the connection that it becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from connections.imports.social_platforms.accounts import read_account
+from connections.imports.social_platforms.encryption_keys import OldKeys
+from connections.imports.social_platforms.old_rows import read_row
+from connections.models import ConnectionStatus
+from external_apis import api_config
+
+CONFIG = api_config.parse({"base_url": "https://api.example.com", "auth_type": "bearer"})
+
+
+def read(**columns: Any) -> Any:
+    row = read_row("social_platform_account", {"id": "a", "access_token": "t", **columns}, OldKeys())
+    return read_account(row, CONFIG, timezone.now(), "origin")
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [
+        ({"provider_data": ["a", "b"]}, {"provider_data": ["a", "b"]}),
+        ({"provider_data": "a text"}, {"provider_data": "a text"}),
+        ({"provider_data": ["a"], "credentials": {"expires_at": None}}, {"provider_data": ["a"]}),
+        ({"provider_data": {"page_name": "P"}, "credentials": {"token_type": "Bearer"}}, {}),
+        ({"provider_data": None, "credentials": [1, "a"]}, {"credentials": [None, None]}),  # which were sealed
+        ({"provider_data": None, "credentials": True}, {"credentials": True}),
+        ({"provider_data": None, "credentials": "a text"}, {}),
+        ({"provider_data": [], "credentials": {}}, {}),
+    ],
+)
+def test_what_is_no_object_is_kept_beside_the_row(columns: dict[str, Any], kept: dict[str, Any]) -> None:
+    origin = read(**columns).provider_data["imported_from"]
+    assert {name: origin[name] for name in ("provider_data", "credentials") if name in origin} == kept
+
+
+@pytest.mark.parametrize("value", [False, "f", "false"])
+def test_what_was_switched_off_is_revoked(value: Any) -> None:
+    account = read(is_active=value, status="active")
+    assert account.status == ConnectionStatus.REVOKED
+    assert account.notes == ("switched off in the old system: imported as revoked, to be made active before use",)
+    assert read(is_active=True, status="active").status == ConnectionStatus.ACTIVE
