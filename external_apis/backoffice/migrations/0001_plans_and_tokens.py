@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField()),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
                 ('account', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='external_apis.account')),
-                ('tenant', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='external_apis.tenant')),
+                ('tenant', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='external_apis.tenant')),
             ],
             options={
                 'indexes': [models.Index(fields=['tenant', 'started_at'], name='plan_period_by_tenant'), models.Index(fields=['started_at'], name='plan_period_by_start')],

@@ -71,6 +71,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         blank=True,
+                        db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",

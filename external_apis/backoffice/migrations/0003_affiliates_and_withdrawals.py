@@ -44,7 +44,9 @@ class Migration(migrations.Migration):
                     "currency",
                     models.CharField(
                         max_length=3,
-                        validators=[django.core.validators.RegexValidator("^[A-Z]{3}\\Z", "is not a code such as EUR")],
+                        validators=[
+                            django.core.validators.RegexValidator("\\A[A-Z]{3}\\Z", "Three capital letters, as in ISO 4217.")
+                        ],
                     ),
                 ),
                 (

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar
 
-from django.core.validators import MaxValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from external_apis.backoffice.models.currencies import CURRENCY_CODE
 from external_apis.ids import MAX_LENGTH, new_id
 from external_apis.models import Account, Tenant
 from external_apis.models.base import SoftDeleted, Timestamped
@@ -42,7 +43,7 @@ class Affiliate(SoftDeleted, Timestamped):
     commission_basis_points = models.PositiveIntegerField(validators=[MaxValueValidator(ALL_OF_IT)])
     referrals = models.BigIntegerField(default=0, editable=False)
     balance_minor = models.BigIntegerField(default=0, editable=False)
-    currency = models.CharField(max_length=3, validators=[RegexValidator(r"^[A-Z]{3}\Z", "is not a code such as EUR")])
+    currency = models.CharField(max_length=3, validators=[CURRENCY_CODE])
     status = models.CharField(max_length=9, choices=AffiliateStatus.choices, default=AffiliateStatus.ACTIVE)
 
     class Meta:

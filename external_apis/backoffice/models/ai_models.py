@@ -20,7 +20,9 @@ class AiModel(Timestamped):
     """
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "aim"), editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
     name = models.CharField(max_length=200)
     label = models.CharField(max_length=200)
     tier = models.CharField(max_length=50, blank=True, default="")

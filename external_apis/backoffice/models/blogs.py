@@ -20,7 +20,9 @@ class Blog(Authored, Timestamped):
     """A tenant's post, or one of the whole installation; a slug is used once by each of them."""
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "blog"), editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="blogs")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="blogs", db_index=False
+    )
     slug = models.SlugField(max_length=100)
     title = models.CharField(max_length=200)
     excerpt = models.CharField(max_length=500, blank=True, default="")

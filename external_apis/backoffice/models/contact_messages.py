@@ -15,7 +15,9 @@ class ContactMessage(models.Model):
     """To a tenant, or to whoever runs the installation."""
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "msg"), editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, related_name="contact_messages")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, null=True, related_name="contact_messages", db_index=False
+    )
     name = models.CharField(max_length=100)
     email = models.CharField(max_length=254)
     subject = models.CharField(max_length=200, blank=True, default="")

@@ -23,7 +23,9 @@ class FeatureRequest(Timestamped):
     """``votes`` is the number of its `FeatureVote` rows, kept in the transaction of each."""
 
     id = models.CharField(primary_key=True, max_length=MAX_LENGTH, default=partial(new_id, "fr"), editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="feature_requests")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, null=True, blank=True, related_name="feature_requests", db_index=False
+    )
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
     status = models.CharField(max_length=16, choices=FeatureStatus.choices, default=FeatureStatus.OPEN)
@@ -44,7 +46,10 @@ class FeatureVote(models.Model):
     """One voter's vote for one request."""
 
     feature_request = models.ForeignKey(FeatureRequest, on_delete=models.CASCADE, related_name="cast_votes")
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, null=True, related_name="+")
+    # Its request's, and gone with that: nothing looks for votes by their tenant.
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, null=True, related_name="+", db_index=False, db_constraint=False
+    )
     voter = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from django.core.validators import RegexValidator
 from django.db import models
 
+from external_apis.backoffice.models.currencies import CURRENCY_CODE
 from external_apis.ids import MAX_LENGTH, new_id
 from external_apis.models import Account, Tenant
 from external_apis.models.base import Timestamped
 
 MOST_TOKENS = 2**53 - 1
 """The largest number that JavaScript reads exactly."""
-
-_CURRENCY = RegexValidator(r"\A[A-Z]{3}\Z", "Three capital letters, as in ISO 4217.")
 
 
 class Plan(Timestamped):
@@ -29,7 +27,7 @@ class Plan(Timestamped):
     name = models.CharField(max_length=200)
     tokens = models.PositiveBigIntegerField("token allowance", default=0)
     price_minor = models.PositiveBigIntegerField("price a month", default=0, help_text="In cents.")
-    currency = models.CharField(max_length=3, default="USD", validators=[_CURRENCY])
+    currency = models.CharField(max_length=3, default="USD", validators=[CURRENCY_CODE])
     is_active = models.BooleanField(default=True, db_default=True)
 
     class Meta:
@@ -52,7 +50,9 @@ class PlanPeriod(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     account = models.ForeignKey(Account, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
-    tenant = models.ForeignKey(Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
+    )
     plan = models.CharField(max_length=50)
     price_minor = models.PositiveBigIntegerField()
     currency = models.CharField(max_length=3)

@@ -23,7 +23,7 @@ class VisitSum(models.Model):
     They go with the tenant, and are nothing that keeps it.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, related_name="+")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
     kind = models.CharField(max_length=8, choices=VisitKind.choices)
     name = models.CharField(max_length=200, blank=True, default="")
     grain = models.CharField(max_length=8)
