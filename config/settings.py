@@ -17,6 +17,7 @@ from kombu import Exchange, Queue
 
 from config import loading, logs, postgres, runtime
 from config.environment import Environment
+from external_apis import queues
 
 loading.begin()
 
@@ -285,7 +286,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 # A worker without `--queues` serves both.
-CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "slow")]
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in queues.QUEUES]
 # These wait for somebody else, so they have a worker of their own.
 CELERY_TASK_ROUTES = {
     "connections.process_webhook_events": {"queue": "slow"},

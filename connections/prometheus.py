@@ -23,6 +23,7 @@ from connections.client.measures import Bag
 from connections.models import ExternalApiConnection, Grant, ProviderTotal
 from external_apis import heartbeats, valkey
 from external_apis.errors import ServiceUnavailable
+from external_apis.queues import QUEUES
 
 __all__ = ["CONTENT_TYPE", "render"]
 
@@ -31,7 +32,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]
 Series = Iterable[tuple[Labels, float]]
 
-_QUEUES = ("celery", "slow")
 _KINDS = tuple(heartbeats.LIVES_SECONDS)
 _OVERDUE_SECONDS = 60
 _SHOWN_BOUNDS = range(4, 85, 4)  # 0.2 ms, and its doubles up to some 200 s
@@ -114,7 +114,7 @@ def _by_connection() -> Iterator[str]:
 
 def _processes() -> Iterator[str]:
     with suppress(redis.RedisError):
-        waiting = float(sum(valkey.quick_client().llen(queue) for queue in _QUEUES))
+        waiting = float(sum(valkey.quick_client().llen(queue) for queue in QUEUES))
         yield _family("eam_queue_tasks", "gauge", "Tasks that no worker has taken yet.", [({}, waiting)])
     with suppress(ServiceUnavailable):
         alive = [({"process": kind}, float(heartbeats.seconds_since(kind) is not None)) for kind in _KINDS]

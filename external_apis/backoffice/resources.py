@@ -16,13 +16,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from external_apis import valkey
+from external_apis.queues import QUEUES
 
-__all__ = ["PARTS", "Part", "add_due", "measure"]
+__all__ = ["Part", "add_due", "measure"]
 
 log = structlog.get_logger(__name__)
-
-QUEUES = ("celery", "slow")
-"""Celery's lists in Valkey. A task that a worker has taken is in none."""
 
 _due: dict[str, Callable[[], int]] = {}
 
@@ -42,7 +40,7 @@ def add_due(name: str, count: Callable[[], int]) -> None:
 
 def measure() -> dict[str, Part]:
     """Return every part by its name. One that fails says so, and the others are measured all the same."""
-    return {name: _part(name, look) for name, look in PARTS.items()}
+    return {name: _part(name, look) for name, look in _PARTS.items()}
 
 
 def _part(name: str, look: Callable[[], Mapping[str, float]]) -> Part:
@@ -107,7 +105,7 @@ def _disks() -> dict[str, float]:
     return found
 
 
-PARTS: Mapping[str, Callable[[], Mapping[str, float]]] = {
+_PARTS: Mapping[str, Callable[[], Mapping[str, float]]] = {
     "process": _process,
     "database": _database,
     "valkey": _valkey,
