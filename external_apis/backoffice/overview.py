@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from external_apis.backoffice.models import OverviewSum
 from external_apis.backoffice.overview_counts import CONNECTIONS, USERS, note_counts, read_counts
 from external_apis.backoffice.overview_sums import CALLS, ERRORS, read_sums
-from external_apis.backoffice.periods import Grain, Period, SeriesQuery
+from external_apis.backoffice.periods import Grain, Period, SeriesQuery, whole
 from external_apis.backoffice.revenue import accrue_revenue, revenue_of
 from external_apis.tenancy import Scope
 
@@ -70,9 +70,8 @@ def read_overview(query: SeriesQuery, scope: Scope, now: datetime) -> Overview:
 
     Raises `InvalidInput` as `SeriesQuery.periods` does.
     """
-    steps, before = query.periods(now), query.period_before(now)
-    whole = Period(steps[0].day, steps[0].starts_at, steps[-1].ends_at)
-    periods = [whole, before, *steps]
+    steps = query.periods(now)
+    periods = [whole(steps), query.period_before(steps), *steps]
     counts = read_counts(scope, [period.ends_at for period in periods])
     found = [
         Figures(

@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Case, CharField, Count, DateTimeField, F, Func, QuerySet, Value, When
 
 from external_apis.backoffice.models import OverviewCount
+from external_apis.backoffice.overview_sums import owned_by
 from external_apis.backoffice.user_columns import those_who_are
 from external_apis.models import Account
 from external_apis.tenancy import Scope
@@ -82,9 +83,7 @@ def read_counts(scope: Scope, moments: Sequence[datetime]) -> list[dict[str, int
     found = [dict.fromkeys(_figures, 0) for _ in moments]
     if scope.is_sandbox:
         return found
-    owner, values = (
-        ("row.tenant_id IS NULL", []) if scope.tenant_id is None else ("row.tenant_id = %s", [scope.tenant_id])
-    )
+    owner, values = owned_by(scope)
     with connection.cursor() as cursor:
         cursor.execute(_READ.format(owner=owner), [*values, list(range(len(moments))), list(moments), list(_figures)])
         for place, figure, number in cursor.fetchall():

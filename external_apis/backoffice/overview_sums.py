@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db import connection
 
 from external_apis.backoffice.models import OverviewSum
-from external_apis.backoffice.periods import Grain, Period, cover, floor
+from external_apis.backoffice.periods import Grain, Period, columns_of, floor
 from external_apis.models import Tenant
 from external_apis.tenancy import Scope
 
-__all__ = ["CALLS", "ERRORS", "Key", "add_numbers", "read_sums"]
+__all__ = ["CALLS", "ERRORS", "Key", "add_numbers", "owned_by", "read_sums"]
 
 CALLS, ERRORS = "calls", "errors"
 
@@ -61,23 +60,19 @@ def add_numbers(numbers: Mapping[Key, int]) -> None:
             cursor.execute(_ADD, [*columns, list(sums.values())])
 
 
+def owned_by(scope: Scope) -> tuple[str, list[str]]:
+    """Return the condition on a ``row`` of sums or counts that a scope reads, and its arguments."""
+    return ("row.tenant_id IS NULL", []) if scope.tenant_id is None else ("row.tenant_id = %s", [scope.tenant_id])
+
+
 def read_sums(scope: Scope, periods: Sequence[Period]) -> list[dict[str, Decimal]]:
     """Return what each figure came to in each period, where that is anything; nothing of the sandbox. One query."""
     found: list[dict[str, Decimal]] = [{} for _ in periods]
     if scope.is_sandbox:
         return found
-    stretches = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
-    owner, values = (
-        ("row.tenant_id IS NULL", []) if scope.tenant_id is None else ("row.tenant_id = %s", [scope.tenant_id])
-    )
-    columns: list[Any] = [
-        [place for place, _ in stretches],
-        [stretch.grain.value for _, stretch in stretches],
-        [stretch.starts_at for _, stretch in stretches],
-        [stretch.ends_at for _, stretch in stretches],
-    ]
+    owner, values = owned_by(scope)
     with connection.cursor() as cursor:
-        cursor.execute(_READ.format(owner=owner), [*columns, *values])
+        cursor.execute(_READ.format(owner=owner), [*columns_of(periods), *values])
         for place, figure, number in cursor.fetchall():
             found[place][figure] = number
     return found

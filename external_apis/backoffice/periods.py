@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field
@@ -20,7 +20,20 @@ from external_apis.admin_api.operations import Query
 from external_apis.errors import InvalidInput
 from external_apis.time_input import Day
 
-__all__ = ["MOST_STEPS", "Grain", "Period", "SeriesQuery", "SeriesStep", "Stretch", "cover", "floor", "join", "steps"]
+__all__ = [
+    "MOST_STEPS",
+    "Grain",
+    "Period",
+    "SeriesQuery",
+    "SeriesStep",
+    "Stretch",
+    "columns_of",
+    "cover",
+    "floor",
+    "join",
+    "steps",
+    "whole",
+]
 
 MOST_STEPS = 800
 """How many steps one answer has at most: two years of days."""
@@ -107,9 +120,8 @@ class SeriesQuery(Query):
             raise InvalidInput.of("to", f"is more than {MOST_STEPS} steps after `from`")
         return found
 
-    def period_before(self, now: datetime) -> Period:
-        """Return as many days as are asked for, right before them."""
-        periods = self.periods(now)
+    def period_before(self, periods: Sequence[Period]) -> Period:
+        """Return as many days as `periods` returned, right before them."""
         zone = ZoneInfo(self.time_zone)
         first, end = periods[0].day, periods[-1].ends_at.astimezone(zone).date()
         since = first - (end - first)
@@ -144,6 +156,23 @@ def join(periods: Sequence[Period]) -> list[Stretch]:
         else:
             runs.append(stretch)
     return runs
+
+
+def whole(periods: Sequence[Period]) -> Period:
+    """Return periods that follow one another as one."""
+    return Period(periods[0].day, periods[0].starts_at, periods[-1].ends_at)
+
+
+def columns_of(periods: Sequence[Period]) -> list[list[Any]]:
+    """Return the stretches that make up each period, for a statement's ``unnest``: the place of the period among them
+    all, the grain, and when a stretch begins and ends."""
+    stretches = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
+    return [
+        [place for place, _ in stretches],
+        [stretch.grain.value for _, stretch in stretches],
+        [stretch.starts_at for _, stretch in stretches],
+        [stretch.ends_at for _, stretch in stretches],
+    ]
 
 
 def floor(moment: datetime, grain: Grain) -> datetime:

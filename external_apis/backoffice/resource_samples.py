@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connection
 
 from external_apis.backoffice.models import ResourceSum
-from external_apis.backoffice.periods import Grain, Period, cover, floor
+from external_apis.backoffice.periods import Grain, Period, columns_of, floor
 from external_apis.backoffice.resources import Part
 
 __all__ = ["Spread", "add_sample", "prune_samples", "read_samples"]
@@ -73,16 +72,9 @@ def add_sample(parts: Mapping[str, Part], now: datetime) -> None:
 
 def read_samples(periods: Sequence[Period]) -> list[dict[str, Spread]]:
     """Return of each period the figures of which there are samples, as ``part.name``. One query."""
-    stretches = [(place, stretch) for place, period in enumerate(periods) for stretch in cover(period)]
     found: list[dict[str, Spread]] = [{} for _ in periods]
-    columns: list[Any] = [
-        [place for place, _ in stretches],
-        [stretch.grain.value for _, stretch in stretches],
-        [stretch.starts_at for _, stretch in stretches],
-        [stretch.ends_at for _, stretch in stretches],
-    ]
     with connection.cursor() as cursor:
-        cursor.execute(_READ, columns)
+        cursor.execute(_READ, columns_of(periods))
         for place, figure, lowest, highest, mean in cursor.fetchall():
             found[place][figure] = Spread(lowest, mean, highest)
     return found

@@ -17,12 +17,11 @@ from django.http import HttpResponseBase
 
 from external_apis.backoffice import visit_store
 from external_apis.backoffice.models import VisitKind
-from external_apis.backoffice.visit_store import OTHER, Counted
+from external_apis.backoffice.visit_store import OTHER, QUARTER_SECONDS, Counted
 from external_apis.handovers import Handover
 
 __all__ = ["Visit", "flush", "mark", "record", "visit_of"]
 
-_QUARTER_SECONDS = 900
 _MOST_SUMS = 5_000
 _LONGEST_PATH = 200
 
@@ -70,7 +69,7 @@ class _Recorder(Handover[_Sums]):
     what, id_prefix, every_seconds = "visits", "vis", 1.0
 
     def record(self, visit: Visit, referrer: str, at: float) -> None:
-        tenant, quarter = visit.tenant_id or "", int(at // _QUARTER_SECONDS)
+        tenant, quarter = visit.tenant_id or "", int(at // QUARTER_SECONDS)
         with self._lock:
             self._sums.add(Counted(tenant, quarter, VisitKind.TOTAL.value, ""))
             self._sums.add(Counted(tenant, quarter, VisitKind.PATH.value, visit.path[:_LONGEST_PATH]))

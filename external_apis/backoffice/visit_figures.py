@@ -9,7 +9,8 @@ from typing import Any
 from django.db import connection
 
 from external_apis.backoffice.models import VisitKind, VisitSum
-from external_apis.backoffice.periods import Period, join
+from external_apis.backoffice.periods import Period
+from external_apis.backoffice.summed_runs import FROM_RUNS, IN_RUN, PLACE, arguments_of
 from external_apis.tenancy import Scope
 
 __all__ = ["Share", "read_steps", "read_top"]
@@ -17,24 +18,17 @@ __all__ = ["Share", "read_steps", "read_top"]
 _SUMS = VisitSum._meta.db_table
 _OF_TENANT = " AND tenant_id = %(tenant)s"
 
-# The sums of each run are looked up by themselves: as a join of ranges the planner takes it for one over them all.
-# Times are seconds since 1970, all of them whole: a thousand are written, read and compared in half the time.
-_RUNS = "FROM unnest(%(grains)s::text[], %(starts)s::float8[], %(ends)s::float8[]) AS run (grain_of, starts, ends)"
-_IN_RUN = f"""
-FROM {_SUMS}
-WHERE kind = ANY(%(kinds)s) AND grain = grain_of
-    AND starts_at >= to_timestamp(starts) AND starts_at < to_timestamp(ends){{of_tenant}}
-"""
+_FOUND = f"FROM {_SUMS} WHERE kind = ANY(%(kinds)s) AND {IN_RUN}{{of_tenant}}"
 _STEPS = f"""
-SELECT width_bucket(extract(epoch FROM starts_at)::float8, %(borders)s::float8[]) - 1 AS place, sum(visits)::bigint
-{_RUNS} CROSS JOIN LATERAL (SELECT starts_at, visits {_IN_RUN} OFFSET 0) AS found
+SELECT {PLACE}, sum(visits)::bigint
+{FROM_RUNS} CROSS JOIN LATERAL (SELECT starts_at, visits {_FOUND} OFFSET 0) AS found
 GROUP BY place
-"""  # noqa: S608 (our own table's name)
+"""
 _TOP = f"""
 SELECT kind, name, visits FROM (
     SELECT kind, name, sum(visits)::bigint AS visits,
         row_number() OVER (PARTITION BY kind ORDER BY sum(visits) DESC, name) AS position
-    {_RUNS} CROSS JOIN LATERAL (SELECT kind, name, sum(visits) AS visits {_IN_RUN} GROUP BY kind, name) AS found
+    {FROM_RUNS} CROSS JOIN LATERAL (SELECT kind, name, sum(visits) AS visits {_FOUND} GROUP BY kind, name) AS found
     GROUP BY kind, name
 ) AS placed
 WHERE position <= %(count)s ORDER BY kind, position
@@ -69,12 +63,8 @@ def read_top(period: Period, scope: Scope, count: int) -> dict[VisitKind, list[S
 def _fetch(
     statement: str, periods: Sequence[Period], scope: Scope, kinds: Sequence[VisitKind], **more: Any
 ) -> list[tuple[Any, ...]]:
-    runs = join(periods)
     given = {
-        "borders": [period.starts_at.timestamp() for period in periods],
-        "grains": [run.grain.value for run in runs],
-        "starts": [run.starts_at.timestamp() for run in runs],
-        "ends": [run.ends_at.timestamp() for run in runs],
+        **arguments_of(periods),
         "kinds": [kind.value for kind in kinds],
         "tenant": scope.tenant_id,
         **more,

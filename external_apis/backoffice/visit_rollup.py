@@ -13,7 +13,7 @@ from django.utils import timezone
 from external_apis.backoffice import visit_counting, visit_store
 from external_apis.backoffice.models import VisitBatch, VisitKind, VisitSum
 from external_apis.backoffice.periods import Grain, floor
-from external_apis.backoffice.visit_store import OTHER, Counted
+from external_apis.backoffice.visit_store import OTHER, QUARTER_SECONDS, Counted
 from external_apis.models import Tenant
 
 __all__ = ["NAMES_A_DAY", "prune", "roll_up"]
@@ -25,7 +25,6 @@ _REMEMBERED = timedelta(days=7)
 _KEPT = timedelta(days=800)
 """As many days as one answer may have; months are kept for ever."""
 
-_QUARTER_SECONDS = 900
 _PRUNED_AT_ONCE = 10_000
 
 _ADD = f"""
@@ -114,5 +113,5 @@ def _known_names(sums: Mapping[Counted, int]) -> dict[tuple[str, str, datetime],
 
 def _starts_at(counted: Counted) -> datetime:
     """A process whose clock is ahead counts for now."""
-    now = int(timezone.now().timestamp() // _QUARTER_SECONDS)
-    return datetime.fromtimestamp(min(counted.quarter, now) * _QUARTER_SECONDS, UTC)
+    now = int(timezone.now().timestamp() // QUARTER_SECONDS)
+    return datetime.fromtimestamp(min(counted.quarter, now) * QUARTER_SECONDS, UTC)

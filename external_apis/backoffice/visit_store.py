@@ -13,7 +13,7 @@ from external_apis.ids import new_id
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["OTHER", "Counted", "Taken", "add", "forget", "take"]
+__all__ = ["OTHER", "QUARTER_SECONDS", "Counted", "Taken", "add", "forget", "take"]
 
 OTHER = "(other)"
 """Stands for all names beyond those that there is room for."""
@@ -24,6 +24,9 @@ _SEEN = f"{valkey.PREFIX}{{visits}}:seen:"
 _BATCH_ID = b"batch"  # a field of the sums that are taken
 _REMEMBERED_SECONDS = 600
 _MOST_NAMED, _MOST_SUMS = 20_000, 40_000  # some 120 bytes each
+
+
+QUARTER_SECONDS = 900
 
 
 class Counted(NamedTuple):

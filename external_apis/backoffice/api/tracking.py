@@ -15,7 +15,7 @@ from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, reads
 from external_apis.backoffice import visit_figures
 from external_apis.backoffice.models import VisitKind
-from external_apis.backoffice.periods import Period, SeriesQuery, SeriesStep
+from external_apis.backoffice.periods import SeriesQuery, SeriesStep, whole
 from external_apis.json_output import Timestamp
 from external_apis.query_input import DIGITS_ALONE
 from external_apis.tenancy import Scope
@@ -67,11 +67,9 @@ class TrackingPage(ResourceView):
 
 
 def _report(query: TrackingQuery, scope: Scope) -> dict[str, Any]:
-    now = timezone.now()
-    periods = query.periods(now)
-    before, *steps = visit_figures.read_steps([query.period_before(now), *periods], scope)
-    whole = Period(periods[0].day, periods[0].starts_at, periods[-1].ends_at)
-    top = visit_figures.read_top(whole, scope, query.limit)
+    periods = query.periods(timezone.now())
+    before, *steps = visit_figures.read_steps([query.period_before(periods), *periods], scope)
+    top = visit_figures.read_top(whole(periods), scope, query.limit)
     report = TrackingReport.model_construct(
         step=query.step,
         time_zone=query.time_zone,

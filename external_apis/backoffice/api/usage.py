@@ -16,7 +16,7 @@ from external_apis.admin_api.frame import ResourceView
 from external_apis.admin_api.operations import CamelAnswer, reads
 from external_apis.backoffice.ai_usage_series import Usage, check_subject, read_shares, read_steps, total
 from external_apis.backoffice.models import AiDimension
-from external_apis.backoffice.periods import Period, SeriesQuery, SeriesStep
+from external_apis.backoffice.periods import Period, SeriesQuery, SeriesStep, whole
 from external_apis.errors import InvalidInput
 from external_apis.json_output import Timestamp, timestamp
 from external_apis.provider_input import RowId
@@ -103,9 +103,8 @@ def _report(query: UsageQuery, scope: Scope) -> dict[str, Any]:
     by = UsageBy(dimension or query.by or UsageBy.MODEL)
     periods = query.periods(timezone.now())
     steps = read_steps(periods, scope, dimension, subject)
-    whole = Period(periods[0].day, periods[0].starts_at, periods[-1].ends_at)
     first = (query.page - 1) * query.per_page
-    shares = read_shares(whole, scope, AiDimension(by), subject, first=first, count=query.per_page + 1)
+    shares = read_shares(whole(periods), scope, AiDimension(by), subject, first=first, count=query.per_page + 1)
     return {
         "step": query.step,
         "timeZone": query.time_zone,

@@ -81,7 +81,7 @@ def test_a_day_on_which_the_clock_changes_has_its_own_length() -> None:
 def test_thirty_days_up_to_today_in_the_zone_are_the_default() -> None:
     periods = asked(timeZone="Asia/Tokyo").periods(NOW)  # where it is the eleventh already
     assert (periods[0].day, periods[-1].day, len(periods)) == (date(2026, 2, 10), date(2026, 3, 11), 30)
-    before = asked(timeZone="Asia/Tokyo").period_before(NOW)
+    before = asked(timeZone="Asia/Tokyo").period_before(periods)
     assert (before.day, before.ends_at) == (date(2026, 1, 11), periods[0].starts_at)
 
 
