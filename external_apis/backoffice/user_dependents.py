@@ -32,14 +32,15 @@ class Dependents(NamedTuple):
 
     def foreign(self, tenant_id: str | None) -> QuerySet[Any]:
         """Those that are not of a tenant; nothing is foreign to somebody who is bound to none."""
-        is_owned = any(field.name == "tenant" and field.related_model is Tenant for field in self._fields_of_rows())
-        return self.rows.exclude(tenant_id=tenant_id) if is_owned and tenant_id is not None else self.rows.none()
+        return self.rows.exclude(tenant_id=tenant_id) if self._are_bound(tenant_id) else self.rows.none()
 
     def own(self, tenant_id: str | None) -> QuerySet[Any]:
-        return self.rows.exclude(pk__in=self.foreign(tenant_id).values("pk"))
+        return self.rows.filter(tenant_id=tenant_id) if self._are_bound(tenant_id) else self.rows
 
-    def _fields_of_rows(self) -> Any:
-        return self.rows.model._meta.concrete_fields
+    def _are_bound(self, tenant_id: str | None) -> bool:
+        fields = self.rows.model._meta.concrete_fields
+        has_tenant = any(field.name == "tenant" and field.related_model is Tenant for field in fields)
+        return has_tenant and tenant_id is not None
 
 
 def dependents_of(account: Account) -> Iterator[Dependents]:
