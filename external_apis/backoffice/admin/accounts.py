@@ -18,6 +18,7 @@ from external_apis.backoffice import plans, sessions, token_balances, user_moves
 from external_apis.backoffice.admin.account_form import AccountForm, TokensForm
 from external_apis.backoffice.admin.registration import register
 from external_apis.backoffice.admin.user_deletion import DeletesUsers, may_act_on, may_delete
+from external_apis.backoffice.models import Plan
 from external_apis.backoffice.user_columns import has_column, is_, those_who_are
 from external_apis.errors import ApiManagerError
 from external_apis.models import Account
@@ -31,13 +32,25 @@ if settings.BACKOFFICE_ENABLED and admin.site.is_registered(Account):
     admin.site.unregister(Account)
 
 
+class PlanFilter(admin.SimpleListFilter):
+    """By the plans there are: to find those of all accounts takes a look at each."""
+
+    title = parameter_name = "plan"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(Plan.objects.values_list("slug", "name"))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(plan=self.value()) if self.value() else queryset
+
+
 @register(Account)
 class AccountAdmin(DeletesUsers, GroundAccountAdmin):
     """Staff of a tenant change plans and tokens of its users, as its keys do, but not their own; to which tenant they
     belong is not theirs to say. Superusers are for superusers alone to change."""
 
     form = AccountForm
-    list_filter: ClassVar = ["plan", *(["user__is_active"] if has_column("is_active") else [])]
+    list_filter: ClassVar = [PlanFilter, *(["user__is_active"] if has_column("is_active") else [])]
     actions: ClassVar = []
 
     # --- who may ------------------------------------------------------------------------------------------------------

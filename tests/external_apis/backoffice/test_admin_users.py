@@ -278,6 +278,17 @@ def test_plans_are_the_operators_to_change(ada: Account, home: Tenant) -> None:
     assert AuditEvent.objects.filter(action="plan.deleted").count() == 1
 
 
+def test_accounts_are_filtered_by_the_plans_there_are(ada: Account) -> None:
+    plans.change_plan(ada, "free")
+    make_user("bob")
+    client = staff(is_superuser=True)
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(f"{LIST}?plan=free")
+    assert [row.pk for row in answer.context["cl"].result_list] == [ada.pk]
+    assert "Professional" in answer.content.decode(), "which nobody is on"
+    assert not [query for query in queries if "DISTINCT" in query["sql"]], "it would read all accounts"
+
+
 def test_as_many_queries_for_thirty_accounts_as_for_one(ada: Account) -> None:
     client = staff(is_superuser=True)
 
