@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from django.conf import settings
 from django.urls import path
@@ -50,7 +50,8 @@ class BlogPatch(blogs.BlogChanges):
 class BlogQuery(PageQuery):
     search: Annotated[str, Field(max_length=200)] = ""
     """A part of the title, slug or excerpt."""
-    status: Literal["", "draft", "published"] = ""
+    status: BlogStatus = BlogStatus.DRAFT
+    """Of any status unless given."""
 
 
 class BlogList(ResourceView):

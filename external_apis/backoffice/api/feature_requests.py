@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from django.urls import path
 from pydantic import Field
@@ -34,7 +34,8 @@ class FeatureRequestPatch(CamelModel):
 class FeatureRequestQuery(PageQuery):
     search: Annotated[str, Field(max_length=200)] = ""
     """A part of the title or description."""
-    status: Literal["", "open", "planned", "in_progress", "done", "declined"] = ""
+    status: FeatureStatus = FeatureStatus.OPEN
+    """Of any status unless given."""
 
 
 class FeatureRequestList(ResourceView):
