@@ -63,9 +63,9 @@ def _accrue_some(until: datetime) -> bool:
         if first is None:
             return False
         # Another one that begins at the same time waits for this one's row, and has then nothing to make.
-        return OverviewMark.objects.get_or_create(figure=_FIGURE, defaults={"reached_at": floor(first, Grain.QUARTER)})[
-            1
-        ]
+        start = {"reached_at": floor(first, Grain.QUARTER)}
+        _, is_new = OverviewMark.objects.get_or_create(figure=_FIGURE, defaults=start)
+        return is_new
     reached = min(until, mark.reached_at + _AT_ONCE)
     if reached <= mark.reached_at:
         return False

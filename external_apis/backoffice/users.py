@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import F, Func, QuerySet, TextField, Value
 from django.db.models.functions import Upper
 
-from external_apis.backoffice.user_columns import is_, those_who_are
+from external_apis.backoffice.user_columns import has_column, is_, those_who_are
 from external_apis.errors import Forbidden, NotFound
 from external_apis.ids import can_name
 from external_apis.models import Account
@@ -94,6 +94,5 @@ def _search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
 def searched_fields() -> list[str]:
     """The columns of the project's own user model that hold names and an address."""
     user: Any = get_user_model()
-    known = {field.name for field in user._meta.concrete_fields}
-    names = (user.USERNAME_FIELD, "first_name", "last_name", user.get_email_field_name())
-    return [name for name in dict.fromkeys(names) if name in known]
+    names = dict.fromkeys((user.USERNAME_FIELD, "first_name", "last_name", user.get_email_field_name()))
+    return list(filter(has_column, names))

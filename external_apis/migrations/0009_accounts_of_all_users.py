@@ -38,7 +38,7 @@ def mend_balances(apps, schema_editor):
 
 
 def index_names(apps, schema_editor):
-    """Index a user's names and address by their trigrams, as `user_search` looks for them.
+    """Index a user's names and address by their trigrams, as `backoffice.users` looks for them.
 
     A role that may not add the extension, or a server without it, gets no index: the search is slower there.
     """

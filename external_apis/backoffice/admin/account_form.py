@@ -28,9 +28,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "plan" in self.fields:
-            kept = (self.instance.plan, self.instance.plan or "none")
-            given = Plan.objects.filter(is_active=True).values_list("slug", "name")
-            self.fields["plan"].choices = list({**dict([kept]), **dict(given)}.items())  # type: ignore[attr-defined]
+            kept, given = self.instance.plan, Plan.objects.filter(is_active=True).values_list("slug", "name")
+            self.fields["plan"].choices = list({kept: kept or "none", **dict(given)}.items())  # type: ignore[attr-defined]
 
     def clean_plan(self) -> str:
         slug: str = self.cleaned_data["plan"]
