@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from connections.imports.progress import Meter
 from connections.imports.social_platforms.account_import import AccountImport, own_accounts
@@ -24,8 +23,8 @@ def import_tables(source: Source, work: Work, show: Showing, stop: Callable[[], 
     """Import everything of a source that is not here yet; a run that is not stored makes nothing (a dry run).
 
     A run that was broken off goes on behind its last batch. ``show`` is called with the number of accounts, as far as
-    it is known. Raises `InvalidInput` and `ServiceUnavailable` where the source
-    cannot be read, `Conflict` where somebody else goes on with the run.
+    it is known. Raises `InvalidInput` and `ServiceUnavailable` where the source cannot be read, `Conflict` where
+    somebody else goes on with the run.
     """
     run, summary = work.run, work.summary
     mark = hashlib.sha256(source.description.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -35,19 +34,9 @@ def import_tables(source: Source, work: Work, show: Showing, stop: Callable[[], 
     platforms = import_platforms(source.platforms(), work)
     accounts = AccountImport(platforms, work)
     own_after, after = run.position.get(PLATFORMS, {}), run.position.get(ACCOUNTS, {})
-    with show(source.count_accounts()) as meter, _little_to_collect():
+    with show(source.count_accounts()) as meter:
         if not stop() and accounts.take(own_accounts(platforms, own_after), PLATFORMS, meter, stop):
             accounts.take(source.accounts(after), ACCOUNTS, meter, stop)
     if work.report.is_written or (not work.is_dry and work.report.path.exists()):
         summary.report_path = str(work.report.path)
     return summary
-
-
-@contextmanager
-def _little_to_collect() -> Iterator[None]:
-    """Keep the garbage collector from looking through all of Django after each few rows: an eighth of the time."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
