@@ -1,4 +1,4 @@
-"""URLs of old databases: taken apart so that no part of a password is taken for a host's name, and shown."""
+"""How old databases are reached: URLs taken apart so that no part of a password counts as a host, and is shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from psycopg.conninfo import conninfo_to_dict
 
 from external_apis.errors import InvalidInput
 
-__all__ = ["parts_of", "without_password"]
+__all__ = ["KEEPALIVES", "parts_of", "without_password"]
+
+KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Parameters of a connection, by which a host that is gone is noticed, also in the middle of an answer."""
 
 _SCHEMES = ("postgresql://", "postgres://")
 _PORTS = re.compile(r"\d{0,5}(?:,\d{0,5})*")

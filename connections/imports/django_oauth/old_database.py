@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from connections.imports.any_text import AnyText
-from connections.imports.database_urls import parts_of, without_password
+from connections.imports.database_urls import KEEPALIVES, parts_of, without_password
 from external_apis.errors import InvalidInput, ServiceUnavailable
 
 __all__ = ["OWN", "Address", "Session", "columns_of", "identify", "may_change", "open_session", "users_of"]
@@ -30,14 +30,6 @@ Session = psycopg.Connection[dict[str, Any]]
 _CONNECT_SECONDS = 5
 _TIMEOUTS = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = '60s'"
 _DJANGOS_OWN = frozenset({"context", "cursor_factory", "prepare_threshold", "connection_class", "row_factory"})
-# A host that is gone is noticed, also in the middle of an answer.
-_KEEPALIVES = {
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
 _TEXTS = ("text", "varchar", "bpchar", "name")
 _ANY_BYTES = "SQL_ASCII"
 
@@ -83,7 +75,7 @@ def open_session(address: Address, *, seconds: float | None = None) -> Iterator[
     Raises `ServiceUnavailable`, at the opening and later, where the database is away or refuses what is asked.
     """
     cut = threading.Event()
-    parameters = {**_KEEPALIVES, **address.parameters(), "connect_timeout": _CONNECT_SECONDS}
+    parameters = {**KEEPALIVES, **address.parameters(), "connect_timeout": _CONNECT_SECONDS}
     try:
         with psycopg.connect(**parameters, row_factory=dict_row) as session, _cut_off_after(seconds, session, cut):
             for name in _TEXTS:

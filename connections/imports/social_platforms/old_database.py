@@ -1,4 +1,4 @@
-"""The two tables in a PostgreSQL database: one read-only snapshot, a server-side cursor, a few rows at a time."""
+"""The two tables in a PostgreSQL database, each one read-only snapshot: a server-side cursor, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from connections.imports.any_text import AnyText
-from connections.imports.database_urls import parts_of, without_password
+from connections.imports.database_urls import KEEPALIVES, parts_of, without_password
 from connections.imports.social_platforms.sources import Read, Reference
 from external_apis.errors import InvalidInput, ServiceUnavailable
 
@@ -63,6 +63,7 @@ class OldDatabase:
 
     def __init__(self, url: str) -> None:
         self._conninfo: dict[str, Any] = {
+            **KEEPALIVES,
             "connect_timeout": _CONNECT_SECONDS,
             **parts_of(url),
             "client_encoding": "UTF8",
@@ -76,8 +77,6 @@ class OldDatabase:
 
     def platforms(self) -> Iterator[Read]:
         with self._reading() as connection:
-            if not _exists(connection, PLATFORMS):
-                raise InvalidInput(f"{self.description} has no table {PLATFORMS}.")
             yield from _rows(connection, sql.SQL("SELECT * FROM {} ORDER BY id").format(sql.Identifier(PLATFORMS)), [])
 
     def accounts(self, after: Mapping[str, Any]) -> Iterator[Read]:

@@ -11,11 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 
 from connections.imports.database_urls import without_password
-from connections.imports.django_oauth.old_database import Address
+from connections.imports.django_oauth.old_database import Address, open_session
 from connections.imports.social_platforms import row_batches
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.failure_report import FailureReport
@@ -26,7 +27,7 @@ from connections.imports.social_platforms.secret_values import part
 from connections.imports.social_platforms.sources import Read
 from connections.imports.social_platforms.telling_names import looks_secret
 from connections.models import ExternalApiConnection, ImportRun
-from external_apis.errors import InvalidInput, UnknownKey, Unreadable
+from external_apis.errors import InvalidInput, ServiceUnavailable, UnknownKey, Unreadable
 from tests.connections.imports.old_tables import BROKEN, KEYS, key_file_text, sealed
 
 
@@ -374,6 +375,25 @@ def test_what_is_no_database_url_is_not_repeated(url: str) -> None:
 def test_urls_that_are_good() -> None:
     for url in ("postgresql:///d?host=/run/x", "postgres://u:a%40b%2F@h1:1,h2:2/d", "postgresql://u@[::1]:5/d"):
         assert OldDatabase(url).description.startswith("postgresql://")
+
+
+def test_a_host_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def connect(**parameters: Any) -> Any:
+        given.append(parameters)
+        raise psycopg.OperationalError("away")
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    url = "postgresql://u@h/d?keepalives_idle=60"
+    with pytest.raises(InvalidInput, match="away"):
+        OldDatabase(url).check()
+    with pytest.raises(ServiceUnavailable, match="away"), open_session(Address.parse(url)):
+        pass
+    for parameters in given:
+        asked = {name: str(value) for name, value in parameters.items()}
+        assert (asked["keepalives"], asked["keepalives_count"], asked["tcp_user_timeout"]) == ("1", "3", "30000")
+        assert asked["keepalives_idle"] == "60"  # who writes it into the URL knows better
 
 
 def test_a_password_of_one_letter_leaves_a_message_legible() -> None:

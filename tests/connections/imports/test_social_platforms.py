@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -18,9 +19,10 @@ from django.utils import timezone
 
 from connections.imports import storing
 from connections.imports.social_platforms import row_batches
+from connections.imports.social_platforms.old_database import OldDatabase
 from connections.models import ConnectionStatus, ExternalApiConnection, GrantState, ImportedRow, ImportRun
 from connections.services import get_connection
-from external_apis.errors import ConnectionExpired, ConnectionRevoked
+from external_apis.errors import ConnectionExpired, ConnectionRevoked, InvalidInput
 from external_apis.models import AuditEvent, ExternalApi, OutboxEvent
 from external_apis.providers import open_config
 from tests.connections.imports.old_tables import ACCOUNTS, PAGE_ID, OldShop, accounts, key_file_text, old_shop
@@ -358,6 +360,23 @@ def test_ctrl_c_ends_after_the_batch(importing: Any, monkeypatch: pytest.MonkeyP
     importing("--apply")
     assert ExternalApiConnection.objects.count() == 15
     assert ImportRun.objects.get().state == "finished"
+
+
+def test_the_old_database_is_only_read(shop: OldShop) -> None:
+    with (
+        pytest.raises(InvalidInput, match="read-only transaction"),
+        OldDatabase(shop.url)._reading() as session,
+    ):
+        session.execute(f"DELETE FROM {ACCOUNTS}".encode())
+    with old_shop("old_bare", is_filled=False) as bare:
+        bare.run("DROP TABLE social_platform CASCADE")
+        assert "has no table social_platform" in run("--database-url", bare.url)["error"]
+
+
+def test_an_import_leaves_to_the_process_what_is_garbage(tmp_path: Path) -> None:
+    assert gc.get_freeze_count()  # as in every process that has loaded the product
+    assert run(*write(tmp_path, {"id": "a", "access_token": "t"}))["accounts"]["migrated"] == 1
+    assert gc.get_freeze_count()
 
 
 def test_what_a_person_reads(importing: Any, shop: OldShop, key_file: Path, tmp_path: Path) -> None:
