@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from connections.imports.django_oauth import importing, old_row_writing, writing_back
+from connections.imports.django_oauth.old_database import open_session
 from connections.imports.django_oauth.writing_back import write_back_due
 from connections.models import ExternalApiConnection, Grant, ImportRun, OldDatabase, WriteBack
 from connections.oauth.sweep import sweep
@@ -181,7 +182,7 @@ def test_no_old_database_is_opened_for_rows_that_cannot_be_written(
     credential = ExternalApiConnection.objects.get(pk=row.pk).credential
     credential.secrets = {"refresh_token": "rt-2"}
     credential.save()
-    opened = mock.Mock(wraps=writing_back.open_session)
+    opened = mock.Mock(wraps=open_session)
     monkeypatch.setattr(writing_back, "open_session", opened)
     assert write_back_due() == 0
     assert opened.mock_calls == []
