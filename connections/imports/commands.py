@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -26,10 +27,11 @@ from external_apis.errors import ApiManagerError
 from external_apis.ids import can_name
 from external_apis.models import Tenant
 
-__all__ = ["ImportCommand", "Outcome", "UsageError"]
+__all__ = ["ImportCommand", "Outcome", "UsageError", "given_url"]
 
 _ORDER = ("created", "updated", "recognised", "skipped", "failed")
 _LEFT_SHOWN = 20
+_LONGEST_URL = 10_000
 _BROKEN_OFF = "Broken off; the same command goes on."
 
 
@@ -190,6 +192,22 @@ class ImportCommand(BaseCommand):
             self.say(f"Left: {one.object_id} (of {one.source_key}): {one.reason}.")
         if len(undone.left) > _LEFT_SHOWN:
             self.say(f"… and {len(undone.left) - _LEFT_SHOWN:,} more, which --json lists.")
+
+
+def given_url(given: str) -> str:
+    """Return the URL that ``--database-url`` gives: itself, in a file as ``@FILE``, or on stdin's first line as ``@-``.
+
+    Raises `UsageError`, which quotes nothing, where that cannot be read.
+    """
+    try:
+        if given == "@-":
+            return sys.stdin.readline(_LONGEST_URL).strip()
+        if given.startswith("@"):
+            with Path(given[1:]).open(encoding="utf-8") as file:
+                return file.read(_LONGEST_URL).strip()
+    except (OSError, ValueError):
+        raise UsageError("--database-url: the file cannot be read.") from None
+    return given
 
 
 def _summary(counts: Mapping[str, int]) -> str:

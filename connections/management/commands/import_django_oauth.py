@@ -13,7 +13,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 
 from connections.imports import dotenv, runs
-from connections.imports.commands import ImportCommand, Outcome, UsageError
+from connections.imports.commands import ImportCommand, Outcome, UsageError, given_url
 from connections.imports.django_oauth import write_back_rows
 from connections.imports.django_oauth.batches import Importer
 from connections.imports.django_oauth.clients import Clients
@@ -76,7 +76,7 @@ class Command(ImportCommand):
     def import_all(self, options: Mapping[str, Any]) -> Outcome:
         if options["release"]:
             return self._release(options["release"])
-        address = _address(options["database_url"])
+        address = OWN if options["database_url"] is None else Address.parse(given_url(options["database_url"]))
         mapping = dict(pair.split("=", 1) for pair in options["provider"])
         clients = Clients(_variables(options["file"]))
         providers = Providers(self.tenant, mapping, clients)
@@ -154,19 +154,6 @@ def _require_writable(plan: Plan) -> None:
     for table in plan.tables:
         if not table.is_lockable:
             raise InvalidInput(f"--write-back: the database URL's user may not UPDATE {table.table}.")
-
-
-def _address(given: str | None) -> Address:
-    if given is None:
-        return OWN
-    if given == "@-":
-        given = sys.stdin.readline(10_000).strip()
-    elif given.startswith("@"):
-        try:
-            given = Path(given[1:]).read_text(encoding="utf-8")[:10_000].strip()
-        except (OSError, ValueError):
-            raise UsageError("--database-url: the file cannot be read.") from None
-    return Address.parse(given)
 
 
 def _variables(path: str | None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -13,7 +12,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from connections.imports import runs
-from connections.imports.commands import ImportCommand, Outcome, UsageError
+from connections.imports.commands import ImportCommand, Outcome, UsageError, given_url
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.failure_report import FailureReport
 from connections.imports.social_platforms.importing import import_tables
@@ -99,23 +98,10 @@ class Command(ImportCommand):
         return path
 
 
-_LONGEST_URL = 10_000
 _COUNTS = ("migrated", "recognised", "skipped", "failed")
 
 
 def _source(options: Mapping[str, Any]) -> Source:
     if options["database_url"]:
-        return OldDatabase(_url(options["database_url"]))
+        return OldDatabase(given_url(options["database_url"]))
     return OldFiles(options["platforms"], options["accounts"])
-
-
-def _url(given: str) -> str:
-    if given == "@-":
-        return sys.stdin.readline(_LONGEST_URL).strip()
-    if given.startswith("@"):
-        try:
-            with Path(given[1:]).open(encoding="utf-8") as file:
-                return file.read(_LONGEST_URL).strip()
-        except (OSError, ValueError):
-            raise UsageError("--database-url: the file cannot be read.") from None
-    return given

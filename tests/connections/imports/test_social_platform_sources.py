@@ -7,7 +7,7 @@ import csv
 import json
 import pickle
 import time
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -409,18 +409,24 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
     assert "hunter22" not in refusal.value.message + repr(source) + source.description
 
 
+@pytest.mark.parametrize("command", ["import_social_platforms", "import_django_oauth"])
 @pytest.mark.django_db
-def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     url = "postgresql://u:hunter22@127.0.0.1:1/shop"
     (tmp_path / "url").write_text(f"{url}\n")
     monkeypatch.setattr("sys.stdin", StringIO(f"{url}\n"))
     for given in (f"@{tmp_path / 'url'}", "@-"):
-        with pytest.raises(CommandError, match=r"127\.0\.0\.1:1/shop cannot be reached") as error:
-            call_command("import_social_platforms", "--database-url", given, "--apply", stdout=StringIO())
+        with pytest.raises(CommandError, match=r"127\.0\.0\.1:1/shop\)? (cannot be reached|fails)") as error:
+            call_command(command, "--database-url", given, "--apply", stdout=StringIO(), stderr=StringIO())
         assert "hunter22" not in str(error.value)
     assert not ImportRun.objects.exists()  # nothing is noted of what cannot be reached
-    with pytest.raises(CommandError, match="the file cannot be read"):
-        call_command("import_social_platforms", "--database-url", f"@{tmp_path}", stdout=StringIO())
+    no_text = b"postgresql://u:hunter22\xff@h/d"
+    (tmp_path / "no-text").write_bytes(no_text)
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(no_text), encoding="utf-8"))
+    for given in (f"@{tmp_path}", f"@{tmp_path / 'no-text'}", "@-"):
+        with pytest.raises(CommandError, match="the file cannot be read") as error:
+            call_command(command, "--database-url", given, stdout=StringIO())
+        assert error.value.returncode == 2
 
 
 def test_a_batch_is_bounded_in_rows_and_in_size() -> None:
