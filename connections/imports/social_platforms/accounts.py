@@ -15,7 +15,7 @@ from connections.imports.social_platforms.refusals import refused
 from connections.models import ConnectionStatus
 from external_apis.api_config import ApiConfig, url_values
 
-__all__ = ["Account", "account_name", "holds_tokens", "read_account"]
+__all__ = ["Account", "holds_tokens", "read_account"]
 
 NO_REFRESH_TOKEN = "without refresh token: to be connected again when the token ends"  # noqa: S105
 TO_BE_RENEWED = "the access token has ended: to be renewed at once with the refresh token"
@@ -57,8 +57,6 @@ _COLUMNS_LEFT_OUT = frozenset({"id", "metadata", "provider_data", "credentials",
 class Account:
     """What becomes of one account. Its ``repr`` shows no secret."""
 
-    source_key: str
-    old_id: str
     name: str
     slug: str
     """One that is nobody else's, and always the same for an old row."""
@@ -69,7 +67,6 @@ class Account:
     authenticated_at: datetime | None
     last_sync_at: datetime | None
     created_at: datetime | None
-    version: str
     page: str = ""
     """The page or account at the provider, where the row names one."""
     notes: tuple[str, ...] = ()
@@ -84,7 +81,7 @@ def holds_tokens(platform: OldRow) -> bool:
     )
 
 
-def account_name(row: OldRow) -> str:
+def _account_name(row: OldRow) -> str:
     """Return the name that people know an account by."""
     names = ("connection_name", "account_name", "display_name", "page_name", "name", "username", "handle")
     return " ".join(row.text(*names).split())[:200].strip() or row.id
@@ -109,9 +106,7 @@ def read_account(row: OldRow, config: ApiConfig, now: datetime, origin: str) -> 
     if config.url_variables:
         url_values(config, provider_data)
     return Account(
-        source_key=row.source_key,
-        old_id=row.id,
-        name=account_name(row),
+        name=_account_name(row),
         slug=_slug(row, origin),
         credentials=credentials,
         provider_data=provider_data,
@@ -120,7 +115,6 @@ def read_account(row: OldRow, config: ApiConfig, now: datetime, origin: str) -> 
         authenticated_at=row.moment("authenticated_at", "connected_at", "retrieved_at"),
         last_sync_at=row.moment("last_sync_at", "last_synced_at"),
         created_at=row.moment("created_at"),
-        version=row.version,
         page=row.text(*_PAGE),
         notes=tuple(notes),
     )
@@ -195,12 +189,10 @@ def _provider_data(row: OldRow) -> dict[str, Any]:
     """The provider's facts as they were (``page_id``, …), and below ``imported_from`` where and what it was."""
     own = row.plain.get("provider_data")
     data = dict(own) if isinstance(own, Mapping) else {}
-    columns = {name: value for name, value in row.plain.items() if name not in _COLUMNS_LEFT_OUT}
-    kept = {name: value for name, value in columns.items() if value not in (None, "", {}, [])}
     for name in ("page_id", "page_name", "ig_user_id", "account_id", "account_sid", "phone_number", "phone_number_id"):
         if value := row.text(name):
             data.setdefault(name, value)
-    origin: dict[str, Any] = {"table": row.table, "id": row.id, "row": {n: _as_json(v) for n, v in kept.items()}}
+    origin: dict[str, Any] = {"table": row.table, "id": row.id, "row": row.told(but=_COLUMNS_LEFT_OUT)}
     if row.table == "social_platform":
         origin["api_config"] = row.plain.get("api_config") or {}
     else:
@@ -218,12 +210,8 @@ def _provider_data(row: OldRow) -> dict[str, Any]:
     return {**data, "imported_from": origin}
 
 
-def _as_json(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | dict | list) else str(value)
-
-
 def _slug(row: OldRow, origin: str) -> str:
     """One that is nobody else's, and always the same for a row of the same source."""
-    readable = re.sub(r"[^a-z0-9]+", "-", account_name(row).lower()).strip("-")[:60].strip("-") or "account"
+    readable = re.sub(r"[^a-z0-9]+", "-", _account_name(row).lower()).strip("-")[:60].strip("-") or "account"
     mark = hashlib.sha256(f"{origin} {row.source_key}".encode()).hexdigest()[:10]
     return f"{readable}-{mark}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -24,7 +24,7 @@ from external_apis import json_input
 from external_apis.errors import InvalidInput
 from external_apis.time_input import bounded
 
-__all__ = ["UNREADABLE", "OldRow", "named", "read_row", "read_time", "row_id"]
+__all__ = ["UNREADABLE", "OldRow", "named", "read_row", "read_time"]
 
 NO_TIME = "with times that are none"
 UNREADABLE = "that cannot be read"
@@ -32,6 +32,7 @@ ODD_COLUMN = "with an owner or a platform that is no text"
 _JSON = re.compile(r"\s*(?:[\[{\"]|null\s*$)")
 _LONGEST_ID = 200
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
+_OF_JSON = (str, int, float, bool, dict, list)
 _OWN_COLUMNS = ("credentials", "api_config")
 _JSON_COLUMNS = (*_OWN_COLUMNS, "provider_data", "metadata")
 _COLUMNS = frozenset(
@@ -74,6 +75,11 @@ class OldRow:
     @property
     def plain(self) -> Mapping[str, Any]:
         return self.parted.plain
+
+    def told(self, *, but: Collection[str]) -> dict[str, Any]:
+        """Return what the row says that is not empty, as JSON can hold it, without some columns."""
+        kept = {name: value for name, value in self.plain.items() if name not in but and value not in _EMPTY}
+        return {name: value if isinstance(value, _OF_JSON) else str(value) for name, value in kept.items()}
 
     def own(self, *names: str) -> Any:
         """Return the first value that is not empty under these names: of the row itself, then of its credentials, but
@@ -133,7 +139,7 @@ def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
     row = {name: _as_json(name, value) if name in _JSON_COLUMNS else value for name, value in raw.items()}
     json_input.check(row)
     columns = {name: value for name, value in row.items() if name in _COLUMNS}
-    return OldRow(table, row_id(row), part(row, keys), columns)
+    return OldRow(table, _row_id(row), part(row, keys), columns)
 
 
 def _as_json(name: str, value: Any) -> Any:
@@ -162,7 +168,7 @@ def _text(value: Any) -> str:
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-def row_id(raw: Mapping[str, Any]) -> str:
+def _row_id(raw: Mapping[str, Any]) -> str:
     """Return a row's id as text. Raises `InvalidInput` for a row without one."""
     text = _text(raw.get("id"))
     if not text or len(text) > _LONGEST_ID:

@@ -18,7 +18,7 @@ from connections.imports.social_platforms.refusals import refused
 from external_apis.errors import InvalidInput
 from external_apis.models import Account, Partner, Tenant
 
-__all__ = ["UNKNOWN_OWNER", "Owner", "Owners"]
+__all__ = ["Owner", "Owners"]
 
 UNKNOWN_OWNER = "of a tenant or partner that is not here"
 UNKNOWN_USER = "of a user who is not here: imported for everybody who may use the provider"

@@ -13,7 +13,7 @@ from external_apis.catalogue import Preset
 from external_apis.errors import InvalidInput
 from external_apis.models.providers import Category, ProviderStatus
 
-__all__ = ["Definition", "define", "slug_of"]
+__all__ = ["Definition", "define"]
 
 UNKNOWN_URL = "https://unknown.invalid"
 """Stands where nobody knows a platform's address; such a name never resolves (RFC 2606)."""
@@ -60,7 +60,6 @@ class Definition:
 
     slug: str
     body: Mapping[str, Any]
-    is_known: bool
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -79,7 +78,7 @@ def define(row: OldRow) -> Definition:
         raise InvalidInput("; ".join(f"{path} {problem}" for path, problem in broken.items()))
     preset = _preset(row)
     notes = list(row.parted.notes)
-    slug = preset.slug if preset else slug_of(row)
+    slug = preset.slug if preset else _slug_of(row)
     config = _with_client(row, dict(preset.api_config) if preset else _own_config(row))
     for name, value in _own_settings(row):
         try:
@@ -108,10 +107,10 @@ def define(row: OldRow) -> Definition:
         "status": status,
     }
     api_config.parse(config)  # raises, so that also a dry run tells
-    return Definition(slug, body, preset is not None, tuple(notes))
+    return Definition(slug, body, tuple(notes))
 
 
-def slug_of(row: OldRow) -> str:
+def _slug_of(row: OldRow) -> str:
     """Return the slug that a row names itself, else one made of its name or its id."""
     for text in (row.text("slug"), row.text("handle", "key", "code"), row.text("provider"), row.text("name"), row.id):
         if slug := re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:90].strip("-"):
@@ -217,10 +216,4 @@ def _base_url(row: OldRow) -> str:
 
 def _metadata(row: OldRow) -> dict[str, Any]:
     """The old row's id and whatever else it says, for those who look for it."""
-    kept = {name: value for name, value in row.plain.items() if value not in (None, "", {}, []) and name != "id"}
-    told = {name: _as_json(value) for name, value in kept.items()}
-    return {"imported_from": {"table": row.table, "id": row.id, "row": told}}
-
-
-def _as_json(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | dict | list) else str(value)
+    return {"imported_from": {"table": row.table, "id": row.id, "row": row.told(but={"id"})}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from external_apis.errors import ApiManagerError, InvalidInput
 
-__all__ = ["INVALID", "reason_of", "refused"]
+__all__ = ["reason_of", "refused"]
 
 INVALID = "values that cannot be imported"
 

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, TextIO
 
 from external_apis.errors import InvalidInput
 
-__all__ = ["LONGEST_ROW", "rows_of"]
+__all__ = ["rows_of"]
 
-LONGEST_ROW = 16 * 1024 * 1024
+_LONGEST_ROW = 16 * 1024 * 1024
 """Characters; what is longer is no row of these tables."""
 
 _CHUNK = 256 * 1024
@@ -106,7 +106,7 @@ class _JsonRows:
                 return self._too_deep()
             except ValueError:
                 # What is broken may also not be here as a whole yet.
-                if self._is_at_end or len(self._text) - self._at > LONGEST_ROW:
+                if self._is_at_end or len(self._text) - self._at > _LONGEST_ROW:
                     return self._broken()
                 self._more()
                 continue
@@ -116,7 +116,7 @@ class _JsonRows:
     def _too_deep(self) -> Found:
         """Go on behind a row that is nested deeper than the parser goes, if it ends at all."""
         while (end := _end_of(self._text, self._at)) is None:
-            if self._is_at_end or len(self._text) - self._at > LONGEST_ROW:
+            if self._is_at_end or len(self._text) - self._at > _LONGEST_ROW:
                 return self._broken()
             self._more()
         self._at = end
@@ -154,7 +154,7 @@ def _number(digits: str) -> int | float:
 
 
 def _csv_rows(path: Path, text: TextIO) -> Iterator[Found]:
-    before = csv.field_size_limit(LONGEST_ROW)
+    before = csv.field_size_limit(_LONGEST_ROW)
     reader = csv.reader(text, strict=True)
     try:
         header = next(reader, [])

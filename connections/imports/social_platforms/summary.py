@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from connections.imports.masking import printable
 from connections.imports.social_platforms.sources import Reference
 
 __all__ = ["Summary"]
@@ -28,7 +29,11 @@ class Summary:
 
     def remark(self, name: str, text: str) -> None:
         """Note something about one platform; its name is somebody else's text, and may be meant for a terminal."""
-        self.remarks.append("".join(one if one.isprintable() else "?" for one in f"{name}: {text}"))
+        self.remarks.append(printable(f"{name}: {text}"))
+
+    def counts(self) -> dict[str, int]:
+        """Tell it to the run: of both tables together, what migrated as created."""
+        return {"created" if one == "migrated" else one: self.platforms[one] + self.accounts[one] for one in _ORDER}
 
     def lines(self) -> Iterator[str]:
         """Tell it to people."""

@@ -83,10 +83,9 @@ class Command(ImportCommand):
         with FailureReport(path) as report, runs.underway(run, self.stop) if self.is_applied else nullcontext():
             work = Work(keys, Owners(self.tenant, names), run, report)
             summary = import_tables(source, work, partial(self.meter, "accounts"), lambda: bool(self.stop))
-        counts = {name: summary.platforms[name] + summary.accounts[name] for name in _COUNTS}
-        counts = {"created": counts.pop("migrated"), **counts}
         stored = run if self.is_applied else None
-        return Outcome(counts, stored, {"source": source.description, **summary.facts()}, list(summary.lines()))
+        facts = {"source": source.description, **summary.facts()}
+        return Outcome(summary.counts(), stored, facts, list(summary.lines()))
 
     def _report_path(self, given: Path | None, run: ImportRun) -> Path:
         if run.report_path:
@@ -96,9 +95,6 @@ class Command(ImportCommand):
         if self.is_applied:
             runs.set_report(run, str(path))
         return path
-
-
-_COUNTS = ("migrated", "recognised", "skipped", "failed")
 
 
 def _source(options: Mapping[str, Any]) -> Source:

@@ -500,7 +500,7 @@ def test_rows_of_nonsense_fail_one_by_one(tmp_path: Path) -> None:
     assert {"deep-0", "digits", "half \ud800 id", "broken-text", "newline"} <= told
     assert report.stat().st_mode & 0o777 == 0o600
     assert "X-Evil" not in report.read_text()
-    assert "?[2J?Ours: is unknown to the catalogue" in answer["remarks"]
+    assert r"\x1b[2J\nOurs: is unknown to the catalogue" in answer["remarks"]
 
 
 @pytest.mark.django_db
