@@ -7,7 +7,6 @@ refused.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from math import ceil
 
 import structlog
 from django.conf import settings
+from django.utils.crypto import salted_hmac
 
 from external_apis.errors import RateLimited, ServiceUnavailable
 from external_apis.json_output import timestamp
@@ -109,8 +109,7 @@ def _caller(address: str | None) -> str | None:
     """Return a keyed digest of whom an address stands for: Valkey writes the names of limits to its disk."""
     if (counted := counted_as(address)) is None:
         return None
-    key = hashlib.sha256(settings.SECRET_KEY.encode()).digest()
-    return hashlib.blake2b(counted.encode(), digest_size=16, key=key, person=b"limited address").hexdigest()
+    return salted_hmac("external_apis.throttling", counted, algorithm="sha256").hexdigest()[:32]
 
 
 def _charge(

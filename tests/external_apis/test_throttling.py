@@ -92,6 +92,14 @@ def test_ipv6_addresses_of_one_network_share_a_limit(settings: Any) -> None:
     assert [charge_address(address).is_allowed for address in ("192.0.2.77", "192.0.2.78")] == [True, True]
 
 
+def test_nobody_finds_an_address_by_trying_all_without_the_projects_secret(settings: Any) -> None:
+    settings.ADMIN_API_RATE_LIMIT = 1
+    name = new_id("x")
+    assert [charge_address(name).is_allowed for _ in range(2)] == [True, False]
+    settings.SECRET_KEY = "another secret of the tests"
+    assert charge_address(name).is_allowed
+
+
 def test_a_tenants_limit_is_by_the_minute() -> None:
     name = new_id("ten")
     assert sum(charge_tenant(name, 100).is_allowed for _ in range(102)) in (100, 101)
