@@ -19,7 +19,7 @@ from external_apis.admin_api.operations import Query, writes
 from external_apis.admin_api.schema import ResourceSchema
 from external_apis.backoffice import ai_models, ai_usage
 from external_apis.errors import InvalidInput
-from external_apis.provider_input import RowId, read_body
+from external_apis.provider_input import RowId
 
 
 class ChatBody(BaseModel):
@@ -70,8 +70,7 @@ class ModelChat(ResourceView):
         model = ai_models.find(model_id, self.scope)
         payer_id = self.query.filters().get("user_id")
         payer = ai_usage.find_payer(payer_id, model, self.scope) if payer_id else None
-        body = read_body(ChatBody, self.body).model_dump(mode="json", exclude_unset=True)
-        return complete(model, body, payer, self.scope)
+        return complete(model, self.given, payer, self.scope)
 
 
 def _refuse_key(request: Request) -> None:

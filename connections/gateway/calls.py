@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from connections.gateway.allowance import check_allowed
+from connections.gateway.bulkhead import bulkhead
 from connections.gateway.paths import read_route
 from external_apis import request_context
-from external_apis.errors import Forbidden, InvalidInput
+from external_apis.errors import CallError, Forbidden, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from connections.client import ApiClient
     from connections.client.passage import PassedAnswer, Passing
     from connections.gateway.paths import Route
     from external_apis.transport import Upload
 
-__all__ = ["BODY_SECONDS", "GatewayCall"]
+__all__ = ["BODY_SECONDS", "GatewayCall", "berthed"]
 
 BODY_SECONDS = 3600.0
 """How long a body may take, in either direction."""
@@ -63,3 +65,19 @@ class GatewayCall:
     def show(self) -> str:
         """Return it as a curl command without a secret."""
         return self.client.show(self.method, self.route.path, self.route.query, headers=self.headers, body=self.body)
+
+
+@contextmanager
+def berthed(connection_id: str) -> Iterator[Callable[[], None]]:
+    """Take one of the places for calls through a connection, and hand out what gives it back when the answer has ended.
+
+    Where the block fails that is done at once, and a `CallError` tells the request it is of. Raises `TooManyCalls`.
+    """
+    berth = bulkhead().enter(connection_id)
+    try:
+        yield berth.leave
+    except BaseException as error:
+        berth.leave()
+        if isinstance(error, CallError) and not error.request_id:  # a body broke off, when the client had done its part
+            error.request_id = error.details["request_id"] = request_context.current().request_id
+        raise

@@ -12,14 +12,12 @@ from django.db import Error
 from connections import lookup, warm
 from connections.gateway.allowance import check_allowed
 from connections.gateway.answers import gather, headers_of, respond, stream
-from connections.gateway.bulkhead import bulkhead
-from connections.gateway.calls import GatewayCall
+from connections.gateway.calls import GatewayCall, berthed
 from connections.gateway.chat_usage import TokenMeter
 from connections.gateway.paths import Route
-from external_apis import request_context
 from external_apis.backoffice import ai_usage
 from external_apis.database_connections import give_back_database_connections
-from external_apis.errors import ApiManagerError, CallError, Conflict, ModelUnusable, NotFound
+from external_apis.errors import ApiManagerError, Conflict, ModelUnusable, NotFound
 from external_apis.tenancy import Scope
 
 if TYPE_CHECKING:
@@ -55,19 +53,10 @@ def complete(model: AiModel, body: Mapping[str, Any], payer: Account | None, sco
     check_allowed(client.target.config.proxy, "POST", PATH)
     if payer is not None:
         ai_usage.require_balance(payer)
-    berth = bulkhead().enter(row.pk)
-    try:
+    with berthed(row.pk) as leave:
         give_back_database_connections()
         passed = _send(client, _asked(model, body))
-        return _relay(passed, partial(_record, model, row.pk, payer), berth.leave)
-    except CallError as error:
-        berth.leave()
-        if not error.request_id:  # the answer broke off, when the client had done its part
-            error.request_id = error.details["request_id"] = request_context.current().request_id
-        raise
-    except BaseException:
-        berth.leave()
-        raise
+        return _relay(passed, partial(_record, model, row.pk, payer), leave)
 
 
 def _reach(model: AiModel, scope: Scope) -> tuple[ApiClient, ExternalApiConnection]:

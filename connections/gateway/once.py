@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 
 from connections import idempotent_calls
 from connections.client.passage import Passing
@@ -150,7 +150,7 @@ def _settle(write: Callable[[], None]) -> None:
     """Write down what became of the call. Where that fails the call is in doubt later, and its answer goes out now."""
     try:
         write()
-    except (ApiManagerError, DatabaseError, InterfaceError) as error:
+    except (ApiManagerError, Error) as error:
         log.warning("an idempotent call's outcome was not stored", error=type(error).__name__)
     finally:
         give_back_database_connections()

@@ -10,13 +10,10 @@ from connections.gateway import once
 from connections.gateway.allowance import check_allowed
 from connections.gateway.answers import relay
 from connections.gateway.bodies import read_body
-from connections.gateway.bulkhead import bulkhead
 from connections.gateway.callers import admit, reach
-from connections.gateway.calls import GatewayCall
+from connections.gateway.calls import GatewayCall, berthed
 from connections.gateway.headers import passed_request
 from connections.gateway.paths import read_route
-from external_apis import request_context
-from external_apis.errors import CallError
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -42,22 +39,13 @@ def pass_on(request: HttpRequest, connection_id: str, tail: str) -> HttpResponse
     if key:
         headers = once.mark(client, holder, key, headers)
     # Before the body is read: whoever sends slowly has one of the places, and not the threads of all others.
-    berth = bulkhead().enter(row.pk)
-    try:
+    with berthed(row.pk) as leave:
         body = read_body(request, must_be_whole=bool(key) or client.covers_body)
         call = GatewayCall(client, method, route, headers, body)
         if route.is_dry_run:
-            berth.leave()
+            leave()
             return _show(call)
-        return once.send(call, holder, row, key, berth.leave) if key else relay(call.send(), berth.leave)
-    except CallError as error:
-        berth.leave()
-        if not error.request_id:  # a body broke off, when the client had done its part
-            error.request_id = error.details["request_id"] = request_context.current().request_id
-        raise
-    except BaseException:
-        berth.leave()
-        raise
+        return once.send(call, holder, row, key, leave) if key else relay(call.send(), leave)
 
 
 def _show(call: GatewayCall) -> HttpResponse:
