@@ -150,8 +150,7 @@ class FormAdmin(QuickModelAdmin):
 
 
 class ServiceAdmin(FormAdmin):
-    """Pages of provider and connection. Deleting is soft: such a row is shown read-only, with a button that restores it.
-    """
+    """Pages of provider and connection. Deleting is soft: such a row is read-only, with a button that restores it."""
 
     actions: ClassVar = ["delete_selected", "restore_selected"]
 

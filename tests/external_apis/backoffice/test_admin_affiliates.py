@@ -141,7 +141,10 @@ def test_whoever_is_owed_something_is_not_deleted() -> None:
 
 @pytest.mark.parametrize(
     ("meanwhile", "message"),
-    [({"balance_minor": 5}, "is still owed something"), ({"deleted_at": datetime(2026, 3, 1, tzinfo=UTC)}, "not found")],
+    [
+        ({"balance_minor": 5}, "is still owed something"),
+        ({"deleted_at": datetime(2026, 3, 1, tzinfo=UTC)}, "not found"),
+    ],
 )
 def test_what_became_of_an_affiliate_while_the_page_was_made_is_told(
     monkeypatch: pytest.MonkeyPatch, meanwhile: dict[str, Any], message: str
