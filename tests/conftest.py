@@ -158,4 +158,6 @@ def _use_owner_role() -> None:
     """The test database is made, migrated and used by one role; tests/config covers the app role's rights."""
     owner = environ.Env.db_url_config(settings.MIGRATE_DATABASE_URL)
     settings.DATABASES["default"].update({name: owner[name] for name in ("USER", "PASSWORD", "HOST", "PORT")})
+    # Each test client builds the middleware anew, which would list every static file each time.
+    settings.WHITENOISE_AUTOREFRESH = True
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
