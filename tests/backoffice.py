@@ -5,33 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 
-from django.test import Client
-
 from external_apis.backoffice import ai_models, blogs, feature_requests
 from external_apis.backoffice.affiliates import create_affiliate, earn_commission
-from external_apis.backoffice.models import Affiliate, ContactMessage, UserSession
+from external_apis.backoffice.models import Affiliate, ContactMessage
 from external_apis.backoffice.withdrawals import request_withdrawal
-from external_apis.models import Account, Tenant
+from external_apis.models import Tenant
 from external_apis.tenancy import Scope
-from tests.backoffice_users import make_plan
-from tests.factories import make_user
+from tests.backoffice_users import make_account, make_plan, make_session
 
 _numbers = itertools.count(1)
 
 
-def _account(tenant: Tenant | None) -> Account:
-    return Account.objects.get(user=make_user(tenant=tenant, is_staff=False))
-
-
 def _user(tenant: Tenant | None) -> tuple[str, ...]:
     make_plan("professional")  # a test that commits leaves none of those that a migration makes
-    return (_account(tenant).pk,)
+    return (make_account(tenant).pk,)
 
 
 def _session(tenant: Tenant | None) -> tuple[str, ...]:
-    account = _account(tenant)
-    Client().force_login(account.user)
-    return account.pk, UserSession.objects.get(account=account).pk
+    account = make_account(tenant)
+    return account.pk, make_session(account).pk
 
 
 def _model(tenant: Tenant | None) -> tuple[str, ...]:
