@@ -1,4 +1,4 @@
-"""Forked children that die where a test wants them to, and what a process needs to see the test's database."""
+"""Forked children that die where a test wants them to, what a process of the tests needs, and its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db import connection
 
 from config import runtime
 
-__all__ = ["begin", "die", "dying", "environ_of_tests", "in_child"]
+__all__ = ["begin", "die", "dying", "environ_of_tests", "in_child", "resident_bytes"]
 
 
 def begin(act: Callable[[], object]) -> int:
@@ -51,6 +51,11 @@ def dying(function: Callable[..., Any]) -> Callable[..., Any]:
         die()
 
     return run_and_die
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """How much memory of its own and of shared pages a process has in use (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def environ_of_tests(**more: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from config import embedded, runtime
+from tests.processes import resident_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,11 +56,6 @@ class Web:
 def _processor_seconds(pid: str) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_bytes(pid: int) -> int:
-    """How much memory of its own and of shared pages a process has in use (Linux)."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager

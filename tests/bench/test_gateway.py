@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.factories import make_connection, make_key, make_provider
-from tests.web import Web, resident_bytes, serve
+from tests.processes import resident_bytes
+from tests.web import Web, serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,16 +15,12 @@ from django.core.management import call_command
 from connections.imports import runs
 from connections.models import ExternalApiConnection
 from tests.connections.imports.old_oauth_tables import OldTables, old_tables
+from tests.processes import resident_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROWS = int(os.environ.get("BENCH_IMPORT_ROWS", "100000"))
 _ALLOWED_GROWTH = 1.15
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def fill(old: OldTables) -> None:

@@ -16,6 +16,7 @@ from django.db import connection
 from connections.imports import storing
 from connections.models import ExternalApiConnection
 from tests.connections.imports.old_tables import PLATFORMS, key_file_text, old_shop, platforms
+from tests.processes import resident_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +33,7 @@ def test_accounts_move_in(tmp_path: Path, capsys: Any, monkeypatch: pytest.Monke
 
     def store_and_weigh(rows: Any) -> None:
         store(rows)
-        memory.append(_resident())
+        memory.append(resident_bytes())
 
     monkeypatch.setattr(storing, "store", store_and_weigh)
     with old_shop("bench_shop", is_filled=False) as shop:
@@ -56,10 +57,6 @@ def test_accounts_move_in(tmp_path: Path, capsys: Any, monkeypatch: pytest.Monke
     assert _COUNT / seconds > _LEAST_RATE
     assert _COUNT / busy > _LEAST_RATE
     assert growth < _MOST_GROWTH
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cpu_seconds(process: int) -> float:

@@ -22,9 +22,10 @@ from django.utils import timezone
 
 from connections.models import IdempotentCall
 from tests.connections.gateway.conftest import Connect, proxied
+from tests.processes import resident_bytes
 from tests.sandbox import Sandbox
 from tests.sockets import Play, read_head, serve
-from tests.web import Web, resident_bytes
+from tests.web import Web
 from tests.web import serve as serve_web
 
 pytestmark = pytest.mark.django_db(transaction=True)
