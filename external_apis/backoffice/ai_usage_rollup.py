@@ -1,4 +1,4 @@
-"""Adds single calls of AI models to the sums by quarter, hour, day and month, each exactly once."""
+"""Adds single calls of AI models to the sums of quarters up to months, each exactly once."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ WITH taken AS (
         ('{Grain.QUARTER}', date_bin('15 minutes', at, timestamptz '2000-01-01 00:00:00+00')),
         ('{Grain.HOUR}', date_trunc('hour', at, 'UTC')),
         ('{Grain.DAY}', date_trunc('day', at, 'UTC')),
+        ('{Grain.PENTAD}', date_trunc('month', at, 'UTC')
+            + least(5, (extract(day FROM at AT TIME ZONE 'UTC')::int - 1) / 5) * interval '120 hours'),
         ('{Grain.MONTH}', date_trunc('month', at, 'UTC'))
     ) AS span (grain, starts_at)
     WHERE seen.dimension <> '{AiDimension.USER}' OR seen.subject <> ''

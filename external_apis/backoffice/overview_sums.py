@@ -1,4 +1,4 @@
-"""Sums of figures by quarter, hour, day and month: adds to them, and reads them step by step."""
+"""Sums of figures of quarters up to months: adds to them, and reads them step by step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GROUP BY stretch.place, row.figure
 
 
 def add_numbers(numbers: Mapping[Key, int]) -> None:
-    """Add each number to the quarter, hour, day and month that it is of: its tenant's, and the installation's.
+    """Add each number to the quarter, and all up to the month, that it is of: its tenant's, and the installation's.
 
     One statement. Whoever calls it sees to it that no number is added twice: it takes part in their transaction.
     """

@@ -1,7 +1,7 @@
-"""Steps of time in a named time zone, and how stored sums of quarters, hours, days and months cover them.
+"""Steps of time in a named time zone, and how stored sums of quarters up to months cover them.
 
 Sums are stored by UTC. A step in another zone begins at another hour, or at another quarter of one (Nepal is 5:45
-ahead), so it is put together: whole months and days in the middle, hours and quarters at its edges.
+ahead), so it is put together: whole months in the middle, ever shorter sums towards its edges.
 """
 
 from __future__ import annotations
@@ -48,11 +48,14 @@ class Grain(StrEnum):
     """Of an hour."""
     HOUR = "hour"
     DAY = "day"
+    PENTAD = "pentad"
+    """Five days that begin on the 1st, 6th, 11th, 16th or 21st of a month, or what is left of it from the 26th on."""
     MONTH = "month"
 
 
 _COARSE_FIRST = tuple(reversed(Grain))
 _LENGTHS = {Grain.QUARTER: timedelta(minutes=15), Grain.HOUR: timedelta(hours=1), Grain.DAY: timedelta(days=1)}
+_PENTAD_DAYS, _LAST_PENTAD = 5, 26
 _SHORTEST_MONTH = timedelta(days=28)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -176,10 +179,11 @@ def columns_of(periods: Sequence[Period]) -> list[list[Any]]:
 
 
 def floor(moment: datetime, grain: Grain) -> datetime:
-    """Return when the quarter, hour, day or month that ``moment`` lies in began, in UTC."""
+    """Return when the unit of a grain that ``moment`` lies in began, in UTC."""
     moment = moment.astimezone(UTC)
-    if grain is Grain.MONTH:
-        return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    if grain in (Grain.MONTH, Grain.PENTAD):
+        first = 1 if grain is Grain.MONTH else min(moment.day - (moment.day - 1) % _PENTAD_DAYS, _LAST_PENTAD)
+        return moment.replace(day=first, hour=0, minute=0, second=0, microsecond=0)
     return moment - (moment - _EPOCH) % _LENGTHS[grain]
 
 
@@ -202,8 +206,10 @@ def _ceiling(moment: datetime, grain: Grain) -> datetime:
     start = floor(moment, grain)
     if start == moment:
         return start
-    if grain is Grain.MONTH:
-        return floor(start + timedelta(days=32), grain)
+    if grain is Grain.PENTAD and start.day < _LAST_PENTAD:
+        return start + timedelta(days=_PENTAD_DAYS)
+    if grain in (Grain.MONTH, Grain.PENTAD):
+        return floor(start.replace(day=1) + timedelta(days=32), Grain.MONTH)
     return start + _LENGTHS[grain]
 
 

@@ -1,4 +1,4 @@
-"""Samples of resources over time: one a minute, kept as lowest, highest and mean by quarter, hour, day and month."""
+"""Samples of resources over time: one a minute, kept as lowest, highest and mean of quarters up to months."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _KEPT: Mapping[Grain, timedelta] = {
     Grain.QUARTER: timedelta(days=100),
     Grain.HOUR: timedelta(days=800),
     Grain.DAY: timedelta(days=800),
+    Grain.PENTAD: timedelta(days=800),
 }
 """Months stay. Only zones that are quarters of an hour apart from UTC want the quarters."""
 

@@ -57,7 +57,7 @@ def roll_up() -> int:
 
 
 def prune() -> int:
-    """Delete sums by quarter, hour and day that are older than 800 days; return how many."""
+    """Delete sums of less than a month that are older than 800 days; return how many."""
     pruned = 0
     while True:
         old = VisitSum.objects.filter(starts_at__lt=timezone.now() - _KEPT).exclude(grain=Grain.MONTH.value)

@@ -39,10 +39,18 @@ def _fill(tenant: str) -> None:
         for dimension, begin, subjects in (
             ("installation", "", 1), ("total", "", 1), ("model", "aim_", _SUBJECTS), ("user", "user_", _SUBJECTS)
         ):  # fmt: skip
-            for grain, every in (("quarter", "15 min"), ("hour", "1 hour"), ("day", "1 day"), ("month", "1 month")):
+            for grain, every in (
+                ("quarter", "15 min"),
+                ("hour", "1 hour"),
+                ("day", "1 day"),
+                ("pentad", "1 day"),
+                ("month", "1 month"),
+            ):
                 owner = None if dimension == "installation" else tenant
                 given = {"tenant": owner, "dimension": dimension, "begin": begin, "grain": grain, "every": every}
                 where = ""
+                if grain == "pentad":
+                    where = " WHERE extract(day FROM starts_at) IN (1, 6, 11, 16, 21, 26)"
                 if subjects > 1 and grain in ("quarter", "hour"):
                     days = ", ".join(f"'{day}'" for day in _EDGES)
                     where = f" WHERE starts_at::date IN ({days})"

@@ -1,4 +1,4 @@
-"""What calls of AI models used: single calls until they are rolled up, and sums of quarters, hours, days and months."""
+"""What calls of AI models used: single calls until they are rolled up, and sums of quarters up to months."""
 
 from __future__ import annotations
 

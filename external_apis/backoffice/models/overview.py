@@ -10,7 +10,7 @@ from external_apis.models import Tenant
 
 
 class OverviewSum(models.Model):
-    """What came together of a figure (``calls``, ``errors``, ``revenue:EUR``) in a quarter, hour, day or month (UTC).
+    """What came together of a figure (``calls``, ``errors``, ``revenue:EUR``) in a grain's time (see `periods.Grain`).
 
     Each number is there twice: for its tenant, and with none for the whole installation, so that nobody adds up
     tenants to read it. Of revenue it is the price in minor units times seconds (see `revenue`).
@@ -71,7 +71,7 @@ class OverviewMark(models.Model):
 
 
 class ResourceSum(models.Model):
-    """Samples of a resource that were taken in a quarter, hour, day or month (UTC)."""
+    """Samples of a resource that were taken in a grain's time (see `periods.Grain`)."""
 
     grain = models.CharField(max_length=8)  # one of `periods.Grain`
     starts_at = models.DateTimeField()

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from external_apis.backoffice.ai_usage_rollup import roll_up
 from external_apis.backoffice.models import AiCall, AiUsageSum
+from external_apis.backoffice.periods import Grain, floor
 from external_apis.models import Tenant
 from tests.ai_models import make_ai_model
 from tests.envelope import EXTERNAL, client_of, data_of, failure_of, named_by
@@ -160,9 +161,18 @@ def test_a_broken_off_roll_up_adds_nothing_twice() -> None:
     assert roll_up() == 0
     make_call(NEW_YEAR)
     roll_up()
-    sums = AiUsageSum.objects.filter(dimension="model").order_by("grain").values_list("grain", "calls", "starts_at")
-    assert [(grain, calls) for grain, calls, _ in sums] == [("day", 2), ("hour", 2), ("month", 2), ("quarter", 2)]
-    assert {starts_at for _, _, starts_at in sums} == {NEW_YEAR}
+    sums = AiUsageSum.objects.filter(dimension="model").values_list("grain", "calls", "starts_at")
+    assert set(sums) == {(grain.value, 2, NEW_YEAR) for grain in Grain}
+
+
+def test_sums_begin_where_they_are_looked_for() -> None:
+    moments = [NEW_YEAR + number * timedelta(days=1, hours=7, minutes=11) for number in range(50)]
+    for number, moment in enumerate(moments):
+        make_call(moment, model=f"aim_{number}")
+    roll_up()
+    sums = AiUsageSum.objects.filter(dimension="model").values_list("subject", "grain", "starts_at")
+    expected = {(f"aim_{n}", grain.value, floor(moment, grain)) for n, moment in enumerate(moments) for grain in Grain}
+    assert set(sums) == expected
 
 
 @pytest.mark.django_db(transaction=True)

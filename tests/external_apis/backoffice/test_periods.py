@@ -64,7 +64,21 @@ def test_a_year_by_utc_is_twelve_months_and_a_long_range_is_few_stretches() -> N
     assert cover(year) == [Stretch(Grain.MONTH, year.starts_at, year.ends_at)]
     odd = Period(date(2026, 1, 1), datetime(2026, 1, 1, 5, 45, tzinfo=UTC), datetime(2027, 1, 2, 5, 45, tzinfo=UTC))
     grains = [stretch.grain for stretch in cover(odd)]
-    assert grains == ["quarter", "hour", "day", "month", "day", "hour", "quarter"]
+    assert grains == ["quarter", "hour", "day", "pentad", "month", "day", "hour", "quarter"]
+
+
+def test_a_year_by_utc_from_any_day_on_is_few_sums() -> None:
+    """Eleven months, five pentads of the month in which it begins and ends, and four or five days of two others."""
+    most = 0
+    for number in range(366):
+        since = datetime(2023, 6, 1, tzinfo=UTC) + timedelta(days=number)  # the 29th of February is one of them
+        sums = {
+            (stretch.grain, floor(day, stretch.grain))
+            for stretch in cover(Period(since.date(), since, since + timedelta(days=365)))
+            for day in quarters([stretch])
+        }
+        most = max(most, len(sums))
+    assert most == 22
 
 
 def test_weeks_begin_on_mondays_and_the_edges_are_cut_off() -> None:

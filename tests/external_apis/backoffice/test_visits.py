@@ -257,6 +257,7 @@ def test_all_grains_are_summed_up() -> None:
         ("hour", "10 11:00"): 1,
         ("hour", "10 12:00"): 3,
         ("month", "01 00:00"): 5,
+        ("pentad", "06 00:00"): 5,
         ("quarter", "09 12:15"): 1,
         ("quarter", "10 11:15"): 1,
         ("quarter", "10 12:00"): 1,
@@ -390,6 +391,7 @@ def test_old_sums_are_dropped_and_months_kept() -> None:
         "quarter": 2,
         "hour": 2,
         "day": 2,
+        "pentad": 2,
         "month": 3,
     }
 
