@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import QuerySet
 
 from external_apis.backoffice.models import AiDimension, AiModel, AiUsageSum
-from external_apis.backoffice.periods import Period, cover
+from external_apis.backoffice.periods import Period
 from external_apis.backoffice.summed_runs import FROM_RUNS, IN_RUN, PLACE, arguments_of
 from external_apis.backoffice.users import find_user
 from external_apis.errors import NotFound
@@ -33,15 +32,19 @@ CROSS JOIN LATERAL (
 ) AS found
 GROUP BY place
 """  # noqa: S608 (our own table's name)
-_STRETCH = f"""
-SELECT subject, {", ".join(_NAMES)} FROM {_SUMS}
-WHERE dimension = %(dimension)s AND grain = %(grain_{{place}})s
-    AND starts_at >= %(starts_{{place}})s AND starts_at < %(ends_{{place}})s
+_SHARES = f"""
+SELECT subject, {_FIGURES}
+{FROM_RUNS}
+CROSS JOIN LATERAL (
+    SELECT subject, {", ".join(_NAMES)} FROM {_SUMS}
+    WHERE dimension = %(dimension)s AND {IN_RUN}{{bounds}}
+    OFFSET 0
+) AS found
+GROUP BY subject ORDER BY 5 DESC, 2 DESC, 1 LIMIT %(count)s OFFSET %(first)s
 """  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -81,8 +84,10 @@ def read_steps(
             "tenant": scope.tenant_id,
         },
     )
-    usages = {place: Usage(*figures) for place, *figures in rows}
-    return [usages.get(place, Usage()) for place in range(len(periods))]
+    usages = [Usage()] * len(periods)
+    for place, *figures in rows:
+        usages[place] = Usage(*figures)
+    return usages
 
 
 def read_shares(
@@ -94,32 +99,24 @@ def read_shares(
     """
     if scope.is_sandbox:
         return []
-    given: dict[str, Any] = {"dimension": dimension, "subject": subject, "tenant": scope.tenant_id}
     bounds = ("" if scope.tenant_id is None else _OF_TENANT) + (_OF_SUBJECT if subject else "")
-    parts = []
-    for place, stretch in enumerate(cover(period)):
-        parts.append(_STRETCH.format(place=place) + bounds)
-        given |= {
-            f"grain_{place}": stretch.grain.value,
-            f"starts_{place}": stretch.starts_at,
-            f"ends_{place}": stretch.ends_at,
-        }
     rows = _fetch(
-        f"SELECT subject, {_FIGURES} FROM ({' UNION ALL '.join(parts)}) AS found"  # noqa: S608
-        " GROUP BY subject ORDER BY 5 DESC, 2 DESC, 1 LIMIT %(count)s OFFSET %(first)s",
-        given | {"first": first, "count": count},
+        _SHARES.format(bounds=bounds),
+        {
+            **arguments_of([period]),
+            "dimension": dimension,
+            "subject": subject,
+            "tenant": scope.tenant_id,
+            "first": first,
+            "count": count,
+        },
     )
     return [(name, Usage(*figures)) for name, *figures in rows]
 
 
 def total(usages: Sequence[Usage]) -> Usage:
     """Return the sum of several."""
-    return Usage(
-        sum(usage.calls for usage in usages),
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.total_tokens for usage in usages),
-    )
+    return Usage(*map(sum, zip(*usages, strict=True)))
 
 
 def _fetch(statement: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -56,7 +56,10 @@ class Grain(StrEnum):
 _COARSE_FIRST = tuple(reversed(Grain))
 _LENGTHS = {Grain.QUARTER: timedelta(minutes=15), Grain.HOUR: timedelta(hours=1), Grain.DAY: timedelta(days=1)}
 _PENTAD_DAYS, _LAST_PENTAD = 5, 26
-_SHORTEST_MONTH = timedelta(days=28)
+_LEAST = {**_LENGTHS, Grain.PENTAD: timedelta(days=3), Grain.MONTH: timedelta(days=28)}
+"""How long a unit is at least: the last two are short in February."""
+_FITTING = [(_LEAST[grain], _COARSE_FIRST[place:]) for place, grain in enumerate(_COARSE_FIRST)]
+"""The grains that may make up a time, by how long it is at least."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -134,19 +137,21 @@ class SeriesQuery(Query):
 def steps(since: date, until: date, step: SeriesStep, zone: ZoneInfo) -> Iterator[Period]:
     """Yield the days, weeks or months from ``since`` to ``until``, one more than `MOST_STEPS` at most."""
     end = until + timedelta(days=1)
-    first = since
+    first, starts_at = since, _midnight(since, zone)
     for _ in range(MOST_STEPS + 1):
         if first >= end:
             return
         following = min(_next(first, step), end)
-        yield Period(first, _midnight(first, zone), _midnight(following, zone))
-        first = following
+        ends_at = _midnight(following, zone)
+        yield Period(first, starts_at, ends_at)
+        first, starts_at = following, ends_at
 
 
 def cover(period: Period) -> list[Stretch]:
     """Return the fewest stretches of stored sums that make up a period, in order; none overlaps another."""
-    holds_month = period.ends_at - period.starts_at >= _SHORTEST_MONTH
-    return list(_cover(period.starts_at, period.ends_at, _COARSE_FIRST if holds_month else _COARSE_FIRST[1:]))
+    length = period.ends_at - period.starts_at
+    grains = next((grains for least, grains in _FITTING if least <= length), _COARSE_FIRST[-1:])
+    return list(_cover(period.starts_at, period.ends_at, grains))
 
 
 def join(periods: Sequence[Period]) -> list[Stretch]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any
 
 from django.urls import path
@@ -110,7 +112,7 @@ def _report(query: UsageQuery, scope: Scope) -> dict[str, Any]:
         "timeZone": query.time_zone,
         "by": by,
         "total": _figures(total(steps)),
-        "series": [_step(period, usage) for period, usage in zip(periods, steps, strict=True)],
+        "series": _series(periods, steps),
         "breakdown": [{"id": name, **_figures(usage)} for name, usage in shares[: query.per_page]],
         "page": query.page,
         "perPage": query.per_page,
@@ -118,9 +120,13 @@ def _report(query: UsageQuery, scope: Scope) -> dict[str, Any]:
     }
 
 
-def _step(period: Period, usage: Usage) -> dict[str, Any]:
-    bounds = {"startsAt": timestamp(period.starts_at), "endsAt": timestamp(period.ends_at)}
-    return {"day": period.day.isoformat(), **bounds, **_figures(usage)}
+def _series(periods: Sequence[Period], steps: Sequence[Usage]) -> list[dict[str, Any]]:
+    """Each step ends where the next one starts."""
+    borders = [timestamp(period.starts_at) for period in periods] + [timestamp(periods[-1].ends_at)]
+    return [
+        {"day": period.day.isoformat(), "startsAt": starts_at, "endsAt": ends_at, **_figures(usage)}
+        for period, (starts_at, ends_at), usage in zip(periods, pairwise(borders), steps, strict=True)
+    ]
 
 
 def _figures(usage: Usage) -> dict[str, Any]:
