@@ -1,4 +1,4 @@
-"""Users and groups in the product's look; nobody who is bound to a tenant gets near them.
+"""Users and groups in the product's look; nobody who is bound to a tenant gets near them, nor operators to superusers.
 
 A project with users of its own, or with pages of its own for them, keeps those.
 """
@@ -23,7 +23,7 @@ from external_apis.tenancy import EVERYTHING, scope_of
 
 
 class _OperatorsOnly(AuditedAdmin, ModelAdmin):
-    """Who may edit users may make themselves a superuser: never somebody bound to a tenant."""
+    """Users of other tenants are nothing for somebody who is bound to one."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _is_operator(request) and bool(super().has_module_permission(request))
@@ -45,10 +45,23 @@ def _is_operator(request: HttpRequest) -> bool:
     return scope_of(request.user) == EVERYTHING
 
 
+def _is_superuser(user: Any) -> bool:
+    return bool(getattr(user, "is_superuser", False))  # which a project's own users need not have
+
+
 class UserAdmin(_OperatorsOnly, DjangoUserAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = recording_password(AdminPasswordChangeForm)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever changes a superuser's password is that superuser."""
+        return super().has_change_permission(request, obj) and (_is_superuser(request.user) or not _is_superuser(obj))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """What somebody may do is for superusers to say: others would say it of themselves."""
+        fields = [*super().get_readonly_fields(request, obj)]
+        return fields if _is_superuser(request.user) else [*fields, "is_superuser", "groups", "user_permissions"]
 
 
 class GroupAdmin(_OperatorsOnly, DjangoGroupAdmin):

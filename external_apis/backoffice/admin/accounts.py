@@ -36,12 +36,14 @@ class PlanFilter(admin.SimpleListFilter):
     """By the plans there are: to find those of all accounts takes a look at each."""
 
     title = parameter_name = "plan"
+    _without = "(none)"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(Plan.objects.values_list("slug", "name"))
+        return [*Plan.objects.values_list("slug", "name"), (self._without, "without a plan")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(plan=self.value()) if self.value() else queryset
+        asked = self.value()
+        return queryset.filter(plan="" if asked == self._without else asked) if asked else queryset
 
 
 @register(Account)

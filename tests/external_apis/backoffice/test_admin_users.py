@@ -286,6 +286,9 @@ def test_accounts_are_filtered_by_the_plans_there_are(ada: Account) -> None:
         answer = client.get(f"{LIST}?plan=free")
     assert [row.pk for row in answer.context["cl"].result_list] == [ada.pk]
     assert "Professional" in answer.content.decode(), "which nobody is on"
+    others = client.get(f"{LIST}?plan=(none)").context["cl"].result_list
+    assert ada not in others
+    assert "bob" in [row.user.username for row in others]
     assert not [query for query in queries if "DISTINCT" in query["sql"]], "it would read all accounts"
 
 
