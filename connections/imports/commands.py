@@ -111,6 +111,9 @@ class ImportCommand(BaseCommand):
                 self._tell_machines_of(_BROKEN_OFF)
                 self.warn(_BROKEN_OFF)
                 sys.exit(130)
+            except Exception as error:
+                self._tell_machines_of(f"An unforeseen {type(error).__name__}; stderr has the traceback.")
+                raise
             if self.stop:
                 sys.exit(self.stop.exit_code)
 
@@ -201,6 +204,8 @@ def given_url(given: str) -> str:
     """
     try:
         if given == "@-":
+            if sys.stdin is None:
+                raise UsageError("--database-url: stdin is closed.")
             return sys.stdin.readline(_LONGEST_URL).strip()
         if given.startswith("@"):
             with Path(given[1:]).open(encoding="utf-8") as file:

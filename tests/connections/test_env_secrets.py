@@ -218,6 +218,10 @@ def test_an_answer_for_another_tenant_or_for_none_counts_for_the_report(
     call_command("import_env", "--file", str(file), "--apply", stdout=io.StringIO())
     assert report(file, "--tenant", "acme")["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
     assert report(file)["STRIPE_SECRET_KEY"]["is_safe_to_delete"]
+    # Until it is deleted: then the other tenant is answered from the environment again, asked or not.
+    delete_connection(ExternalApiConnection.objects.get(tenant=None))
+    found = report(file, "--tenant", "acme")["STRIPE_SECRET_KEY"]
+    assert found["reason"] == "was answered from the environment without this tenant"
 
 
 @pytest.mark.parametrize("name", ["TWILIO_PHONE_NUMBER", "TWILIO_AUTH_TOKEN"])

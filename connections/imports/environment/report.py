@@ -88,12 +88,14 @@ def _reason_to_keep(
 def _reason_of_others(
     answering: EnvironmentVariable, rows: Sequence[EnvironmentVariable], tenant_id: str | None
 ) -> str:
-    """A tenant is answered from its own import, or from everybody's, since whichever of them there has been."""
-    everybodys = [row.imported_at for row in rows if row.tenant_id is None]
+    """A tenant is answered from its own import, or from everybody's, since whichever of them is there still."""
+    everybodys = [row for row in rows if row.tenant_id is None]
     for row in rows:
         asked_at = row.last_answered_from_environment_at
-        imported_at = [at for at in (row.imported_at, *everybodys) if at is not None]
-        if row is not answering and asked_at is not None and all(asked_at > at for at in imported_at):
+        if row is answering or asked_at is None:
+            continue
+        imported_at = [one.imported_at for one in (row, *everybodys) if first_stored([one]) is not None]
+        if all(at is not None and asked_at > at for at in imported_at):
             if row.tenant_id == tenant_id:
                 return _ASKED
             whom = "without this tenant" if tenant_id is not None else "for a tenant"

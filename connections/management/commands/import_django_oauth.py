@@ -113,10 +113,11 @@ class Command(ImportCommand):
 
     def _agree(self, *, is_agreed: bool) -> None:
         """Say loudly what is about to be done, and go on only with a yes."""
-        self.warn(_WARNING)
+        for line in _WARNING.splitlines():
+            self.warn(line)
         if is_agreed:
             return
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError("--write-back wants --yes where nobody can be asked.")
         if _ask("Type 'in clear' to go on: ") != "in clear":
             raise InvalidInput("Nothing was imported.")

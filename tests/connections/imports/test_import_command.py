@@ -17,7 +17,7 @@ from django.db import transaction
 
 import manage
 from connections.imports import runs
-from connections.imports.commands import ImportCommand, Outcome, UsageError
+from connections.imports.commands import ImportCommand, Outcome, UsageError, given_url
 from connections.imports.runs import Imported
 from connections.models import ExternalApiConnection, ImportKind, ImportRun, ImportState
 from external_apis.errors import InvalidInput
@@ -217,3 +217,22 @@ def test_an_undo_says_what_it_left_and_why() -> None:
     assert again["left"] == [
         {"object_type": "externalapiconnection", "object_id": kept, "source_key": "a", "reason": "was used since"}
     ]
+
+
+def test_an_unforeseen_error_is_one_object_too() -> None:
+    command, out = Command(), io.StringIO()
+
+    def fail(letter: str) -> None:
+        raise TypeError(f"with a secret and {letter}")
+
+    command.before_each = fail
+    with pytest.raises(TypeError):
+        run("--apply", "--json", command=command, out=out)
+    told = json.loads(out.getvalue())
+    assert told["error"] == "An unforeseen TypeError; stderr has the traceback."
+
+
+def test_a_closed_stdin_gives_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="stdin is closed"):
+        given_url("@-")

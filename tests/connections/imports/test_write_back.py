@@ -416,6 +416,7 @@ def test_it_is_said_loudly_and_wants_a_yes(old: OldTables) -> None:
         call_command("import_django_oauth", "--database-url", old.url, "--apply", "--write-back", stderr=err)
     assert refused.value.returncode == 2
     assert "IN CLEAR" in err.getvalue()
+    assert "Whoever reads\nthat database" in err.getvalue()
     assert imported("--database-url", old.url, "--write-back", "--yes") == ({}, 2)
     assert imported("--release", "--apply") == ({}, 2)
     assert not ImportRun.objects.exists()
