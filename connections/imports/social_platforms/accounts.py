@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from connections.credentials import ADDITIONAL_DATA, CredentialInput, read_credentials
-from connections.imports.social_platforms.old_rows import OldRow
+from connections.imports.social_platforms.old_rows import NO_TIME, OldRow
 from connections.imports.social_platforms.refusals import refused
 from connections.models import ConnectionStatus
 from external_apis.api_config import ApiConfig, url_values
+from external_apis.time_input import bounded
 
 __all__ = ["Account", "holds_tokens", "read_account"]
 
@@ -173,9 +174,12 @@ def _expires_at(row: OldRow) -> datetime | None:
     moment = row.moment("token_expires_at", "expires_at", "access_token_expires_at")
     # A number, or text as CSV has it.
     seconds, since = str(row.own("expires_in")).partition(".")[0], row.moment("retrieved_at", "authenticated_at")
-    if moment is None and since is not None and _SECONDS.fullmatch(seconds):
-        return since + timedelta(seconds=int(seconds))
-    return moment
+    if moment is not None or since is None or not _SECONDS.fullmatch(seconds):
+        return moment
+    try:
+        return bounded(since + timedelta(seconds=int(seconds)))
+    except (OverflowError, ValueError):
+        raise refused(NO_TIME, "expires_in leads to no time") from None
 
 
 def _scopes(row: OldRow) -> list[str]:

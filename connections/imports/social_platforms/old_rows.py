@@ -24,7 +24,7 @@ from external_apis import json_input
 from external_apis.errors import InvalidInput
 from external_apis.time_input import bounded
 
-__all__ = ["UNREADABLE", "OldRow", "named", "read_row", "read_time"]
+__all__ = ["NO_TIME", "UNREADABLE", "OldRow", "named", "read_row", "read_time"]
 
 NO_TIME = "with times that are none"
 UNREADABLE = "that cannot be read"

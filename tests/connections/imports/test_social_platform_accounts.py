@@ -10,8 +10,10 @@ from django.utils import timezone
 from connections.imports.social_platforms.accounts import read_account
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.old_rows import read_row
+from connections.imports.social_platforms.refusals import reason_of
 from connections.models import ConnectionStatus
 from external_apis import api_config
+from external_apis.errors import InvalidInput
 
 CONFIG = api_config.parse({"base_url": "https://api.example.com", "auth_type": "bearer"})
 
@@ -45,3 +47,15 @@ def test_what_was_switched_off_is_revoked(value: Any) -> None:
     assert account.status == ConnectionStatus.REVOKED
     assert account.notes == ("switched off in the old system: imported as revoked, to be made active before use",)
     assert read(is_active=True, status="active").status == ConnectionStatus.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("retrieved_at", "seconds"), [("9998-12-31T00:00:00Z", 999_999_999), ("9998-12-30T23:59:59Z", "2")]
+)
+def test_a_token_that_ends_beyond_all_time_fails_its_row(retrieved_at: str, seconds: int | str) -> None:
+    with pytest.raises(InvalidInput, match="expires_in leads to no time") as refusal:
+        read(credentials={"expires_in": seconds, "retrieved_at": retrieved_at})
+    assert reason_of(refusal.value) == "with times that are none"
+    assert (
+        read(credentials={"expires_in": 5, "retrieved_at": "2024-01-01"}).credentials.facts["expires_at"].year == 2024
+    )
