@@ -20,6 +20,7 @@ from django.utils.dateparse import parse_datetime
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.refusals import refused
 from connections.imports.social_platforms.secret_values import Parted, part
+from connections.imports.social_platforms.spellings import is_nothing, truth
 from external_apis import json_input
 from external_apis.errors import InvalidInput
 from external_apis.time_input import bounded
@@ -28,6 +29,7 @@ __all__ = ["NO_TIME", "UNREADABLE", "OldRow", "named", "read_row", "read_time"]
 
 NO_TIME = "with times that are none"
 UNREADABLE = "that cannot be read"
+NO_TRUTH = "that may be switched off or not"
 ODD_COLUMN = "with an owner or a platform that is no text"
 _JSON = re.compile(r"\s*(?:[\[{\"]|null\s*$)")
 _LONGEST_ID = 200
@@ -115,7 +117,11 @@ class OldRow:
 
     @property
     def is_switched_off(self) -> bool:
-        return self.columns.get("is_active") in (False, "f", "false")
+        """Raises `InvalidInput` where the row's ``is_active`` is neither true nor false: nobody may guess that."""
+        try:
+            return truth(self.columns.get("is_active")) is False
+        except ValueError as error:
+            raise refused(NO_TRUTH, f"is_active {error}") from None
 
     @property
     def is_deleted(self) -> bool:
@@ -138,7 +144,12 @@ def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
     """
     row = {name: _as_json(name, value) if name in _JSON_COLUMNS else value for name, value in raw.items()}
     json_input.check(row)
-    columns = {name: value for name, value in row.items() if name in _COLUMNS}
+    # A status is left as it is: whoever was called "none" is not active for that.
+    columns = {
+        name: None if name != "status" and is_nothing(value) else value
+        for name, value in row.items()
+        if name in _COLUMNS
+    }
     return OldRow(table, _row_id(row), part(row, keys), columns)
 
 

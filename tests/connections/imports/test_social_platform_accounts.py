@@ -10,6 +10,7 @@ from django.utils import timezone
 from connections.imports.social_platforms.accounts import read_account
 from connections.imports.social_platforms.encryption_keys import OldKeys
 from connections.imports.social_platforms.old_rows import read_row
+from connections.imports.social_platforms.platforms import define
 from connections.imports.social_platforms.refusals import reason_of
 from connections.models import ConnectionStatus
 from external_apis import api_config
@@ -41,12 +42,38 @@ def test_what_is_no_object_is_kept_beside_the_row(columns: dict[str, Any], kept:
     assert {name: origin[name] for name in ("provider_data", "credentials") if name in origin} == kept
 
 
-@pytest.mark.parametrize("value", [False, "f", "false"])
+@pytest.mark.parametrize("value", [False, "f", "false", "False", "FALSE", " no ", "N", "off", "0", 0])
 def test_what_was_switched_off_is_revoked(value: Any) -> None:
     account = read(is_active=value, status="active")
     assert account.status == ConnectionStatus.REVOKED
     assert account.notes == ("switched off in the old system: imported as revoked, to be made active before use",)
-    assert read(is_active=True, status="active").status == ConnectionStatus.ACTIVE
+
+
+@pytest.mark.parametrize("value", [True, "t", "TRUE", "Yes", "on", 1, "1", None, "", "NULL", "\\N"])
+def test_what_was_switched_on_or_never_said_so_is_active(value: Any) -> None:
+    assert read(is_active=value, status="active").status == ConnectionStatus.ACTIVE
+
+
+@pytest.mark.parametrize("value", ["disabled", "2", -1, 0.0, [], {}, [False], "false " * 5_000])
+def test_what_may_be_switched_off_or_not_is_left_out(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="is_active is neither true nor false") as refusal:
+        read(is_active=value, status="active")
+    assert reason_of(refusal.value) == "that may be switched off or not"
+
+
+@pytest.mark.parametrize("value", ["NULL", "null", "\\N", "None", "undefined"])
+def test_a_column_that_says_nothing_is_empty(value: str) -> None:
+    row = read_row("social_platform_account", {"id": "a", "deleted_at": value, "user_id": value}, OldKeys())
+    assert (row.is_deleted, row.column("user_id")) == (False, "")
+    assert read(status=value).status == ConnectionStatus.ERROR  # nobody was ever told to be active
+
+
+@pytest.mark.django_db
+def test_a_platform_that_was_switched_off_is_inactive() -> None:
+    row = {"id": "p", "name": "Facebook", "is_active": "No"}
+    assert define(read_row("social_platform", row, OldKeys())).body["status"] == "inactive"
+    with pytest.raises(InvalidInput, match="neither true nor false"):
+        define(read_row("social_platform", {**row, "is_active": "perhaps"}, OldKeys()))
 
 
 @pytest.mark.parametrize(
