@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from django.db import connection
+
 from connections.imports.living import living
 from connections.models import ImportedRow
 from external_apis.data_keys import data_keys
 
-__all__ = ["digest", "holders"]
+__all__ = ["digest", "holders", "let_nobody_else_store"]
+
+_LOCK = "refresh tokens of imports"
 
 
 def digest(refresh_token: str | None) -> str:
@@ -23,3 +27,13 @@ def digest(refresh_token: str | None) -> str:
 def holders(digests: Collection[str]) -> dict[str, str]:
     """Return by digest which live connection (its id) was imported with such a token; two queries."""
     return living(ImportedRow.objects.filter(token_digest__in=set(digests) - {""}), "token_digest")
+
+
+def let_nobody_else_store() -> None:
+    """Let every other import wait until this transaction ends, so that each sees whose tokens are here already.
+
+    Before `holders` is asked for what the same transaction stores, and before anything here is locked in it: whoever
+    waits for this holds nothing that the one waited for may want. Of no use to a dry run.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [_LOCK])

@@ -79,6 +79,8 @@ class Importer:
     def take(self, rows: Sequence[OldRow], old_database: OldDatabase | None = None) -> list[Imported]:
         """Decide and store; return what was made, for the run. A fixed number of queries, and those of new providers
         and of rows whose tokens the old system has changed. Renewed tokens are written back to an ``old_database``."""
+        if self.is_applied:
+            refresh_tokens.let_nobody_else_store()
         batch = self._load(rows)
         for row in rows:
             outcome, reason = self._decide(row, batch)

@@ -103,7 +103,10 @@ class AccountImport:
             elif (draft := self._draft(read, row, before.get(row.source_key), living)) is not None:
                 drafts[row.source_key] = draft
         position = {} if batch[-1].is_past else {table: dict(batch[-1].position)}
-        self._store(self._free(self._not_here(list(drafts.values()))), position)
+        with transaction.atomic():
+            if not self._work.is_dry:
+                refresh_tokens.let_nobody_else_store()
+            self._store(self._free(self._not_here(list(drafts.values()))), position)
 
     def _row(self, read: Read, table: str) -> OldRow | None:
         try:
@@ -210,23 +213,22 @@ class AccountImport:
             return
         self._work.report.flush()
         made = [(draft, self._connection(draft)) for draft in drafts]
-        with transaction.atomic():
-            storing.store([connection for _, connection in made])
-            runs.record(
-                self._work.run,
-                [
-                    Imported(
-                        draft.row.source_key,
-                        row,
-                        row.credential,
-                        source_digest=draft.row.version,
-                        token_digest=draft.token_digest,
-                    )
-                    for draft, row in made
-                ],
-                self._counts,
-                {**self._work.run.position, **position},
-            )
+        storing.store([connection for _, connection in made])
+        runs.record(
+            self._work.run,
+            [
+                Imported(
+                    draft.row.source_key,
+                    row,
+                    row.credential,
+                    source_digest=draft.row.version,
+                    token_digest=draft.token_digest,
+                )
+                for draft, row in made
+            ],
+            self._counts,
+            {**self._work.run.position, **position},
+        )
 
     def _connection(self, draft: _Draft) -> ExternalApiConnection:
         account, owner = draft.account, draft.owner
