@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ __all__ = ["By", "Found", "Users"]
 
 By = Literal["email", "username"]
 _LONGEST_NAME, _LONGEST_EMAIL = 150, 254
+_QUICKER = "its user's name was taken here a moment ago: repeat the import"
 _SHARED = "its user shares an e-mail address with others there"
 
 
@@ -62,6 +63,10 @@ class Users:
                 made[user] = rows[user] = self._draft(user)
             else:
                 rows[user] = found
+        stored = self._store_users(made)
+        for user in made.keys() - stored.keys():
+            answers[user] = Found(problem=_QUICKER)
+            del made[user], rows[user]
         accounts = self._store(rows, made)
         for user, row in rows.items():
             account = accounts.get(row.pk)
@@ -134,8 +139,7 @@ class Users:
         return row
 
     def _store(self, rows: Mapping[OldUser, Any], made: Mapping[OldUser, Any]) -> dict[Any, Account]:
-        """Store users that are made, and an account for each that has none; return the accounts by their users."""
-        self._store_users(list(made.values()))
+        """Store an account for each that has none, of users that are ``made`` the tenant's; return them by user."""
         found = self._accounts_of(rows.values())
         new = {row.pk for row in made.values()}
         # Somebody who is here has the rights that they have: an account of a tenant would take them away.
@@ -148,17 +152,24 @@ class Users:
         audit.store([audit.build("account.created", "account", one.pk, tenant_id=one.tenant_id) for one in opened])
         return found | stored
 
-    def _store_users(self, rows: Sequence[Any]) -> None:
-        if not rows:
-            return
-        field = self._model.USERNAME_FIELD
-        names = {getattr(row, field) for row in rows}
-        taken = set(self._model._default_manager.filter(**{f"{field}__in": names}).values_list(field, flat=True))
-        for row in rows:
+    def _store_users(self, made: Mapping[OldUser, Any]) -> dict[OldUser, Any]:
+        """Store users under names that nobody has; return those whose names nobody was quicker to take."""
+        if not made:
+            return {}
+        field, users = self._model.USERNAME_FIELD, self._model._default_manager
+        names = {getattr(row, field) for row in made.values()}
+        taken = set(users.filter(**{f"{field}__in": names}).values_list(field, flat=True))
+        for row in made.values():
             setattr(row, field, name := _free(getattr(row, field), taken))
             taken.add(name)
-        self._model._default_manager.bulk_create(rows)
-        audit.store([audit.build("user.created", "user", str(row.pk)) for row in rows])
+        users.bulk_create(made.values(), ignore_conflicts=True)
+        # Which tells no keys; what stands for a password is a random text, and each user's own.
+        keys = dict(users.filter(**{f"{field}__in": taken}).values_list("password", "pk"))
+        stored = {user: row for user, row in made.items() if row.password in keys}
+        for row in stored.values():
+            row.pk = keys[row.password]
+        audit.store([audit.build("user.created", "user", str(row.pk)) for row in stored.values()])
+        return stored
 
     def _accounts_of(self, rows: Iterable[Any]) -> dict[Any, Account]:
         ids = [row.pk for row in rows if row.pk is not None]

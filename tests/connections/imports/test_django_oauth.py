@@ -24,7 +24,7 @@ from social_django.models import UserSocialAuth
 
 from config import runtime
 from connections.imports import runs
-from connections.imports.django_oauth import importing
+from connections.imports.django_oauth import importing, users
 from connections.imports.django_oauth.old_rows import OldUser
 from connections.imports.django_oauth.users import Users
 from connections.models import ExternalApiConnection, Grant, GrantState, ImportedRow, ImportRun
@@ -355,6 +355,30 @@ def test_an_account_that_is_opened_meanwhile_is_taken_and_belongs_to_no_tenant(
     assert [accounts[name].tenant for name in ("ada", "bob")] == [None, None]
     opened = AuditEvent.objects.get(action="account.created")
     assert (opened.object_id, opened.tenant_id) == (accounts["ada"].pk, None)
+
+
+def test_a_name_that_is_taken_meanwhile_is_its_takers(old: OldTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("ada", "bob")):
+        old.social(old.user(name), "google-oauth2", name, google(number))
+
+    def signs_up(name: str, taken: Any) -> str:
+        if name == "ada":
+            make_user(name, email="another.ada@example.com")
+        return name
+
+    with monkeypatch.context() as patch:
+        patch.setattr(users, "_free", signs_up)
+        answer, code = taken(old, "--create-users", "--trust-emails")
+    assert (code, answer["counts"]) == (1, {"created": 1, "failed": 1})
+    assert reasons(answer) == {
+        "its user's name was taken here a moment ago: repeat the import": ["social_auth:1"],
+    }
+    assert [row.user.user.email for row in ExternalApiConnection.objects.all() if row.user] == ["bob@example.com"]
+    events = AuditEvent.objects.filter(action="user.created").values_list("object_id", flat=True)
+    assert list(events) == [str(User.objects.get(username="bob").pk)]
+    answer, code = taken(old, "--create-users", "--trust-emails")
+    assert (code, answer["counts"]) == (0, {"created": 1, "recognised": 1})
+    assert User.objects.get(email="ada@example.com").username == "ada-2"
 
 
 def test_nobodys_connection_goes_to_an_account_that_cannot_be_told_or_is_another_tenants(old: OldTables) -> None:
