@@ -19,7 +19,7 @@ from external_apis import user_accounts
 from external_apis.backoffice import users
 from external_apis.models import Account
 from external_apis.tasks import open_accounts
-from external_apis.tenancy import EVERYTHING
+from external_apis.tenancy import EVERYTHING, Scope
 from external_apis.user_accounts import account_of
 from tests import factories
 from tests.envelope import EXTERNAL, checked, client_of, data_of, failure_of, named_by
@@ -237,5 +237,21 @@ def test_a_rare_name_is_found_in_the_index() -> None:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_indexscan = off")
     for text in ("lovelace", "lo", "Николай", "田中太"):
-        rows = users.filtered(users.visible_users(EVERYTHING), search=text).order_by()
-        assert "external_apis_user_search" in rows.explain(), text
+        with CaptureQueriesContext(connection) as queries:
+            users.filtered(users.visible_users(EVERYTHING), search=text)
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {queries[0]['sql']}")
+            assert "external_apis_user_search" in str(cursor.fetchall()), text
+
+
+@pytest.mark.parametrize("few", [0, 2, 500])
+def test_many_are_found_as_few_are(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr(users, "_FEW", few)
+    home, other = make_tenant(), make_tenant()
+    for number in range(3):
+        make_user(f"ada{number}", tenant=home if number else other)
+    make_user("bob", tenant=home)
+    found = users.filtered(users.visible_users(EVERYTHING), search="ADA")
+    assert [row.user.username for row in found] == ["ada2", "ada1", "ada0"]
+    assert len(users.filtered(users.visible_users(Scope(home.pk)), search="ad")) == 2
+    assert not users.filtered(users.visible_users(EVERYTHING), search="ada", status="inactive")
