@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from external_apis.errors import InvalidInput, UnknownKey, Unreadable
 
-__all__ = ["OldKeys", "sealed_in"]
+__all__ = ["OldKeys"]
 
 _KEY_BYTES, _TAG_BYTES = 32, 16
 _IV_BYTES = range(12, 17)
@@ -32,14 +30,6 @@ _LINE = re.compile(
 )
 _OLDER = re.compile(r"ENCRYPTION_KEY_V(\d{1,6})")
 _HEX_TAG = re.compile(r"[0-9a-fA-F]{32}")
-
-
-def sealed_in(value: Any) -> Mapping[str, Any] | None:
-    """Return the object of the old encryption service that a value is, or that a text writes out; None for others."""
-    with suppress(ValueError, RecursionError):
-        while isinstance(value, str) and "authTag" in value:  # written out twice by some
-            value = json.loads(value)
-    return value if isinstance(value, dict) and {"encrypted", "iv", "authTag"} <= value.keys() else None
 
 
 class OldKeys:

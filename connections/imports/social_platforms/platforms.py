@@ -77,7 +77,7 @@ def define(row: OldRow) -> Definition:
     if broken:
         raise InvalidInput("; ".join(f"{path} {problem}" for path, problem in broken.items()))
     preset = _preset(row)
-    notes = list(row.parted.notes)
+    notes = [*row.parted.notes, *(f"its {path} was left out: it {why}" for path, why in row.parted.problems.items())]
     slug = preset.slug if preset else _slug_of(row)
     config = _with_client(row, dict(preset.api_config) if preset else _own_config(row))
     for name, value in _own_settings(row):

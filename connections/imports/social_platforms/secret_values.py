@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from connections.imports.social_platforms.encryption_keys import OldKeys, sealed_in
+from connections.imports.social_platforms.encryption_keys import OldKeys
+from connections.imports.social_platforms.sealed_values import is_broken, is_unsealed, sealed_in, unwrapped
+from connections.imports.social_platforms.spellings import is_nothing
 from connections.imports.social_platforms.telling_names import is_app, is_telling, looks_secret, says_only
 from external_apis import json_input
-from external_apis.errors import InvalidInput, VaultError
+from external_apis.errors import InvalidInput, Unreadable, VaultError
 
 __all__ = ["Parted", "part"]
 
@@ -60,30 +62,30 @@ def _without_secrets(
     """``is_below`` tells that it stands below a telling name: then all of it is secret but what is said of secrets."""
     is_below = is_below or _is_labelled(given)
     kept: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in ((name, unwrapped(value)) for name, value in given.items()):
         if value is None:
             kept[name] = None
             continue
         path = f"{prefix}{name}".removesuffix(_SUFFIX)
-        if (sealed := sealed_in(value)) is not None:
-            clear = given.get(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else None
+        is_encrypted = name.endswith(_SUFFIX)
+        is_secret = is_encrypted or ((is_below or is_telling(name)) and not says_only(name, value))
+        sealed = sealed_in(value)
+        if sealed is not None or (is_encrypted and is_unsealed(value)) or (is_secret and is_broken(value)):
+            clear = given.get(name.removesuffix(_SUFFIX)) if is_encrypted else None
             _open(path, sealed, clear, keys, parted)
-            continue
-        if isinstance(value, dict | list):
-            is_secret = is_below or name.endswith(_SUFFIX) or is_telling(name)
-            kept[name] = _kept(value, path, keys, parted, is_below=is_secret and not says_only(name, value))
-            continue
-        is_secret = name.endswith(_SUFFIX) or is_app(name) or is_below or is_telling(name)
-        if is_secret and not (says_only(name, value) and not is_app(name)) and _take(path, value, parted):
-            continue
-        if (shown := _kept(value, path, keys, parted, is_below=False)) is not None:
-            kept[name] = shown
+        elif isinstance(value, dict | list):
+            kept[name] = _kept(value, path, keys, parted, is_below=is_secret)
+        elif not ((is_secret or is_app(name)) and _take(path, value, parted)):
+            shown = _kept(value, path, keys, parted, is_below=False)
+            if shown is not None:
+                kept[name] = shown
     return kept
 
 
 def _kept(value: Any, path: str, keys: OldKeys, parted: Parted, *, is_below: bool) -> Any:
     """Return what may be shown of a value; None where that is nothing."""
-    if (sealed := sealed_in(value)) is not None:
+    value = unwrapped(value)
+    if (sealed := sealed_in(value)) is not None or (is_below and is_broken(value)):
         _open(path, sealed, None, keys, parted)
         return None
     if isinstance(value, dict):
@@ -120,10 +122,10 @@ def _kept_text(value: str, path: str, keys: OldKeys, parted: Parted) -> Any:
 
 
 def _take(path: str, value: Any, parted: Parted) -> bool:
-    """Keep a value as a secret; tell whether it can be one."""
+    """Keep a value as a secret; tell whether it can be one, or is a word for none."""
     if value is None or value == "" or isinstance(value, bool):
         return False
-    if path in parted.secrets:  # of the encrypted one, which stood before it
+    if is_nothing(value) or path in parted.secrets:  # of the encrypted one, which stood before it
         return True
     parted.secrets[path] = str(value)
     return True
@@ -135,20 +137,30 @@ def _is_labelled(given: Mapping[str, Any]) -> bool:
     return any(isinstance(label, str) and is_telling(label) for label in labels)
 
 
-def _open(path: str, sealed: Mapping[str, Any], clear: Any, keys: OldKeys, parted: Parted) -> None:
-    clear = clear if isinstance(clear, str) and clear and sealed_in(clear) is None else None
+def _open(path: str, sealed: Mapping[str, Any] | None, clear: Any, keys: OldKeys, parted: Parted) -> None:
+    """``sealed`` is None of what should be such an object and is none; ``clear`` stands beside it."""
+    clear = clear if _is_clear(clear) else None
     try:
+        if sealed is None:
+            raise Unreadable("is no encrypted object: it was cut off, or is in another form")
         opened = keys.open(sealed)
     except VaultError as error:
         if clear is None:
-            parted.problems[path] = error.message
+            if path not in parted.secrets:  # of one that opens under the other name
+                parted.problems[path] = error.message
             return
         parted.notes.append(BROKEN_BESIDE_CLEAR)
         opened = clear
     if clear is not None and clear != opened:
         parted.notes.append(CLEAR_IS_NEWER)
         opened = clear
+    parted.problems.pop(path, None)
     parted.secrets[path] = opened
+
+
+def _is_clear(value: Any) -> bool:
+    is_text = isinstance(value, str) and value != "" and not is_nothing(value)
+    return is_text and sealed_in(value) is None and not is_broken(value)
 
 
 def _traces(plain: Any, secrets: Mapping[str, str]) -> _Traces:
