@@ -90,7 +90,7 @@ def _search(rows: QuerySet[Account], text: str) -> QuerySet[Account]:
         return rows.filter(pk=text)
     # Capitals are the database's own on both sides: Python makes two letters of some.
     wanted = Upper(Value(text if len(text) > 2 else f" {text}"))
-    # Those few are looked up first: together with the accounts the planner now and then reads all of these instead.
+    # The few that match are looked up first: joined with their accounts, the planner now and then reads all of those.
     users = _having(get_user_model()._base_manager.order_by(), "", wanted)
     few = list(users.values_list("pk", flat=True)[: _FEW + 1])
     return rows.filter(user__in=few) if len(few) <= _FEW else _having(rows, "user__", wanted)

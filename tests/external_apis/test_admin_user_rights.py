@@ -44,6 +44,7 @@ def test_an_operator_changes_no_superuser(client: Client) -> None:
 def test_an_operator_gives_nobody_rights(client: Client, operator: User, is_own: bool) -> None:
     user = operator if is_own else make_user("ada")
     before = set(user.user_permissions.all())
+    assert 'name="is_superuser"' not in client.get(f"{USERS}{user.pk}/change/").content.decode()
     answer = client.post(f"{USERS}{user.pk}/change/", {**FACTS, **rights(), "username": "new"})
     assert answer.status_code == 302
     user.refresh_from_db()
