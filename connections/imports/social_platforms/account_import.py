@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from connections.imports.progress import Meter
 from connections.imports.runs import Imported
 from connections.imports.social_platforms import twins
 from connections.imports.social_platforms.accounts import Account, read_account
+from connections.imports.social_platforms.drafts import Draft, build
 from connections.imports.social_platforms.old_database import ACCOUNTS
 from connections.imports.social_platforms.old_rows import UNREADABLE, OldRow, named, read_row
 from connections.imports.social_platforms.owners import Owner
@@ -28,9 +29,8 @@ from connections.imports.social_platforms.refusals import reason_of, refused
 from connections.imports.social_platforms.row_batches import batches
 from connections.imports.social_platforms.sources import Read
 from connections.imports.social_platforms.work import Work
-from connections.models import ExternalApiConnection, ExternalApiCredential, ImportedRow
+from connections.models import ExternalApiConnection, ImportedRow
 from external_apis.errors import ApiManagerError
-from external_apis.models import ExternalApi
 
 __all__ = ["AccountImport", "own_accounts"]
 
@@ -43,16 +43,6 @@ REFUSED_PLATFORM = "of a platform that was not imported"
 TAKEN = "of a slug that somebody else's connection has here"
 
 _CONNECTION = ExternalApiConnection._meta.model_name or ""
-
-
-@dataclass(frozen=True)
-class _Draft:
-    row: OldRow
-    account: Account
-    api: ExternalApi | None
-    owner: Owner
-    is_past: bool
-    token_digest: str = ""
 
 
 class AccountImport:
@@ -96,7 +86,7 @@ class AccountImport:
                 pk__in=[one.object_id for one in before.values()], deleted_at=None
             ).values_list("pk", flat=True)
         )
-        drafts: dict[str, _Draft] = {}
+        drafts: dict[str, Draft] = {}
         for read, row in rows:
             if row.source_key in drafts:
                 self._pass_over(TWICE, is_past=read.is_past)
@@ -117,7 +107,7 @@ class AccountImport:
             self._fail(table, named(read.row, read.position), error, is_past=read.is_past)
             return None
 
-    def _draft(self, read: Read, row: OldRow, before: ImportedRow | None, living: set[str]) -> _Draft | None:
+    def _draft(self, read: Read, row: OldRow, before: ImportedRow | None, living: set[str]) -> Draft | None:
         """Return what is to be stored of a row; None where that is nothing, which is counted with its reason."""
         try:
             platform = self._platforms.get(_platform_id(row))
@@ -130,8 +120,9 @@ class AccountImport:
             elif not read.is_past:
                 self._count("recognised")
             return None
+        is_gone = before is not None and before.object_id not in living
         place = _platform_id(row), row.column("user_id")
-        is_double, is_of_same_grant, is_of_same_page = self._seen.notice(account, owner, *place)
+        is_double, is_of_same_grant, is_of_same_page = self._seen.notice(account, owner, *place, is_gone=is_gone)
         if (read.is_past and before is not None) or self._is_done(row, before, living):
             return None
         if is_double:
@@ -145,7 +136,7 @@ class AccountImport:
             self._summary.notes[SAME_PAGE] += 1
         for note in (*account.notes, *owner.notes):
             self._summary.notes[note] += 1
-        return _Draft(row, account, platform.api if platform else None, owner, read.is_past)
+        return Draft(row, account, platform.api if platform else None, owner, read.is_past)
 
     def _read(self, row: OldRow, platform: Platform | None) -> tuple[Account, Owner]:
         if row.is_deleted:
@@ -172,28 +163,29 @@ class AccountImport:
                 self._summary.notes[CHANGED_SINCE] += 1
         return True
 
-    def _not_here(self, drafts: list[_Draft]) -> list[_Draft]:
+    def _not_here(self, drafts: list[Draft]) -> list[Draft]:
         """Leave out what another run has imported: the very same account, and others of the same refresh token."""
         if not (self._may_be_here and drafts):
             return drafts
-        told = [replace(draft, token_digest=refresh_tokens.digest(twins.tokens_of(draft.account))) for draft in drafts]
+        told = [
+            replace(draft, token_digest=refresh_tokens.digest(twins.mark_of(draft.account, draft.place)))
+            for draft in drafts
+        ]
         holders = refresh_tokens.holders([draft.token_digest for draft in told])
-        places = twins.places_of(holders.values())
+        held = twins.places_of(holders.values())
         free = []
         for draft in told:
             holder = holders.get(draft.token_digest)
             if holder is None:
                 free.append(draft)
-            elif places[holder] == twins.place_of(draft.account, draft.api, draft.owner):
+            elif not draft.account.credentials.secrets.get("refresh_token") or held.get(holder) == draft.place:
                 self._pass_over(DUPLICATE, is_past=draft.is_past)
-            elif draft.account.credentials.secrets.get("refresh_token"):
+            else:
                 error = refused(SAME_GRANT, f"its refresh token is that of {holder} here")
                 self._fail(draft.row.table, draft.row.id, error, is_past=draft.is_past, **_told(draft.row))
-            else:
-                free.append(draft)
         return free
 
-    def _free(self, drafts: list[_Draft]) -> list[_Draft]:
+    def _free(self, drafts: list[Draft]) -> list[Draft]:
         slugs = [draft.account.slug for draft in drafts]
         taken = set(
             ExternalApiConnection.objects.filter(slug__in=slugs, deleted_at=None).values_list("external_api_id", "slug")
@@ -207,12 +199,12 @@ class AccountImport:
                 free.append(draft)
         return free
 
-    def _store(self, drafts: list[_Draft], position: Mapping[str, Any]) -> None:
+    def _store(self, drafts: list[Draft], position: Mapping[str, Any]) -> None:
         self._count_made(len(drafts))
         if self._work.is_dry:
             return
         self._work.report.flush()
-        made = [(draft, self._connection(draft)) for draft in drafts]
+        made = [(draft, build(draft, self._now)) for draft in drafts]
         storing.store([connection for _, connection in made])
         runs.record(
             self._work.run,
@@ -229,27 +221,6 @@ class AccountImport:
             self._counts,
             {**self._work.run.position, **position},
         )
-
-    def _connection(self, draft: _Draft) -> ExternalApiConnection:
-        account, owner = draft.account, draft.owner
-        connection = ExternalApiConnection(
-            external_api=draft.api,
-            tenant=owner.tenant,
-            partner=owner.partner,
-            user=owner.user,
-            connection_name=account.name,
-            slug=account.slug,
-            provider_data=account.provider_data,
-            status=account.status,
-            error_message=account.error_message,
-            authenticated_at=account.authenticated_at or account.created_at or self._now,
-            last_sync_at=account.last_sync_at,
-        )
-        secrets = {name: value for name, value in account.credentials.secrets.items() if value is not None}
-        credential = ExternalApiCredential(connection=connection, tenant=owner.tenant, secrets=secrets)
-        for name, value in account.credentials.facts.items():
-            setattr(credential, name, value)
-        return connection
 
     def _count_made(self, number: int) -> None:
         if number:

@@ -13,7 +13,7 @@ from connections.imports.social_platforms.owners import Owner
 from connections.models import ExternalApiConnection
 from external_apis.models import ExternalApi
 
-__all__ = ["Seen", "place_of", "places_of", "tokens_of"]
+__all__ = ["Place", "Seen", "mark_of", "place_of", "places_of"]
 
 Place = tuple[Any, ...]
 """Of which provider, whose (tenant, partner and user), and of which page."""
@@ -25,23 +25,30 @@ class Seen:
     def __init__(self) -> None:
         self._digests: set[int] = set()
 
-    def notice(self, account: Account, owner: Owner, platform_id: str, user_id: str) -> tuple[bool, bool, bool]:
+    def notice(
+        self, account: Account, owner: Owner, platform_id: str, user_id: str, *, is_gone: bool = False
+    ) -> tuple[bool, bool, bool]:
         """Keep an account in mind, and tell whether the very same one, whether another one of its refresh token, and
-        whether another one of its page was there before. ``platform_id`` and ``user_id`` are the old ones."""
+        whether another one of its page was there before. ``platform_id`` and ``user_id`` are the old ones.
+
+        One that ``is_gone`` here has no grant and no page any more; all the same its twin does not bring it back.
+        """
         secrets = account.credentials.secrets
         place = (platform_id, user_id, *place_of(account, None, owner))
         page = _digest(platform_id, account.page) if account.page else None
         grant = _digest("grant", token) if (token := secrets.get("refresh_token")) else None
         whole = _digest(place, sorted(secrets.items())) if secrets else None
         before = whole in self._digests, grant in self._digests, page in self._digests
-        self._digests |= {one for one in (whole, grant, page) if one is not None}
+        kept = (whole,) if is_gone or whole in self._digests else (whole, grant, page)
+        self._digests |= {one for one in kept if one is not None}
         return before
 
 
-def tokens_of(account: Account) -> str:
-    """Return what tells an account's tokens from others: the refresh token, else all that there is."""
+def mark_of(account: Account, place: Place) -> str:
+    """Return what tells an account from all others: its refresh token wherever it belongs, or else its tokens and its
+    place (`place_of`), because pages may share an access token."""
     secrets = account.credentials.secrets
-    return secrets.get("refresh_token") or (json.dumps(sorted(secrets.items())) if secrets else "")
+    return secrets.get("refresh_token") or (json.dumps([place, sorted(secrets.items())]) if secrets else "")
 
 
 def place_of(account: Account, api: ExternalApi | None, owner: Owner) -> Place:

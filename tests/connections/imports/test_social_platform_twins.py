@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from connections.models import ExternalApiConnection, ImportRun
+from connections.services import delete_connection
 from external_apis.models import Tenant
 from tests.connections.imports.social_platform_files import FACEBOOK, run, write
 
@@ -61,3 +62,27 @@ def test_what_was_refused_is_not_counted_again_on_going_on(tmp_path: Path) -> No
         found.refresh_from_db()
         counts.append(found.counts)
     assert counts[0] == counts[1] == {"created": 1, "recognised": 1, "skipped": 2, "failed": 2}
+
+
+def test_pages_that_share_an_access_token_are_recognised_from_another_source(tmp_path: Path) -> None:
+    rows = [{"id": f"D{n}", "page_id": f"PD{n}", "access_token": "shared"} for n in range(3)]
+    assert run(*write(tmp_path, *rows), "--apply")["accounts"]["migrated"] == 3
+    new = {"id": "D3", "page_id": "PD3", "access_token": "shared"}
+    for source in ("two", "three"):
+        answer = run(*write(tmp_path, *rows, new), "--source-name", source, "--apply")
+        assert answer["accounts"]["migrated"] == (1 if source == "two" else 0), answer
+        assert answer["reasons"] == {TWIN: 3 if source == "two" else 4}
+    assert ExternalApiConnection.objects.count() == 4
+
+
+def test_what_was_deleted_here_holds_no_grant_and_does_not_come_back_as_its_twin(tmp_path: Path) -> None:
+    tokens = {"credentials": {"access_token": "a", "refresh_token": "r"}}
+    first = {"id": "a", "page_id": "1", **tokens}
+    run(*write(tmp_path, first), "--apply")
+    delete_connection(ExternalApiConnection.objects.get())
+    heir, twin = {"id": "b", "page_id": "2", **tokens}, {**first, "id": "its-twin"}
+    for options in ((), ("--apply",)):
+        answer = run(*write(tmp_path, first, twin, heir), *options)
+        assert answer["accounts"] == {"migrated": 1, "recognised": 0, "skipped": 2, "failed": 0}
+        assert answer["reasons"] == {"accounts: imported before and deleted here since": 1, TWIN: 1}
+    assert ExternalApiConnection.objects.get(deleted_at=None).provider_data["page_id"] == "2"
