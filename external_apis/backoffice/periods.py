@@ -7,11 +7,10 @@ ahead), so it is put together: whole months in the middle, ever shorter sums tow
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field
@@ -70,8 +69,7 @@ class SeriesStep(StrEnum):
     MONTH = "month"
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
+class Period(NamedTuple):
     """From ``starts_at`` to before ``ends_at``, both in UTC; ``day`` is its first day in the zone asked for."""
 
     day: date
@@ -79,8 +77,7 @@ class Period:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """All stored sums of one grain that begin from ``starts_at`` to before ``ends_at``."""
 
     grain: Grain
