@@ -1,25 +1,17 @@
 """What is known over there of their users' e-mail addresses: who shares one, and which are verified.
 
-Upper and lower case are one for ASCII alone, here, there and in Python: what else is folded differs between databases,
-and a Kelvin sign is no k.
+Upper and lower case are one as they are in `connections.imports.addresses`.
 """
 
 from __future__ import annotations
 
-import string
 from collections.abc import Collection, Mapping
 
 from connections.imports.django_oauth.old_database import Session, columns_of
 
-__all__ = ["folded", "shared", "verified"]
+__all__ = ["shared", "verified"]
 
 _VERIFIED = "account_emailaddress"
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-
-
-def folded(email: str) -> str:
-    """Return what is the same for two addresses that count as one."""
-    return email.translate(_LOWER)
 
 
 def shared(session: Session, users: str) -> Collection[str]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from connections.imports.addresses import folded
 from connections.imports.any_text import is_text
 from connections.imports.django_oauth import allauth, social_auth
-from connections.imports.django_oauth.addresses import folded, shared, verified
+from connections.imports.django_oauth.addresses import shared, verified
 from connections.imports.django_oauth.old_database import Session, columns_of, may_change, users_of
 from connections.imports.django_oauth.old_rows import MOST_JSON, OldApp, OldClient, OldRow, OldUser
 from external_apis.errors import InvalidInput

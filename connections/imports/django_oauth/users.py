@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from django.contrib.auth import get_user_model
 from django.db.models import Model
-from django.db.models.functions import Collate, Lower
 
-from connections.imports.django_oauth.addresses import folded
+from connections.imports.addresses import folded, folding
 from connections.imports.django_oauth.old_rows import OldUser
 from connections.imports.runs import Imported
 from external_apis import audit
@@ -96,7 +95,7 @@ class Users:
         return grouped
 
     def _by_email(self, users: Collection[OldUser]) -> dict[tuple[str, str], list[Any]]:
-        address = Lower(Collate(self._model.get_email_field_name(), "C"))
+        address = folding(self._model.get_email_field_name())
         wanted = {folded(user.email) for user in users} - {""}
         grouped: dict[tuple[str, str], list[Any]] = {}
         for row in self._model._default_manager.annotate(folded=address).filter(folded__in=wanted):

@@ -1,18 +1,20 @@
 """For whom an old row is: the tenants, partners and users here that the old ids stand for.
 
 An old id is translated by ``--map OLD=NEW`` where that names it; then it is the id of a row here, the slug of a tenant
-or partner, or the name or e-mail address of a user.
+or partner, or the name or e-mail address of a user. An old e-mail address is nothing but one, unless it is translated:
+users may be called as others' addresses are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from django.contrib.auth import get_user_model
 from django.db.models import Q
 
+from connections.imports.addresses import folded, folding
 from connections.imports.social_platforms.old_rows import OldRow
 from connections.imports.social_platforms.refusals import refused
 from external_apis.errors import InvalidInput
@@ -39,7 +41,7 @@ class Owners:
         self._tenant, self._names = tenant, names
         self._tenants: dict[str, Tenant] = {}
         self._partners: dict[str, list[Partner]] = {}
-        self._users: dict[str, Account] = {}
+        self._users = _Users(())
 
     def look_up(self, rows: Iterable[OldRow]) -> None:
         """Load what these rows name, in at most three queries; what was loaded before is let go of."""
@@ -49,7 +51,7 @@ class Owners:
             for column in ("sales_channel_id", "partner_id")
         )
         users = {self._here(name) for row in rows for name in _named(row, "user_id", "user_email")}
-        self._tenants, self._partners, self._users = {}, {}, {}
+        self._tenants, self._partners, self._users = {}, {}, _Users(users)
         if tenants and self._tenant is None:
             for tenant in Tenant.objects.filter(Q(pk__in=tenants) | Q(slug__in=tenants)):
                 self._tenants |= {tenant.slug: tenant, tenant.pk: tenant}
@@ -57,8 +59,6 @@ class Owners:
             for partner in Partner.objects.filter(Q(pk__in=partners) | Q(slug__in=partners)):
                 for name in (partner.pk, partner.slug):
                     self._partners.setdefault(name, []).append(partner)
-        if users:
-            self._users = _users(users)
 
     def of(self, row: OldRow) -> Owner:
         """Return a row's owner.
@@ -77,16 +77,45 @@ class Owners:
             partner = next((one for one in self._partners.get(self._here(old), ()) if one.tenant_id in fitting), None)
             if partner is None:
                 raise refused(UNKNOWN_OWNER, f"partner {old} is none of its tenant's here: --map {old}=SLUG")
-        named = [name for name in (row.column("user_id"), row.column("user_email")) if name]
-        user = next((self._users[here] for here in map(self._here, named) if here in self._users), None)
+        user_id, email = row.column("user_id"), row.column("user_email")
+        user = self._users.find(self._here(user_id)) or self._users.find(
+            self._here(email), is_address=email not in self._names
+        )
         if user is not None and user.tenant_id not in (None, tenant.pk if tenant else None):
             user = None
-        if named and user is None:
+        if (user_id or email) and user is None:
             notes.append(UNKNOWN_USER)
         return Owner(tenant, partner, user, tuple(notes))
 
     def _here(self, old: str) -> str:
         return self._names.get(old, old)
+
+
+class _Users:
+    """Accounts of users here, loaded by all that may name one, in one query."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._by_name: dict[str, set[Account]] = {}
+        self._by_address: dict[str, set[Account]] = {}
+        if not names:
+            return
+        model = get_user_model()
+        email_field = model.get_email_field_name()
+        is_named = Q(pk__in=names) | Q(**{f"user__{model.USERNAME_FIELD}__in": names})
+        rows = Account.objects.select_related("user").annotate(address=folding(f"user__{email_field}"))
+        for account in rows.filter(is_named | Q(address__in=set(map(folded, names)))):
+            for name in (account.pk, str(account.user.get_username())):
+                self._by_name.setdefault(name, set()).add(account)
+            self._by_address.setdefault(folded(getattr(account.user, email_field) or ""), set()).add(account)
+
+    def find(self, name: str, *, is_address: bool = False) -> Account | None:
+        """Return the only account of that id, name or e-mail address, or of the address alone."""
+        if not name:
+            return None
+        found = self._by_address.get(folded(name), set())
+        if not is_address:
+            found = found | self._by_name.get(name, set())
+        return next(iter(found)) if len(found) == 1 else None
 
 
 def _named(row: OldRow, *columns: str) -> Iterator[str]:
@@ -95,17 +124,3 @@ def _named(row: OldRow, *columns: str) -> Iterator[str]:
         with suppress(InvalidInput):
             if name := row.column(column):
                 yield name
-
-
-def _users(names: set[str]) -> dict[str, Account]:
-    name_field = get_user_model().USERNAME_FIELD
-    email_field = get_user_model().get_email_field_name()
-    chosen = Q(pk__in=names) | Q(**{f"user__{name_field}__in": names}) | Q(**{f"user__{email_field}__in": names})
-    found: dict[str, Account] = {}
-    ambiguous: set[str] = set()
-    for account in Account.objects.select_related("user").filter(chosen):
-        found |= {account.pk: account, str(account.user.get_username()): account}
-        email = str(getattr(account.user, email_field, "") or "")
-        if email and found.setdefault(email, account) != account:
-            ambiguous.add(email)
-    return {name: account for name, account in found.items() if name not in ambiguous}

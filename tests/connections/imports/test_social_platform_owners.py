@@ -55,6 +55,35 @@ def test_an_address_of_two_users_is_nobodys(tmp_path: Path) -> None:
     assert answer["notes"]["of a user who is not here: imported for everybody who may use the provider"] == 1
 
 
+def test_whoever_is_called_as_anothers_address_gets_nothing_of_theirs(tmp_path: Path) -> None:
+    """A name is no address: whoever made a user may have chosen it freely. In both orders of the users."""
+    for name, email in (("early", "early@example.com"), ("early@example.com", "x@example.com")):
+        make_user(name, email=email)
+    for name, email in (("late@example.com", "y@example.com"), ("late", "late@example.com"), ("anna", "anna@x.com")):
+        make_user(name, email=email)
+    rows = {
+        "of-early": {"user_email": "early@example.com"},
+        "of-late": {"user_email": "late@example.com"},
+        "of-anna": {"user_email": "Anna@X.com"},
+        "mapped": {"user_email": "old@example.com"},
+        "by-name": {"user_id": "anna"},
+        "by-address": {"user_id": "ANNA@x.com"},
+        "name-and-address-1": {"user_id": "early@example.com"},
+        "name-and-address-2": {"user_id": "late@example.com"},
+        "no-address": {"user_email": "anna"},
+    }
+    written = [{"id": key, "access_token": key, **row} for key, row in rows.items()]
+    answer = run(*write(tmp_path, *written), "--map", "old@example.com=anna", "--apply")
+    found = {row.connection_name: row.user and row.user.user.username for row in ExternalApiConnection.objects.all()}
+    assert found == {
+        "of-early": "early",
+        "of-late": "late",
+        **dict.fromkeys(("of-anna", "mapped", "by-name", "by-address"), "anna"),
+        **dict.fromkeys(("name-and-address-1", "name-and-address-2", "no-address")),
+    }
+    assert answer["notes"]["of a user who is not here: imported for everybody who may use the provider"] == 3
+
+
 @pytest.mark.parametrize("other", [{"environment": "staging"}, {"is_sandbox": True}])
 def test_a_provider_for_trying_things_out_is_not_taken(tmp_path: Path, other: dict[str, Any]) -> None:
     trial = make_provider(slug="facebook", **other)
