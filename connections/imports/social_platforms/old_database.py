@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.postgres import types
+from psycopg.rows import RowMaker
 
-from connections.imports.any_text import AnyText
+from connections.imports.any_text import AnyText, is_text
 from connections.imports.database_urls import KEEPALIVES, parts_of, without_password
 from connections.imports.social_platforms.sources import Read, Reference
 from external_apis.errors import InvalidInput, ServiceUnavailable
@@ -22,12 +24,12 @@ PLATFORMS, ACCOUNTS = "social_platform", "social_platform_account"
 _ROWS_AT_ONCE = 50
 """A row may hold megabytes."""
 _CONNECT_SECONDS = 10
-# Whatever PostgreSQL holds and Python cannot ('infinity', the year 20000, a number of 6,000 digits) is one row's
-# problem, found when that row is read, and not the end of the whole cursor.
-_AS_TEXT = (
-    *("text", "varchar", "bpchar", "name", "json", "jsonb", "bytea", "uuid", "numeric", "interval"),
-    *("timestamptz", "timestamp", "date", "timetz", "time"),
-)
+# All else is loaded as text: what PostgreSQL holds and Python or JSON cannot ('infinity', the year 20000, a number of
+# 6,000 digits, a range) is one row's problem, found when that row is read, and not the end of the whole cursor.
+_AS_THEY_ARE = frozenset({"bool", "int2", "int4", "int8", "float4", "float8"})
+_OF_UNKNOWN_TYPE = 0
+_JSON_TYPES = frozenset(oid for name in ("json", "jsonb") for oid in (types[name].oid, types[name].array_oid))
+_ANY_BYTES = "SQL_ASCII"
 
 _REFERENCES: LiteralString = """
 WITH targets AS (SELECT to_regclass(name) AS oid, name FROM unnest(%(tables)s::text[]) AS name),
@@ -102,7 +104,8 @@ class OldDatabase:
     def references(self) -> list[Reference]:
         names = {"tables": [PLATFORMS, ACCOUNTS], "platforms": PLATFORMS, "accounts": ACCOUNTS}
         with self._reading() as connection:
-            return [Reference(*found) for found in connection.execute(_REFERENCES, names).fetchall()]
+            found = connection.execute(_REFERENCES, names).fetchall()
+        return [Reference(_legible(table), _legible(column), *facts) for table, column, *facts in found]
 
     def __repr__(self) -> str:
         return f"<OldDatabase {self.description}>"
@@ -117,8 +120,10 @@ class OldDatabase:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.execute("SET LOCAL datestyle TO ISO")
-            for name in _AS_TEXT:
-                connection.adapters.register_loader(name, AnyText)
+            if connection.info.parameter_status("server_encoding") == _ANY_BYTES:  # as UTF-8 it refuses to answer
+                connection.execute(f"SET LOCAL client_encoding TO {_ANY_BYTES}")
+            for oid in (_OF_UNKNOWN_TYPE, *(known.oid for known in types if known.name not in _AS_THEY_ARE)):
+                connection.adapters.register_loader(oid, AnyText)
             yield connection
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(f"{self.description} was lost: {self._reason(error)}") from None
@@ -136,12 +141,49 @@ class OldDatabase:
 def _rows(
     connection: psycopg.Connection[Any], query: sql.Composed, values: list[Any], *, is_past: bool = False
 ) -> Iterator[Read]:
-    with connection.cursor("import_rows", row_factory=dict_row) as cursor:
+    with connection.cursor("import_rows", row_factory=_old_rows) as cursor:
         cursor.itersize = _ROWS_AT_ONCE
         cursor.execute(query, values)
-        for row in cursor:
-            row["id"] = str(row["id"])
-            yield Read(row, {"id": row["id"]}, is_past=is_past)
+        position: dict[str, Any] = {"id": values[0]} if values else {}
+        for row, problem in cursor:
+            if row.get("id") is not None:
+                row["id"] = str(row["id"])
+                if is_text(row["id"]):  # else nothing that could be stored: the rows from the last one on come again
+                    position = {"id": row["id"]}
+            yield Read(row, position, problem, is_past=is_past)
+
+
+def _old_rows(cursor: psycopg.Cursor[Any]) -> RowMaker[tuple[dict[str, Any], str]]:
+    """Make rows by the names of their columns, with what is wrong with them; JSON is what it says, whatever it is."""
+    columns: list[tuple[str, bool]] = []
+    if (result := cursor.pgresult) is not None:
+        for number in range(result.nfields):
+            name = (result.fname(number) or b"").decode(
+                "utf-8", "surrogateescape"
+            )  # the cursor's own are of ASCII there
+            columns.append((name, result.ftype(number) in _JSON_TYPES))
+
+    def made(values: Sequence[Any]) -> tuple[dict[str, Any], str]:
+        row, problem = {}, ""
+        for (name, is_json), value in zip(columns, values, strict=True):
+            try:
+                row[name] = _decoded(value) if is_json else value
+            except (ValueError, RecursionError):
+                problem = f"{name} is no JSON that can be read"
+        return row, problem
+
+    return made
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    return None if value is None else json.loads(value)
+
+
+def _legible(name: str) -> str:
+    """A name for people to read, with a mark for each byte that is no text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _exists(connection: psycopg.Connection[Any], table: str) -> bool:

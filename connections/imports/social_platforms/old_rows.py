@@ -34,7 +34,6 @@ ODD_COLUMN = "with an owner or a platform that is no text"
 _JSON = re.compile(r"\s*(?:[\[{\"]|null\s*$)")
 _LONGEST_ID = 200
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
-_OF_JSON = (str, int, float, bool, dict, list)
 _OWN_COLUMNS = ("credentials", "api_config")
 _JSON_COLUMNS = (*_OWN_COLUMNS, "provider_data", "metadata")
 _COLUMNS = frozenset(
@@ -79,9 +78,8 @@ class OldRow:
         return self.parted.plain
 
     def told(self, *, but: Collection[str]) -> dict[str, Any]:
-        """Return what the row says that is not empty, as JSON can hold it, without some columns."""
-        kept = {name: value for name, value in self.plain.items() if name not in but and value not in _EMPTY}
-        return {name: value if isinstance(value, _OF_JSON) else str(value) for name, value in kept.items()}
+        """Return what the row says that is not empty, without some columns."""
+        return {name: value for name, value in self.plain.items() if name not in but and value not in _EMPTY}
 
     def own(self, *names: str) -> Any:
         """Return the first value that is not empty under these names: of the row itself, then of its credentials, but

@@ -31,7 +31,8 @@ _BETWEEN = re.compile(r"[\s,]*")
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _MOST_DIGITS = 4_000
 """Python reads no longer number; such a one is read as infinite, and its row refused for it."""
-_JSON_IN_CSV = re.compile(r"\s*[\[{]")
+_JSON_IN_CSV = re.compile(r"\s*[\[{\"]")
+_NULL_IN_CSV = ("", "NULL", "\\N")
 
 Found = tuple[dict[str, Any], str]
 """A row, and what is wrong with it where it cannot be read (then it is empty)."""
@@ -175,7 +176,7 @@ def _csv_rows(path: Path, text: TextIO) -> Iterator[Found]:
 
 def _cell(value: str) -> Any:
     """A JSON column is text in CSV; what is not JSON after all stays text."""
-    if not value:
+    if value in _NULL_IN_CSV:
         return None
     if _JSON_IN_CSV.match(value):
         try:

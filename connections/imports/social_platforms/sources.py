@@ -11,7 +11,8 @@ __all__ = ["Read", "Reference", "Source"]
 
 @dataclass(frozen=True)
 class Read:
-    """One row of a source. ``position`` is where to go on after it; a row that cannot be read has a ``problem``."""
+    """One row of a source, of the types that JSON has. ``position`` is where to go on after it; a row that cannot be
+    read has a ``problem``."""
 
     row: Mapping[str, Any]
     position: Mapping[str, Any]
