@@ -11,7 +11,7 @@ from typing import Any
 
 from connections.credentials import ADDITIONAL_DATA, CredentialInput, read_credentials
 from connections.imports.social_platforms.old_rows import NO_TIME, OldRow
-from connections.imports.social_platforms.refusals import refused
+from connections.imports.social_platforms.refusals import of_one_row, refused
 from connections.models import ConnectionStatus
 from external_apis.api_config import ApiConfig, url_values
 from external_apis.time_input import bounded
@@ -88,6 +88,7 @@ def _account_name(row: OldRow) -> str:
     return " ".join(row.text(*names).split())[:200].strip() or row.id
 
 
+@of_one_row
 def read_account(row: OldRow, config: ApiConfig, now: datetime, origin: str) -> Account:
     """Return what an account's row of this source becomes at a provider of this configuration.
 

@@ -18,7 +18,7 @@ from typing import Any
 from django.utils.dateparse import parse_datetime
 
 from connections.imports.social_platforms.encryption_keys import OldKeys
-from connections.imports.social_platforms.refusals import refused
+from connections.imports.social_platforms.refusals import of_one_row, refused
 from connections.imports.social_platforms.secret_values import Parted, part
 from connections.imports.social_platforms.spellings import is_nothing, truth
 from external_apis import json_input
@@ -135,6 +135,7 @@ class OldRow:
             return str(value or "")[:64]
 
 
+@of_one_row
 def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
     """Take a row apart. Raises `InvalidInput` for one that PostgreSQL could not hold, or that has no id.
 

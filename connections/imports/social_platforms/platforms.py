@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connections.imports.social_platforms.old_rows import OldRow
+from connections.imports.social_platforms.refusals import of_one_row
 from external_apis import api_config, catalogue
 from external_apis.catalogue import Preset
 from external_apis.errors import InvalidInput
@@ -66,6 +67,7 @@ class Definition:
         return f"<Definition {self.slug}>"
 
 
+@of_one_row
 def define(row: OldRow) -> Definition:
     """Return what a platform's row becomes.
 
