@@ -171,7 +171,8 @@ def underway(run: ImportRun, stop: object = None) -> Iterator[None]:
 
 
 def set_report(run: ImportRun, path: str) -> None:
-    """Note where the failed rows are written."""
+    """Note where the failed rows are written; of a name that is no text, or too long, as much as can be kept."""
+    path = path.encode(errors="backslashreplace").decode()[:1_000]
     ImportRun.objects.filter(pk=run.pk).update(report_path=path)
     run.report_path = path
 

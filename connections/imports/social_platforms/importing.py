@@ -37,6 +37,6 @@ def import_tables(source: Source, work: Work, show: Showing, stop: Callable[[], 
     with show(source.count_accounts()) as meter:
         if not stop() and accounts.take(own_accounts(platforms, own_after), PLATFORMS, meter, stop):
             accounts.take(source.accounts(after), ACCOUNTS, meter, stop)
-    if work.report.is_written or (not work.is_dry and work.report.path.exists()):
+    if work.report.is_written:
         summary.report_path = str(work.report.path)
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -76,25 +77,33 @@ class Command(ImportCommand):
         source = _source(options)
         source.check()
         names = dict(pair.split("=", 1) for pair in options["map"])
+        given = FailureReport(options["report"].absolute()) if options["report"] else None
+        if given is not None:
+            given.open()  # before there is a run, which would go on with a file that is none
         begin = runs.begin if self.is_applied else runs.preview
         identity = options["source_name"] or "social platforms"
         run = begin(self.kind, source.description, identity=identity, tenant=self.tenant)
-        path = self._report_path(options["report"], run)
-        with FailureReport(path) as report, runs.underway(run, self.stop) if self.is_applied else nullcontext():
+        with (
+            given or self._usual_report(run) as report,
+            runs.underway(run, self.stop) if self.is_applied else nullcontext(),
+        ):
+            if self.is_applied:
+                report.pass_over(Path(run.report_path))
+                runs.set_report(run, str(report.path))
             work = Work(keys, Owners(self.tenant, names), run, report)
             summary = import_tables(source, work, partial(self.meter, "accounts"), lambda: bool(self.stop))
         stored = run if self.is_applied else None
         facts = {"source": source.description, **summary.facts()}
         return Outcome(summary.counts(), stored, facts, list(summary.lines()))
 
-    def _report_path(self, given: Path | None, run: ImportRun) -> Path:
-        if run.report_path:
-            return Path(run.report_path)
+    def _usual_report(self, run: ImportRun) -> FailureReport:
+        """The one that the run has, if it is still there, or one in the folder that somebody is in."""
+        if os.path.isfile(run.report_path):  # noqa: PTH113 (a folder that nobody may enter is no error)
+            report = FailureReport(Path(run.report_path))
+            report.open()
+            return report
         name = run.pk if self.is_applied else f"dry-run-{timezone.now():%Y%m%d-%H%M%S}"
-        path = (given or Path(f"import-social-platforms-{name}.jsonl")).absolute()
-        if self.is_applied:
-            runs.set_report(run, str(path))
-        return path
+        return FailureReport(Path(f"import-social-platforms-{name}.jsonl").absolute())
 
 
 def _source(options: Mapping[str, Any]) -> Source:
