@@ -30,7 +30,8 @@ def holders(digests: Collection[str]) -> dict[str, str]:
 
 
 def let_nobody_else_store() -> None:
-    """Let every other import wait until this transaction ends, so that each sees whose tokens are here already.
+    """Let every other import wait until this transaction ends, so that each sees whose tokens are here already, and
+    which providers and users another one has made.
 
     Before `holders` is asked for what the same transaction stores, and before anything here is locked in it: whoever
     waits for this holds nothing that the one waited for may want. Of no use to a dry run.

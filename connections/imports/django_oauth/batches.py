@@ -92,6 +92,8 @@ class Importer:
 
     def take_apps(self, apps: Iterable[OldApp]) -> list[Imported]:
         """Find or make the providers of registered clients, whether or not there are tokens of them."""
+        if self.is_applied:
+            refresh_tokens.let_nobody_else_store()
         made: list[Imported] = []
         for app in apps:
             self._target(app.kind, app.provider, app.client, made)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from connections.imports import runs
+from connections.imports import refresh_tokens, runs
 from connections.imports.runs import Imported
 from connections.imports.social_platforms.accounts import holds_tokens
 from connections.imports.social_platforms.old_database import PLATFORMS
@@ -61,6 +61,8 @@ def import_platforms(reads: Iterable[Read], work: Work) -> dict[str, Platform]:
     living = ExternalApi.objects.filter(deleted_at=None).in_bulk([row.object_id for row in known.values()])
     making = _Making(work, known, living)
     with transaction.atomic():
+        if not work.is_dry:
+            refresh_tokens.let_nobody_else_store()
         for read, row in readable:
             if row.id in found:
                 tally.count("skipped", TWICE)

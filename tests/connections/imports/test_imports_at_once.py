@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,5 +72,6 @@ def test_one_grant_becomes_one_connection(
     with ThreadPoolExecutor(len(imports)) as pool:
         told = [one.result() for one in [pool.submit(one) for one in imports]]
     assert all('"error"' not in one for one in told), told
+    assert [json.loads(one)["platforms"]["failed"] for one in told[:2]] == [0, 0]
     assert ExternalApiConnection.objects.count() == 1
     assert User.objects.filter(email="ada@example.com").count() == 1
