@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ with embedded.serve(folder, durable=False) as servers:
 """
 
 
+_ports = random.Random(os.getpid())  # others than those of the tests beside this process
 _FEW = {"WORKER_CONCURRENCY": "1", "SLOW_WORKER_CONCURRENCY": "1"}
 
 
@@ -164,10 +166,12 @@ def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _free_ports() -> int:
+    """Return the first of two neighbouring ports that are free, and stay so while an installation is stopped for a
+    while: none of those that the system gives to clients."""
+    clients_first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
+        port = _ports.randrange(10_000, max(clients_first, 20_000) - 1)
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
