@@ -65,7 +65,10 @@ class UserAdmin(_OperatorsOnly, DjangoUserAdmin):  # type: ignore[type-arg]
 
 
 class GroupAdmin(_OperatorsOnly, DjangoGroupAdmin):
-    pass
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Of a group that they are in themselves, others would say it of themselves too."""
+        fields = [*super().get_readonly_fields(request, obj)]
+        return fields if _is_superuser(request.user) else [*fields, "permissions"]
 
 
 def _take_over(model: type[Model], stock: type[Any], own: type[Any]) -> None:

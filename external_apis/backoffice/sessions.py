@@ -18,6 +18,7 @@ from django.conf import settings
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Greatest
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -74,7 +75,7 @@ def live_sessions(account: Account) -> QuerySet[UserSession]:
         stored = store.get_model_class().objects.filter(session_key=OuterRef("session_key"), expire_date__gt=now)
         return rows.annotate(ends_at=Subquery(stored.values("expire_date"))).filter(ends_at__isnull=False)
     living = [row.pk for row in rows if store.exists(row.session_key)]
-    return rows.filter(pk__in=living).annotate(ends_at=F("expires_at") - _NOTED_EVERY)
+    return rows.filter(pk__in=living).annotate(ends_at=Greatest(F("expires_at") - _NOTED_EVERY, now))
 
 
 def end(account: Account, session_id: str) -> None:

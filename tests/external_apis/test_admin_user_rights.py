@@ -52,6 +52,17 @@ def test_an_operator_gives_nobody_rights(client: Client, operator: User, is_own:
     assert set(user.user_permissions.all()) == before
 
 
+def test_an_operator_gives_no_group_permissions(client: Client, operator: User) -> None:
+    group = Group.objects.create(name="ours")
+    operator.groups.add(group)
+    operator.user_permissions.add(*Permission.objects.filter(codename__in=["view_group", "change_group"]))
+    every = [str(pk) for pk in Permission.objects.values_list("pk", flat=True)]
+    answer = client.post(f"/admin/auth/group/{group.pk}/change/", {"name": "new", "permissions": every})
+    assert answer.status_code == 302
+    group.refresh_from_db()
+    assert (group.name, group.permissions.count()) == ("new", 0)
+
+
 def test_an_operator_changes_another_users_password(client: Client) -> None:
     ada = make_user("ada")
     assert client.post(f"{USERS}{ada.pk}/password/", PASSWORDS).status_code == 302

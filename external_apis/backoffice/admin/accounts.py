@@ -39,7 +39,8 @@ class PlanFilter(admin.SimpleListFilter):
     _without = "(none)"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [*Plan.objects.values_list("slug", "name"), (self._without, "without a plan")]
+        plans = Plan.objects.all() if scope_of(request.user) == EVERYTHING else Plan.objects.filter(is_active=True)
+        return [*plans.values_list("slug", "name"), (self._without, "without a plan")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         asked = self.value()

@@ -289,6 +289,9 @@ def test_accounts_are_filtered_by_the_plans_there_are(ada: Account) -> None:
     others = client.get(f"{LIST}?plan=(none)").context["cl"].result_list
     assert ada not in others
     assert "bob" in [row.user.username for row in others]
+    Plan.objects.create(slug="secret-deal", name="Secret deal", is_active=False)
+    assert "Secret deal" in client.get(LIST).content.decode()
+    assert "Secret deal" not in staff(VIEW, username="carol", tenant=ada.tenant).get(LIST).content.decode()
     assert not [query for query in queries if "DISTINCT" in query["sql"]], "it would read all accounts"
 
 
