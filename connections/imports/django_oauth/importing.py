@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from django.db import transaction
 
-from connections.imports import runs
+from connections.imports import refresh_tokens, runs
 from connections.imports.django_oauth import allauth, social_auth, write_back_rows
 from connections.imports.django_oauth.batches import Importer
 from connections.imports.django_oauth.old_database import Address, Session, identify, open_session
@@ -78,6 +78,8 @@ def import_tables(
             while not stop:
                 before = importer.tally.counts.copy()
                 with transaction.atomic():
+                    if importer.is_applied:  # before the old system's rows are held
+                        refresh_tokens.let_nobody_else_store()
                     rows = table.read(session, after, BATCH_SIZE, locks=importer.is_applied)
                     if not rows:
                         break

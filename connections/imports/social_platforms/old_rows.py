@@ -32,6 +32,11 @@ UNREADABLE = "that cannot be read"
 NO_TRUTH = "that may be switched off or not"
 ODD_COLUMN = "with an owner or a platform that is no text"
 _JSON = re.compile(r"\s*(?:[\[{\"]|null\s*$)")
+_AS_WRITTEN = frozenset({
+    "status", "sales_channel_id", "tenant_id", "partner_id", "user_id", "user_email",
+    "social_platform_id", "platform_id", "external_api_id",
+})  # fmt: skip
+"""Whoever is called "none" is not nobody: the row would be everybody's, or active."""
 _LONGEST_ID = 200
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _OWN_COLUMNS = ("credentials", "api_config")
@@ -143,9 +148,8 @@ def read_row(table: str, raw: Mapping[str, Any], keys: OldKeys) -> OldRow:
     """
     row = {name: _as_json(name, value) if name in _JSON_COLUMNS else value for name, value in raw.items()}
     json_input.check(row)
-    # A status is left as it is: whoever was called "none" is not active for that.
     columns = {
-        name: None if name != "status" and is_nothing(value) else value
+        name: None if name not in _AS_WRITTEN and is_nothing(value) else value
         for name, value in row.items()
         if name in _COLUMNS
     }

@@ -97,6 +97,7 @@ class _Users:
     def __init__(self, names: Collection[str]) -> None:
         self._by_name: dict[str, set[Account]] = {}
         self._by_address: dict[str, set[Account]] = {}
+        self._by_same_address: dict[str, set[Account]] = {}
         if not names:
             return
         model = get_user_model()
@@ -106,13 +107,16 @@ class _Users:
         for account in rows.filter(is_named | Q(address__in=set(map(folded, names)))):
             for name in (account.pk, str(account.user.get_username())):
                 self._by_name.setdefault(name, set()).add(account)
-            self._by_address.setdefault(folded(getattr(account.user, email_field) or ""), set()).add(account)
+            address = getattr(account.user, email_field) or ""
+            self._by_address.setdefault(folded(address), set()).add(account)
+            self._by_same_address.setdefault(address, set()).add(account)
 
     def find(self, name: str, *, is_address: bool = False) -> Account | None:
-        """Return the only account of that id, name or e-mail address, or of the address alone."""
+        """Return the only account of that id, name or e-mail address, or of the address alone: letter for letter, or
+        else in any case."""
         if not name:
             return None
-        found = self._by_address.get(folded(name), set())
+        found = self._by_same_address.get(name) or self._by_address.get(folded(name), set())
         if not is_address:
             found = found | self._by_name.get(name, set())
         return next(iter(found)) if len(found) == 1 else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from connections.imports.social_platforms.spellings import is_nothing
+from connections.imports.social_platforms.spellings import truth
 from external_apis import json_input
 from external_apis.errors import InvalidInput
 
@@ -17,6 +17,8 @@ __all__ = ["is_broken", "is_unsealed", "sealed_in", "unwrapped"]
 _PARTS = ("encrypted", "iv", "authTag")
 _PARTS_ELSEWHERE = frozenset({*_PARTS, "ciphertext", "tag", "keyVersion"})
 """Those of the same object as other services, or an older one, called them."""
+_MAIN_PARTS = frozenset({"encrypted", "ciphertext", "authTag"})
+"""Other things have a tag or an iv as well."""
 _JSON_BEGINS = re.compile(r'[\s"\\]*[\[{]')
 _PART_IN_TEXT = re.compile(rf'"(?:{"|".join(_PARTS_ELSEWHERE)})\\*"\s*:\s*\\*"')
 _NO_TEXT = re.compile(r'[\s"\\]*\[object ')
@@ -47,9 +49,12 @@ def unwrapped(value: Any) -> Any:
 
 def is_unsealed(value: Any) -> bool:
     """Tell whether a value that is called encrypted is something, and yet no such object, nor holds one."""
-    if isinstance(value, bool) or value in (None, "", {}, []):
+    if value in (None, "", {}, []):
         return False
-    return not (is_nothing(value) or _holds_sealed(value))
+    with suppress(ValueError):
+        truth(value)
+        return False  # that something is encrypted
+    return not _holds_sealed(value)
 
 
 def is_broken(value: Any) -> bool:
@@ -58,10 +63,13 @@ def is_broken(value: Any) -> bool:
     Of a secret's own value; an object of many other things may well have a part that is called so.
     """
     if isinstance(value, dict):
-        parts = [name for name, part in value.items() if name in _PARTS_ELSEWHERE and isinstance(part, str)]
-        return len(parts) > 1 or (bool(parts) and value.keys() <= _PARTS_ELSEWHERE)
+        has_part = any(isinstance(value.get(name), str) for name in _MAIN_PARTS)
+        return has_part and value.keys() <= _PARTS_ELSEWHERE
     if not isinstance(value, str) or not _JSON_BEGINS.match(value):
         return False
+    with suppress(ValueError, RecursionError):
+        inner = json.loads(value)
+        return isinstance(inner, dict | str) and is_broken(inner)
     return bool(_NO_TEXT.match(value) or _PART_IN_TEXT.search(value))
 
 

@@ -40,6 +40,8 @@ class Parted:
     plain: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     problems: dict[str, str] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list, repr=False)
+    """Texts that should have been encrypted and are not, by path: no more to be shown than what opens."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,7 +54,7 @@ def part(row: Mapping[str, Any], keys: OldKeys) -> Parted:
     parted = Parted()
     plain = _without_secrets(row, "", keys, parted)
     # They were also kept under names that tell nothing ("provider_key"), and stand in messages about them.
-    parted.plain = _without_values(plain, _traces(plain, parted.secrets))
+    parted.plain = _without_values(plain, _traces(plain, {**dict(parted.refused), **parted.secrets}))
     return parted
 
 
@@ -72,6 +74,8 @@ def _without_secrets(
         sealed = sealed_in(value)
         if sealed is not None or (is_encrypted and is_unsealed(value)) or (is_secret and is_broken(value)):
             clear = given.get(name.removesuffix(_SUFFIX)) if is_encrypted else None
+            if sealed is None and isinstance(value, str):
+                parted.refused.append((path, value))
             _open(path, sealed, clear, keys, parted)
         elif isinstance(value, dict | list):
             kept[name] = _kept(value, path, keys, parted, is_below=is_secret)

@@ -25,8 +25,8 @@ def truth(value: Any) -> bool | None:
     """
     if value is None or is_nothing(value):
         return None
-    if isinstance(value, str | int):
-        text = str(value).strip().lower()
+    if isinstance(value, str | int | float):  # 1.0 is a table program's, of a column that has gaps
+        text = str(value).strip().lower().removesuffix(".0")
         if not text:
             return None
         if text in _TRUE or text in _FALSE:

@@ -49,12 +49,12 @@ def test_what_was_switched_off_is_revoked(value: Any) -> None:
     assert account.notes == ("switched off in the old system: imported as revoked, to be made active before use",)
 
 
-@pytest.mark.parametrize("value", [True, "t", "TRUE", "Yes", "on", 1, "1", None, "", "NULL", "\\N"])
+@pytest.mark.parametrize("value", [True, "t", "TRUE", "Yes", "on", 1, "1", 1.0, "1.0", None, "", "NULL", "\\N"])
 def test_what_was_switched_on_or_never_said_so_is_active(value: Any) -> None:
     assert read(is_active=value, status="active").status == ConnectionStatus.ACTIVE
 
 
-@pytest.mark.parametrize("value", ["disabled", "2", -1, 0.0, [], {}, [False], "false " * 5_000])
+@pytest.mark.parametrize("value", ["disabled", "2", -1, 0.5, [], {}, [False], "false " * 5_000])
 def test_what_may_be_switched_off_or_not_is_left_out(value: Any) -> None:
     with pytest.raises(InvalidInput, match="is_active is neither true nor false") as refusal:
         read(is_active=value, status="active")
@@ -64,7 +64,7 @@ def test_what_may_be_switched_off_or_not_is_left_out(value: Any) -> None:
 @pytest.mark.parametrize("value", ["NULL", "null", "\\N", "None", "undefined"])
 def test_a_column_that_says_nothing_is_empty(value: str) -> None:
     row = read_row("social_platform_account", {"id": "a", "deleted_at": value, "user_id": value}, OldKeys())
-    assert (row.is_deleted, row.column("user_id")) == (False, "")
+    assert (row.is_deleted, row.column("user_id")) == (False, value)  # whoever is called so is not nobody
     assert read(status=value).status == ConnectionStatus.ERROR  # nobody was ever told to be active
 
 

@@ -111,3 +111,19 @@ def test_who_keeps_a_provider_hears_of_its_new_connections(
     finally:
         watch.close()
     assert {ExternalApi.objects.get().pk} in [set(names) for names in heard]
+
+
+@pytest.mark.parametrize("name", ["none", "undefined", "NULL"])
+def test_a_tenant_that_is_called_nothing_is_no_ones_everybody(tmp_path: Path, name: str) -> None:
+    row = {"id": "a", "access_token": "t", "sales_channel_id": name}
+    run(*write(tmp_path, row), "--apply")
+    assert not ExternalApiConnection.objects.exists()
+    acme = make_tenant("acme")
+    run(*write(tmp_path, row), "--apply", "--map", f"{name}=acme")
+    assert ExternalApiConnection.objects.get().tenant == acme
+
+
+def test_an_address_letter_for_letter_goes_before_the_same_in_another_case(tmp_path: Path) -> None:
+    one, _ = make_user("one", email="Ada@example.com"), make_user("two", email="ada@example.com")
+    run(*write(tmp_path, {"id": "a", "access_token": "t", "user_email": "Ada@example.com"}), "--apply")
+    assert ExternalApiConnection.objects.get().user == one.external_apis_account

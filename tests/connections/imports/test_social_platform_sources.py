@@ -520,3 +520,23 @@ def test_a_file_that_breaks_off_leaves_a_run_to_go_on_with(tmp_path: Path) -> No
     call_command("import_social_platforms", *options, stdout=out)
     assert json.loads(out.getvalue())["accounts"]["migrated"] == 700
     assert ImportRun.objects.get().counts["created"] == 1_201
+
+
+def test_what_should_have_been_encrypted_is_hidden_all_the_same() -> None:
+    secret = "pl4in-s3cret-1234567"
+    parted = part({"id": "a", "access_token_encrypted": secret, "name": f"shop {secret}", "legacy": secret}, keys())
+    assert list(parted.problems) == ["access_token"]
+    assert secret not in f"{parted.plain} {parted!r}"
+
+
+@pytest.mark.parametrize("value", [True, 0, 1, "t", "false", 1.0])
+def test_that_something_is_encrypted_is_no_secret(value: object) -> None:
+    assert not part({"id": "a", "is_encrypted": value}, keys()).problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"tag":"prod","secret":"s3cret-value"}', '[{"iv":"abc","name":"x"}]', '{"protected":"e","iv":"a","tag":"c"}'],
+)
+def test_json_with_a_tag_is_no_broken_ciphertext(text: str) -> None:
+    assert part({"id": "a", "access_token": text}, keys()).secrets == {"access_token": text}
