@@ -65,8 +65,9 @@ class _Batch:
 
 @dataclass(frozen=True)
 class Importer:
-    """Takes batches, each in a transaction that the caller opens. Without `is_applied` what is new is stored as well,
-    and the caller rolls it back. ``other_origins`` are those of the same database for other tenants."""
+    """Takes batches, each in a transaction that the caller opens, in which no other import stores. Without `is_applied`
+    what is new is stored as well, and the caller rolls it back. ``other_origins`` are those of the same
+    database for other tenants."""
 
     run: ImportRun
     providers: Providers
@@ -79,8 +80,6 @@ class Importer:
     def take(self, rows: Sequence[OldRow], old_database: OldDatabase | None = None) -> list[Imported]:
         """Decide and store; return what was made, for the run. A fixed number of queries, and those of new providers
         and of rows whose tokens the old system has changed. Renewed tokens are written back to an ``old_database``."""
-        if self.is_applied:
-            refresh_tokens.let_nobody_else_store()
         batch = self._load(rows)
         for row in rows:
             outcome, reason = self._decide(row, batch)
@@ -92,8 +91,6 @@ class Importer:
 
     def take_apps(self, apps: Iterable[OldApp]) -> list[Imported]:
         """Find or make the providers of registered clients, whether or not there are tokens of them."""
-        if self.is_applied:
-            refresh_tokens.let_nobody_else_store()
         made: list[Imported] = []
         for app in apps:
             self._target(app.kind, app.provider, app.client, made)

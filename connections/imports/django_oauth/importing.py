@@ -6,8 +6,8 @@ renewed by then is read, and what it renews later waits, and is noticed by the n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from django.db import transaction
 
@@ -69,7 +69,7 @@ def import_tables(
             with transaction.atomic():
                 old_database, is_new = write_back_rows.open_database(run, address)
             position = {} if is_new else position
-        with transaction.atomic():
+        with _storing(importer):
             made = importer.take_apps(apps)
             if made and importer.is_applied:
                 runs.record(run, made, {})
@@ -77,9 +77,7 @@ def import_tables(
             after = int(position.get("after", -1)) if position.get("table") == table.kind else -1
             while not stop:
                 before = importer.tally.counts.copy()
-                with transaction.atomic():
-                    if importer.is_applied:  # before the old system's rows are held
-                        refresh_tokens.let_nobody_else_store()
+                with _storing(importer):  # before the old system's rows are held
                     rows = table.read(session, after, BATCH_SIZE, locks=importer.is_applied)
                     if not rows:
                         break
@@ -90,6 +88,15 @@ def import_tables(
                         runs.record(run, made, counts, {"table": table.kind, "after": after})
                 session.rollback()
                 meter.advance(len(rows), failed=counts["failed"])
+
+
+@contextmanager
+def _storing(importer: Importer) -> Iterator[None]:
+    """Open a transaction in which no other import stores, unless nothing is going to be."""
+    with transaction.atomic():
+        if importer.is_applied:
+            refresh_tokens.let_nobody_else_store()
+        yield
 
 
 def _rest(tables: Sequence[OldTable], kind: str | None) -> Sequence[OldTable]:

@@ -47,6 +47,22 @@ def answers(command: str, *arguments: object) -> str:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_nobody_over_there_waits_for_another_import(copies: list[OldTables], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import that waits for its turn has none of the old system's rows."""
+    make_provider(slug="theirs", environment="development", api_config=oauth2_config("http://127.0.0.1:9"))
+    real, turns = refresh_tokens.let_nobody_else_store, []
+
+    def wait() -> None:
+        turns.append(copies[0].one("SELECT id FROM social_auth_usersocialauth FOR UPDATE NOWAIT"))
+        real()
+
+    monkeypatch.setattr(refresh_tokens, "let_nobody_else_store", wait)
+    answers("import_django_oauth", "--create-users", "--trust-emails", "--database-url", copies[0].url)
+    assert ExternalApiConnection.objects.count() == 1
+    assert len(turns) > 2
+
+
+@pytest.mark.django_db(transaction=True)
 def test_one_grant_becomes_one_connection(
     copies: list[OldTables], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
