@@ -158,9 +158,8 @@ def _old_rows(cursor: psycopg.Cursor[Any]) -> RowMaker[tuple[dict[str, Any], str
     columns: list[tuple[str, bool]] = []
     if (result := cursor.pgresult) is not None:
         for number in range(result.nfields):
-            name = (result.fname(number) or b"").decode(
-                "utf-8", "surrogateescape"
-            )  # the cursor's own are of ASCII there
+            # Not the cursor's description, which is of ASCII alone in SQL_ASCII.
+            name = (result.fname(number) or b"").decode("utf-8", "surrogateescape")
             columns.append((name, result.ftype(number) in _JSON_TYPES))
 
     def made(values: Sequence[Any]) -> tuple[dict[str, Any], str]:

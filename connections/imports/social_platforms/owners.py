@@ -97,29 +97,30 @@ class _Users:
     def __init__(self, names: Collection[str]) -> None:
         self._by_name: dict[str, set[Account]] = {}
         self._by_address: dict[str, set[Account]] = {}
-        self._by_same_address: dict[str, set[Account]] = {}
+        self._email_field = get_user_model().get_email_field_name()
         if not names:
             return
         model = get_user_model()
-        email_field = model.get_email_field_name()
         is_named = Q(pk__in=names) | Q(**{f"user__{model.USERNAME_FIELD}__in": names})
-        rows = Account.objects.select_related("user").annotate(address=folding(f"user__{email_field}"))
+        rows = Account.objects.select_related("user").annotate(address=folding(f"user__{self._email_field}"))
         for account in rows.filter(is_named | Q(address__in=set(map(folded, names)))):
             for name in (account.pk, str(account.user.get_username())):
                 self._by_name.setdefault(name, set()).add(account)
-            address = getattr(account.user, email_field) or ""
-            self._by_address.setdefault(folded(address), set()).add(account)
-            self._by_same_address.setdefault(address, set()).add(account)
+            self._by_address.setdefault(folded(self._address_of(account)), set()).add(account)
 
     def find(self, name: str, *, is_address: bool = False) -> Account | None:
         """Return the only account of that id, name or e-mail address, or of the address alone: letter for letter, or
         else in any case."""
         if not name:
             return None
-        found = self._by_same_address.get(name) or self._by_address.get(folded(name), set())
+        in_any_case = self._by_address.get(folded(name), set())
+        found = {account for account in in_any_case if self._address_of(account) == name} or in_any_case
         if not is_address:
             found = found | self._by_name.get(name, set())
         return next(iter(found)) if len(found) == 1 else None
+
+    def _address_of(self, account: Account) -> str:
+        return getattr(account.user, self._email_field) or ""
 
 
 def _named(row: OldRow, *columns: str) -> Iterator[str]:

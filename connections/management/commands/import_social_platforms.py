@@ -87,7 +87,7 @@ class Command(ImportCommand):
             given or self._usual_report(run) as report,
             runs.underway(run, self.stop) if self.is_applied else nullcontext(),
         ):
-            if self.is_applied:
+            if self.is_applied and run.report_path != str(report.path):
                 report.pass_over(Path(run.report_path))
                 runs.set_report(run, str(report.path))
             work = Work(keys, Owners(self.tenant, names), run, report)
