@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import Any
 
@@ -231,22 +232,26 @@ def test_two_who_are_each_others_heirs_do_not_wait_for_each_other() -> None:
         assert ExternalApiConnection.objects.filter(owner=left).count() == 2
 
 
+def is_deleted(whom: Account, together: Barrier | None = None) -> bool:
+    """Delete a user on a connection of this thread's own."""
+    try:
+        if together is not None:
+            together.wait()
+        user_deletion.delete_user(whom)
+    except Conflict:
+        return False
+    else:
+        return True
+    finally:
+        connection.close()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_last_owners_who_are_deleted_at_once_one_stays() -> None:
     owners = [account(name, is_staff=True, is_superuser=True) for name in ("ada", "bob", "cy")]
 
-    def go(whom: Account) -> bool:
-        try:
-            user_deletion.delete_user(whom)
-        except Conflict:
-            return False
-        else:
-            return True
-        finally:
-            connection.close()
-
     with ThreadPoolExecutor(3) as threads:
-        gone = list(threads.map(go, owners))
+        gone = list(threads.map(is_deleted, owners))
     assert gone.count(True) == 2
     assert User.objects.filter(is_superuser=True).count() == 1
 
@@ -257,18 +262,6 @@ def test_of_the_last_two_of_a_tenants_staff_who_are_deleted_at_once_one_stays() 
         tenant = make_tenant()
         staff = [account(f"{name}{number}", is_staff=True, tenant=tenant) for name in ("ada", "bob")]
         together = Barrier(2)
-
-        def go(whom: Account, together: Barrier = together) -> bool:
-            together.wait()
-            try:
-                user_deletion.delete_user(whom)
-            except Conflict:
-                return False
-            else:
-                return True
-            finally:
-                connection.close()
-
         with ThreadPoolExecutor(2) as threads:
-            assert sorted(threads.map(go, staff)) == [False, True]
+            assert sorted(threads.map(partial(is_deleted, together=together), staff)) == [False, True]
         assert Account.objects.filter(tenant=tenant).count() == 1

@@ -156,18 +156,41 @@ def test_a_short_session_that_is_used_stays_while_others_log_in(ada: User, setti
         assert is_inside(client)
 
 
-def test_a_session_with_the_mark_of_another_users_row_is_over(ada: User) -> None:
-    client, other = browser(ada), browser(make_user("bob"))
-    row = UserSession.objects.filter(session_key=key_of(other))
-    before = row.values().get()
+def test_sessions_of_a_store_that_tells_no_ends_are_listed_while_they_live(
+    api: RestClient, ada: User, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "sessions"}}
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.SESSION_COOKIE_AGE, settings.SESSION_SAVE_EVERY_REQUEST = 600, True
+    with time_machine.travel("2026-03-01T00:00:00Z", tick=False):
+        client = browser(ada)
+        (told,) = data_of(api.get(sessions_of(ada)))
+        assert told["expiresAt"] == "2026-03-01T00:10:00.000Z"
+    with time_machine.travel("2026-03-01T00:04:50Z", tick=False):
+        assert is_inside(client)  # which puts the end off, and is not noted yet
+    with time_machine.travel("2026-03-01T00:11:40Z", tick=False):
+        (told,) = data_of(api.get(sessions_of(ada)))
+        assert told["expiresAt"] == "2026-03-01T00:11:40.000Z", "no earlier than it is now"
+        client.session.flush()
+        assert data_of(api.get(sessions_of(ada))) == []
+
+
+def is_over_under_another_key(client: Client, **marks: str) -> bool:
+    """Give the browser another key of its session, and these marks in it; tell whether that is ended when used."""
     session = client.session
-    session["backoffice_session"] = before["id"]
+    session.update(marks)
     session.cycle_key()
     session.save()
     client.cookies["external_apis_session"] = session.session_key or ""
     client.get(INSIDE)
-    assert not is_inside(client)
-    assert not Session.objects.filter(session_key=session.session_key).exists()
+    return not is_inside(client) and not Session.objects.filter(session_key=session.session_key).exists()
+
+
+def test_a_session_with_the_mark_of_another_users_row_is_over(ada: User) -> None:
+    client, other = browser(ada), browser(make_user("bob"))
+    row = UserSession.objects.filter(session_key=key_of(other))
+    before = row.values().get()
+    assert is_over_under_another_key(client, backoffice_session=before["id"])
     assert row.values().get() == before
     assert is_inside(other)
 
@@ -176,13 +199,7 @@ def test_a_session_that_was_ended_while_its_key_changed_is_over(ada: User) -> No
     """As in a race: the row is gone, and the browser has come by a key that nobody knows."""
     client = browser(ada)
     UserSession.objects.all().delete()
-    session = client.session
-    session.cycle_key()
-    session.save()
-    client.cookies["external_apis_session"] = session.session_key or ""
-    client.get(INSIDE)
-    assert not is_inside(client)
-    assert not Session.objects.filter(session_key=session.session_key).exists()
+    assert is_over_under_another_key(client)
 
 
 def test_a_page_writes_nothing_more_within_five_minutes(ada: User) -> None:
