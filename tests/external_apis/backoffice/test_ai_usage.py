@@ -166,7 +166,7 @@ def test_a_broken_off_roll_up_adds_nothing_twice() -> None:
 
 
 def test_sums_begin_where_they_are_looked_for() -> None:
-    moments = [NEW_YEAR + number * timedelta(days=1, hours=7, minutes=11) for number in range(50)]
+    moments = [NEW_YEAR + number * timedelta(days=1, minutes=17) for number in range(60)]
     for number, moment in enumerate(moments):
         make_call(moment, model=f"aim_{number}")
     roll_up()

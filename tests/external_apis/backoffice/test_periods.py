@@ -67,6 +67,15 @@ def test_a_year_by_utc_is_twelve_months_and_a_long_range_is_few_stretches() -> N
     assert grains == ["quarter", "hour", "day", "pentad", "month", "day", "hour", "quarter"]
 
 
+@pytest.mark.parametrize(
+    ("day", "first"),
+    [("01-31", "01-26"), ("02-28", "02-26"), ("04-30", "04-26"), ("01-25", "01-21"), ("01-05", "01-01")],
+)
+def test_five_days_lie_within_one_month(day: str, first: str) -> None:
+    moment = datetime.fromisoformat(f"2026-{day}T23:59:59+00:00")
+    assert floor(moment, Grain.PENTAD) == datetime.fromisoformat(f"2026-{first}T00:00:00+00:00")
+
+
 def test_a_year_by_utc_from_any_day_on_is_few_sums() -> None:
     """Eleven months, five pentads of the month in which it begins and ends, and four or five days of two others."""
     most, day = 0, timedelta(days=1)
