@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from connections.imports.social_platforms.accounts import read_account
 from connections.imports.social_platforms.encryption_keys import OldKeys
-from connections.imports.social_platforms.old_rows import read_row
+from connections.imports.social_platforms.old_rows import read_row, read_time
 from connections.imports.social_platforms.platforms import define
 from connections.imports.social_platforms.refusals import reason_of
 from connections.models import ConnectionStatus
@@ -86,3 +86,11 @@ def test_a_token_that_ends_beyond_all_time_fails_its_row(retrieved_at: str, seco
     assert (
         read(credentials={"expires_in": 5, "retrieved_at": "2024-01-01"}).credentials.facts["expires_at"].year == 2024
     )
+
+
+@pytest.mark.parametrize(
+    "value", ["", "soon", "2024-13-01", True, [], 10**30, -5, "9" * 15, "0001-01-01", float("1e300")]
+)
+def test_what_is_no_time(value: Any) -> None:
+    with pytest.raises(ValueError, match="is "):
+        read_time(value)
